@@ -1,0 +1,116 @@
+"""How an image becomes tokens: plain patches, or cells of a convolutional stem's feature map.
+
+Shapes: B batch, S image side in pixels, G grid, D embedding, N = G² + 1 tokens.
+"""
+
+from einops import rearrange
+from torch import Tensor, nn
+from torch.nn.utils.fusion import fuse_conv_bn_eval
+
+from models.config import CascadeConfig, HybridEmbeddingConfig, PatchEmbeddingConfig
+
+
+class PatchEmbedding(nn.Module):
+    """One convolution whose kernels tile its input.
+
+    Args:
+        in_channels: 3 for an image, the map's channels behind a stem.
+        kernel: side of a patch.
+        stride: distance of patches.
+        padding: zeros added on each side.
+    """
+
+    def __init__(self, in_channels: int, dim: int, *, kernel: int, stride: int, padding: int = 0) -> None:
+        super().__init__()
+        self.proj = nn.Conv2d(in_channels, dim, kernel, stride=stride, padding=padding)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Cut and project; patches in raster order.
+
+        Shape: [B, in_channels, side, side] -> [B, G², D]
+        """
+        patches: Tensor = rearrange(self.proj(x), "b d h w -> b (h w) d")
+        return patches
+
+
+class ConvNorm(nn.Module):
+    """3x3 convolution, batch norm, GELU. `fold` merges the norm into the convolution for inference."""
+
+    def __init__(self, in_channels: int, out_channels: int, stride: int) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(in_channels, out_channels, 3, stride=stride, padding=1, bias=False)
+        self.norm: nn.Module = nn.BatchNorm2d(out_channels)
+        self.act = nn.GELU()
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Apply.
+
+        Shape: [B, in_channels, side, side] -> [B, out_channels, side / stride, side / stride]
+        """
+        output: Tensor = self.act(self.norm(self.conv(x)))
+        return output
+
+    def fold(self) -> None:
+        """Merge the norm's running statistics into the convolution; a second call does nothing."""
+        if isinstance(self.norm, nn.BatchNorm2d):
+            self.conv = fuse_conv_bn_eval(self.conv, self.norm)
+            self.norm = nn.Identity()
+
+
+class Stem(nn.Sequential):
+    """The convolutions shared by all stages, computed once per image.
+
+    Shape: [B, 3, S, S] -> [B, channels, side, side]
+    """
+
+    def __init__(self, config: HybridEmbeddingConfig) -> None:
+        widths = (3, *config.channels)
+        super().__init__(
+            *(
+                ConvNorm(width, channels, stride)
+                for width, channels, stride in zip(widths[:-1], config.channels, config.strides, strict=True)
+            )
+        )
+
+    def fold_batch_norms(self) -> None:
+        """Merge every batch norm into its convolution, in place."""
+        for layer in self:
+            assert isinstance(layer, ConvNorm)
+            layer.fold()
+
+
+def patch_geometry(side: int, grid: int) -> tuple[int, int, int]:
+    """(kernel, stride, padding) of the smallest patch whose grid covers `side` pixels.
+
+    224 at grid 10 gives 23, 23, 3; where the grid divides the side the padding is 0.
+    """
+    patch = -(-side // grid)
+    return patch, patch, (patch * grid - side) // 2
+
+
+def map_geometry(side: int, grid: int) -> tuple[int, int, int]:
+    """(kernel, stride, padding) that cut `grid` cells a side out of a map, covering all of it without padding.
+
+    A map of 14 gives kernels 7, 5, 2, 1 at strides 7, 3, 2, 1 for grids 2, 4, 7, 14.
+    """
+    stride = side // grid
+    return side - stride * (grid - 1), stride, 0
+
+
+def build_embedding(config: CascadeConfig, grid: int) -> PatchEmbedding:
+    """The embedding of the stage at `grid`."""
+    match config.embedding:
+        case PatchEmbeddingConfig():
+            in_channels, geometry = 3, patch_geometry(config.image_size, grid)
+        case HybridEmbeddingConfig() as hybrid:
+            in_channels, geometry = (
+                hybrid.channels[-1],
+                map_geometry(hybrid.map_size(config.image_size), grid),
+            )
+    kernel, stride, padding = geometry
+    return PatchEmbedding(in_channels, config.embed_dim, kernel=kernel, stride=stride, padding=padding)
+
+
+def build_stem(config: CascadeConfig) -> Stem | None:
+    """The shared stem, or None when every stage embeds the image itself."""
+    return Stem(config.embedding) if isinstance(config.embedding, HybridEmbeddingConfig) else None

@@ -1,0 +1,126 @@
+"""Attention, MLP and the pre-norm block, with upstream features and relations as explicit inputs.
+
+Shapes: B batch, N tokens (class token first), M upstream tokens, D embedding, H heads, C head channels,
+F reused feature channels.
+"""
+
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from einops import rearrange, repeat
+from torch import Tensor, nn
+
+from models.config import CascadeConfig
+
+
+class RelationBias(NamedTuple):
+    """A reused attention bias V R Vᵀ in factors, so that it is never written out as [N, N].
+
+    Attributes:
+        relations_BHMM: R, the transformed upstream relations of one layer.
+        resampling_NM: V, the constant resampling matrix, class token carried over.
+    """
+
+    relations_BHMM: Tensor
+    resampling_NM: Tensor
+
+
+class AttentionOutput(NamedTuple):
+    """Result of `Attention`.
+
+    Attributes:
+        tokens_BND: the attended tokens after projection.
+        relations_BHNN: attention logits before softmax, reused bias included; None unless asked for.
+    """
+
+    tokens_BND: Tensor
+    relations_BHNN: Tensor | None
+
+
+class Mlp(nn.Module):
+    """Two linear layers with an exact GELU between."""
+
+    def __init__(self, in_dim: int, hidden_dim: int, out_dim: int) -> None:
+        super().__init__()
+        self.fc1 = nn.Linear(in_dim, hidden_dim)
+        self.fc2 = nn.Linear(hidden_dim, out_dim)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Apply to the last axis.
+
+        Shape: [..., in_dim] -> [..., out_dim]
+        """
+        output: Tensor = self.fc2(F.gelu(self.fc1(x)))
+        return output
+
+
+class Attention(nn.Module):
+    """Multi-head self-attention whose logits may carry a reused bias.
+
+    Source: relation reuse of arXiv 2105.15075, section 3.2. The bias is folded into the product,
+    q kᵀ + V R Vᵀ = [q | V R] [k | V]ᵀ, which is exact and needs no [N, N] tensor per head and layer.
+    """
+
+    def __init__(self, dim: int, num_heads: int, *, qkv_bias: bool) -> None:
+        super().__init__()
+        self.num_heads = num_heads
+        self.scale = (dim // num_heads) ** -0.5
+        self.qkv = nn.Linear(dim, 3 * dim, bias=qkv_bias)
+        self.proj = nn.Linear(dim, dim)
+
+    def forward(
+        self, x_BND: Tensor, bias: RelationBias | None = None, *, return_relations: bool = False
+    ) -> AttentionOutput:
+        """Attend among all tokens.
+
+        Shape: [B, N, D] -> [B, N, D], relations [B, H, N, N]
+        """
+        q, k, v = rearrange(self.qkv(x_BND), "b n (three h c) -> three b h n c", three=3, h=self.num_heads)
+        q = q * self.scale
+        if bias is not None:
+            v_NM = bias.resampling_NM.to(q.dtype)
+            q = torch.cat([q, v_NM @ bias.relations_BHMM.to(q.dtype)], dim=-1)
+            k = torch.cat([k, repeat(v_NM, "n m -> b h n m", b=k.shape[0], h=k.shape[1])], dim=-1)
+        relations = None
+        # Fused kernels keep the logits to themselves, and on a CPU they lose to the plain products.
+        if return_relations or not x_BND.is_cuda:
+            relations = q @ k.transpose(-2, -1)
+            attended = relations.softmax(dim=-1) @ v
+        else:
+            attended = F.scaled_dot_product_attention(q, k, v, scale=1.0)
+        output = self.proj(rearrange(attended, "b h n c -> b n (h c)"))
+        return AttentionOutput(output, relations if return_relations else None)
+
+
+class Block(nn.Module):
+    """Pre-norm transformer block; reused features join after attention, before the second norm.
+
+    Args:
+        reused_dim: channels of the reused features, 0 for none.
+    """
+
+    def __init__(self, config: CascadeConfig, reused_dim: int) -> None:
+        super().__init__()
+        dim, eps = config.embed_dim, config.norm_eps
+        self.norm1 = nn.LayerNorm(dim, eps=eps)
+        self.attn = Attention(dim, config.num_heads, qkv_bias=config.qkv_bias)
+        self.norm2 = nn.LayerNorm(dim + reused_dim, eps=eps)
+        self.mlp = Mlp(dim + reused_dim, config.mlp_hidden_dim, dim)
+
+    def forward(
+        self,
+        x_BND: Tensor,
+        reused_BNF: Tensor | None = None,
+        bias: RelationBias | None = None,
+        *,
+        return_relations: bool = False,
+    ) -> AttentionOutput:
+        """One block; the residual never contains the reused features.
+
+        Shape: [B, N, D] -> [B, N, D], relations [B, H, N, N]
+        """
+        attended, relations = self.attn(self.norm1(x_BND), bias, return_relations=return_relations)
+        x_BND = x_BND + attended
+        mlp_input = x_BND if reused_BNF is None else torch.cat([x_BND, reused_BNF], dim=-1)
+        return AttentionOutput(x_BND + self.mlp(self.norm2(mlp_input)), relations)

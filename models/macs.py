@@ -1,0 +1,101 @@
+"""Compute per image in closed form: the multiply-accumulates the forward pass really executes.
+
+One MAC per multiply-accumulate of a convolution or matrix product. Not counted: biases, norms, softmax, GELU,
+additions, scaling. The sums equal half of PyTorch's FLOP counter on the real forward, exactly.
+"""
+
+from dataclasses import astuple, dataclass
+
+from models.config import CascadeConfig, HybridEmbeddingConfig, PatchEmbeddingConfig
+from models.embedding import map_geometry, patch_geometry
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StageMacs:
+    """MACs of one stage for one image, by part.
+
+    Attributes:
+        embedding: the stage's patch projection, and at stage 0 the stem shared by all stages.
+        attention_linear: qkv and output projections.
+        attention_matmul: q kᵀ and attention times v.
+        feature_mlp: the blocks' MLPs on the upstream tokens.
+        feature_resampling: their resampling to this grid as a matrix product.
+        relation_mlp: the joint MLP on the upstream relations.
+        relation_resampling: V R and the extra columns of [q | V R] [k | V]ᵀ. The authors' cost tables leave both
+            resamplings out, since theirs is pooling: `total - resampling` compares with them.
+    """
+
+    embedding: int
+    attention_linear: int
+    attention_matmul: int
+    block_mlp: int
+    head: int
+    feature_mlp: int = 0
+    feature_resampling: int = 0
+    relation_mlp: int = 0
+    relation_resampling: int = 0
+
+    @property
+    def total(self) -> int:
+        """All parts together."""
+        return sum(astuple(self))
+
+    @property
+    def resampling(self) -> int:
+        """What both resamplings add."""
+        return self.feature_resampling + self.relation_resampling
+
+
+def stage_macs(config: CascadeConfig) -> tuple[StageMacs, ...]:
+    """MACs of each stage, given that the stages before it ran."""
+    return tuple(_stage(config, index) for index in range(config.num_stages))
+
+
+def baseline_macs(config: CascadeConfig) -> int:
+    """MACs of one plain ViT at the last grid with the same embedding, without reuse."""
+    return stage_macs(config.plain())[0].total
+
+
+def _stage(config: CascadeConfig, index: int) -> StageMacs:
+    n, d, depth, hidden = config.num_tokens(index), config.embed_dim, config.depth, config.mlp_hidden_dim
+    reused_dim = feature_mlp = feature_resampling = relation_mlp = relation_resampling = 0
+    if index > 0:
+        m, r = config.num_tokens(index - 1), config.num_relations
+        if config.feature_reuse is not None:
+            reused_dim = config.feature_reuse.out_dim
+            feature_mlp = depth * m * config.feature_reuse.hidden_dim * (d + reused_dim)
+            feature_resampling = depth * n * m * reused_dim
+        if config.relation_reuse is not None:
+            relation_mlp = 2 * config.relation_reuse.expansion * r * r * m * m
+            relation_resampling = r * (n * m * m + n * n * m)
+    return StageMacs(
+        embedding=_embedding(config, config.grids[index]) + (_stem(config) if index == 0 else 0),
+        attention_linear=depth * n * 4 * d * d,
+        attention_matmul=depth * 2 * n * n * d,
+        block_mlp=depth * n * hidden * (2 * d + reused_dim),
+        head=d * config.num_classes,
+        feature_mlp=feature_mlp,
+        feature_resampling=feature_resampling,
+        relation_mlp=relation_mlp,
+        relation_resampling=relation_resampling,
+    )
+
+
+def _embedding(config: CascadeConfig, grid: int) -> int:
+    match config.embedding:
+        case PatchEmbeddingConfig():
+            channels, kernel = 3, patch_geometry(config.image_size, grid)[0]
+        case HybridEmbeddingConfig() as hybrid:
+            channels, kernel = hybrid.channels[-1], map_geometry(hybrid.map_size(config.image_size), grid)[0]
+    return grid**2 * kernel**2 * channels * config.embed_dim
+
+
+def _stem(config: CascadeConfig) -> int:
+    if not isinstance(config.embedding, HybridEmbeddingConfig):
+        return 0
+    macs, side, in_channels = 0, config.image_size, 3
+    for channels, stride in zip(config.embedding.channels, config.embedding.strides, strict=True):
+        side //= stride
+        macs += side * side * 9 * in_channels * channels
+        in_channels = channels
+    return macs

@@ -1,0 +1,125 @@
+"""What one stage hands to the next, and the modules that make use of it.
+
+Shapes: B batch, N tokens of this stage, M tokens of the stage before, D embedding, H heads, L layers, R = L x H
+relation channels (layer-major), F reused feature channels, s and t grids of the stage before and of this one.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from math import ceil
+from typing import Self
+
+import torch
+import torch.nn.functional as F
+from einops import rearrange
+from torch import Tensor, nn
+
+from models.config import CascadeConfig, FeatureReuseConfig, RelationReuseConfig
+from models.layers import Mlp, RelationBias
+
+
+@dataclass(frozen=True, slots=True)
+class ReuseState:
+    """What a stage hands to the next for a batch of images. What the configuration does not reuse is None.
+
+    Attributes:
+        tokens: the last block's tokens before the final norm, [B, N, D].
+        relations: the relations of all layers, [B, R, N, N].
+        feature_map: the shared stem's map, the same at every stage, [B, channels, side, side].
+    """
+
+    tokens: Tensor | None = None
+    relations: Tensor | None = None
+    feature_map: Tensor | None = None
+
+
+def resampling_matrix(source: int, target: int) -> Tensor:
+    """The one-dimensional resampling from `source` to `target` cells: repeat each cell twice, then average.
+
+    Cell i of the target averages positions floor(i 2s / t) up to ceil((i + 1) 2s / t) of the doubled source,
+    as adaptive average pooling does.
+
+    Shape: -> [target, source], float64; rows sum to 1
+    """
+    matrix = torch.zeros(target, source, dtype=torch.float64)
+    for i in range(target):
+        start, stop = i * 2 * source // target, ceil((i + 1) * 2 * source / target)
+        for position in range(start, stop):
+            matrix[i, position // 2] += 1 / (stop - start)
+    return matrix
+
+
+def token_resampling(source: int, target: int, *, class_token: bool) -> Tensor:
+    """Resampling of a token sequence between two square grids.
+
+    Args:
+        class_token: whether the class token is carried over; otherwise its row is zero.
+
+    Shape: -> [target² + 1, source² + 1], float64
+    """
+    axis = resampling_matrix(source, target)
+    matrix = torch.zeros(target**2 + 1, source**2 + 1, dtype=torch.float64)
+    matrix[0, 0] = float(class_token)
+    matrix[1:, 1:] = torch.kron(axis, axis)
+    return matrix
+
+
+class Resampling(nn.Module):
+    """The constant matrix of `token_resampling`, exact in whatever precision the model is moved to."""
+
+    matrix_NM: Tensor
+
+    def __init__(self, source: int, target: int, *, class_token: bool) -> None:
+        super().__init__()
+        self._exact = token_resampling(source, target, class_token=class_token)
+        self.register_buffer("matrix_NM", self._exact.to(torch.get_default_dtype()), persistent=False)
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
+        super()._apply(fn, recurse)
+        self.matrix_NM = self._exact.to(self.matrix_NM)
+        return self
+
+
+class FeatureReuse(nn.Module):
+    """One block's view of the upstream tokens: LayerNorm, MLP, resampling; zero for the class token.
+
+    Source: arXiv 2105.15075, section 3.2.
+    """
+
+    def __init__(self, config: CascadeConfig, reuse: FeatureReuseConfig, source: int, target: int) -> None:
+        super().__init__()
+        self.norm = nn.LayerNorm(config.embed_dim, eps=config.norm_eps)
+        self.mlp = Mlp(config.embed_dim, reuse.hidden_dim, reuse.out_dim)
+        self.resampling = Resampling(source, target, class_token=False)
+
+    def forward(self, upstream_BMD: Tensor) -> Tensor:
+        """Features for one block.
+
+        Shape: [B, M, D] -> [B, N, F]
+        """
+        features_BMF: Tensor = self.mlp(self.norm(upstream_BMD))
+        return self.resampling.matrix_NM.to(features_BMF.dtype) @ features_BMF
+
+
+class RelationReuse(nn.Module):
+    """One stage's joint MLP over the channels of all upstream relations, at every (query, key) position.
+
+    Source: arXiv 2105.15075, section 3.2.
+    """
+
+    def __init__(self, config: CascadeConfig, reuse: RelationReuseConfig, source: int, target: int) -> None:
+        super().__init__()
+        self.depth = config.depth
+        channels = config.num_relations
+        self.fc1 = nn.Conv2d(channels, reuse.expansion * channels, kernel_size=1)
+        self.fc2 = nn.Conv2d(reuse.expansion * channels, channels, kernel_size=1)
+        self.resampling = Resampling(source, target, class_token=True)
+
+    def forward(self, upstream_BRMM: Tensor) -> Sequence[RelationBias]:
+        """The factored bias of every layer.
+
+        Shape: [B, R, M, M] -> L biases of [B, H, M, M]
+        """
+        mixed_BRMM = self.fc2(F.gelu(self.fc1(upstream_BRMM)))
+        per_layer = rearrange(mixed_BRMM, "b (l h) q k -> l b h q k", l=self.depth)
+        return [RelationBias(relations_BHMM, self.resampling.matrix_NM) for relations_BHMM in per_layer]

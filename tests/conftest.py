@@ -1,0 +1,30 @@
+"""Shared fixtures: a tiny seeded cascade of each kind, and images the tests make themselves."""
+
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+from cascades import TINY_CONFIGS, randomised
+
+from models.cascade import Cascade
+from models.config import CascadeConfig
+
+
+@pytest.fixture(params=TINY_CONFIGS)
+def tiny_config(request: pytest.FixtureRequest) -> CascadeConfig:
+    return TINY_CONFIGS[request.param]
+
+
+@pytest.fixture
+def tiny_cascade(tiny_config: CascadeConfig) -> Cascade:
+    return randomised(tiny_config)
+
+
+@pytest.fixture
+def make_pixels() -> Callable[[int, int], np.ndarray]:
+    """`make_pixels(count, side)`: seeded uint8 images [count, 3, side, side]."""
+
+    def make(count: int, side: int) -> np.ndarray:
+        return np.random.default_rng(7).integers(0, 256, (count, 3, side, side), dtype=np.uint8)
+
+    return make

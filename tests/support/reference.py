@@ -1,0 +1,130 @@
+"""The same model written a second time, plainly: every bias as an [N, N] tensor, resampling by repeat and pooling.
+
+It reads a state dict and a configuration and shares no code with the models package but the configuration.
+"""
+
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from models.config import CascadeConfig, HybridEmbeddingConfig
+
+
+@dataclass
+class ReferenceStage:
+    logits: Tensor
+    tokens: Tensor
+    relations: Tensor
+    biases: Tensor | None
+
+
+def resample_cells(cells: Tensor, source: int, target: int) -> Tensor:
+    """[..., source², C] -> [..., target², C] by repeating each cell 2x2 and adaptive average pooling."""
+    lead, channels = cells.shape[:-2], cells.shape[-1]
+    maps = cells.reshape(-1, source, source, channels).permute(0, 3, 1, 2)
+    doubled = maps.repeat_interleave(2, dim=2).repeat_interleave(2, dim=3)
+    pooled = F.adaptive_avg_pool2d(doubled, target)
+    return pooled.permute(0, 2, 3, 1).reshape(*lead, target * target, channels)
+
+
+def resample_tokens(tokens: Tensor, source: int, target: int) -> Tensor:
+    """[..., source² + 1, C] -> [..., target² + 1, C], the first token carried over."""
+    return torch.cat([tokens[..., :1, :], resample_cells(tokens[..., 1:, :], source, target)], dim=-2)
+
+
+def reference_forward(state: dict[str, Tensor], config: CascadeConfig, images: Tensor) -> list[ReferenceStage]:
+    """All stages on all images."""
+    source = images
+    if isinstance(config.embedding, HybridEmbeddingConfig):
+        source = _stem(state, config.embedding, images)
+    stages: list[ReferenceStage] = []
+    for index, grid in enumerate(config.grids):
+        weights = {key.removeprefix(f"stages.{index}."): value for key, value in state.items()}
+        upstream = stages[-1] if stages else None
+        stages.append(_stage(weights, config, index, grid, source, upstream))
+    return stages
+
+
+def _stem(state: dict[str, Tensor], embedding: HybridEmbeddingConfig, x: Tensor) -> Tensor:
+    for index, stride in enumerate(embedding.strides):
+        at = f"stem.{index}."
+        x = F.conv2d(x, state[f"{at}conv.weight"], stride=stride, padding=1)
+        mean, var = state[f"{at}norm.running_mean"], state[f"{at}norm.running_var"]
+        x = (x - mean[:, None, None]) / (var[:, None, None] + 1e-5).sqrt()
+        x = _gelu(x * state[f"{at}norm.weight"][:, None, None] + state[f"{at}norm.bias"][:, None, None])
+    return x
+
+
+def _embed(w: dict[str, Tensor], source: Tensor, grid: int, image: bool) -> Tensor:
+    side, kernel = source.shape[-1], w["embedding.proj.weight"].shape[-1]
+    if image:
+        stride, padding = -(-side // grid), (-(-side // grid) * grid - side) // 2
+    else:
+        stride, padding = side // grid, 0
+    patches = F.unfold(source, kernel, stride=stride, padding=padding).transpose(1, 2)
+    return patches @ w["embedding.proj.weight"].flatten(1).T + w["embedding.proj.bias"]
+
+
+def _stage(
+    w: dict[str, Tensor],
+    config: CascadeConfig,
+    index: int,
+    grid: int,
+    source: Tensor,
+    upstream: ReferenceStage | None,
+) -> ReferenceStage:
+    eps, heads, depth = config.norm_eps, config.num_heads, config.depth
+    x = _embed(w, source, grid, image=not isinstance(config.embedding, HybridEmbeddingConfig))
+    x = torch.cat([w["cls_token"].expand(len(x), -1, -1), x], dim=1) + w["pos_embed"]
+
+    biases = None
+    if upstream is not None and config.relation_reuse is not None:
+        mixed = upstream.relations.permute(0, 2, 3, 1)
+        mixed = mixed @ w["relation_reuse.fc1.weight"][:, :, 0, 0].T + w["relation_reuse.fc1.bias"]
+        mixed = _gelu(mixed) @ w["relation_reuse.fc2.weight"][:, :, 0, 0].T + w["relation_reuse.fc2.bias"]
+        by_key = resample_tokens(mixed, config.grids[index - 1], grid)
+        by_both = resample_tokens(by_key.transpose(1, 2), config.grids[index - 1], grid).transpose(1, 2)
+        biases = by_both.permute(0, 3, 1, 2)
+
+    relations = []
+    for layer in range(depth):
+        at = f"blocks.{layer}."
+        q, k, v = _linear(w, f"{at}attn.qkv", _norm(w, f"{at}norm1", x, eps)).chunk(3, dim=-1)
+        head_dim = q.shape[-1] // heads
+        outputs = []
+        for head in range(heads):
+            part = slice(head * head_dim, (head + 1) * head_dim)
+            logits = q[..., part] @ k[..., part].transpose(1, 2) / head_dim**0.5
+            if biases is not None:
+                logits = logits + biases[:, layer * heads + head]
+            relations.append(logits)
+            outputs.append(torch.softmax(logits, dim=-1) @ v[..., part])
+        x = x + _linear(w, f"{at}attn.proj", torch.cat(outputs, dim=-1))
+        z = x
+        if upstream is not None and config.feature_reuse is not None:
+            reuse = f"feature_reuse.{layer}."
+            features = _norm(w, f"{reuse}norm", upstream.tokens, eps)
+            features = _linear(w, f"{reuse}mlp.fc2", _gelu(_linear(w, f"{reuse}mlp.fc1", features)))
+            spatial = resample_cells(features[:, 1:], config.grids[index - 1], grid)
+            z = torch.cat([x, torch.cat([torch.zeros_like(spatial[:, :1]), spatial], dim=1)], dim=-1)
+        z = _gelu(_linear(w, f"{at}mlp.fc1", _norm(w, f"{at}norm2", z, eps)))
+        x = x + _linear(w, f"{at}mlp.fc2", z)
+    logits = _linear(w, "head", _norm(w, "norm", x, eps)[:, 0])
+    return ReferenceStage(logits, x, torch.stack(relations, dim=1), biases)
+
+
+def _linear(w: dict[str, Tensor], name: str, x: Tensor) -> Tensor:
+    y = x @ w[f"{name}.weight"].T
+    return y + w[f"{name}.bias"] if f"{name}.bias" in w else y
+
+
+def _norm(w: dict[str, Tensor], name: str, x: Tensor, eps: float) -> Tensor:
+    centred = x - x.mean(dim=-1, keepdim=True)
+    scaled = centred / (centred.pow(2).mean(dim=-1, keepdim=True) + eps).sqrt()
+    return scaled * w[f"{name}.weight"] + w[f"{name}.bias"]
+
+
+def _gelu(x: Tensor) -> Tensor:
+    return x * 0.5 * (1 + torch.erf(x / 2**0.5))

@@ -1,0 +1,168 @@
+"""Labelled images in memory: from parquet files in the Hugging Face layout, or from a folder of class folders."""
+
+import io
+import json
+import os
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow.parquet as pq
+from PIL import Image
+from rich.progress import track
+
+from weights.preprocessing import Preprocessing
+
+IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff"})
+
+
+class DataError(ValueError):
+    """Data that cannot be trained on; the text names the file and the reason."""
+
+
+@dataclass(frozen=True, slots=True)
+class LabelledImages:
+    """Decoded images with their classes.
+
+    Attributes:
+        images: uint8, [N, 3, resize_px, resize_px]: the centre square, before any crop.
+        labels: int64, [N].
+    """
+
+    images: npt.NDArray[np.uint8]
+    labels: npt.NDArray[np.int64]
+    class_names: tuple[str, ...]
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def subset(self, rows: npt.NDArray[np.int64]) -> "LabelledImages":
+        """The given rows, copied."""
+        return LabelledImages(self.images[rows], self.labels[rows], self.class_names)
+
+
+def load_images(paths: Sequence[Path], preprocessing: Preprocessing, *, limit: int | None = None) -> LabelledImages:
+    """Decode parquet files, or one folder with a subfolder per class, into memory.
+
+    Args:
+        limit: only the first so many images.
+
+    Raises:
+        DataError: when a path is neither, an image does not decode, or classes disagree.
+    """
+    if len(paths) == 1 and paths[0].is_dir() and not list(paths[0].glob("*.parquet")):
+        encoded, labels, class_names = _read_folder(paths[0])
+    else:
+        encoded, labels, class_names = _read_parquet(_parquet_files(paths))
+    square = replace(preprocessing, crop_px=preprocessing.resize_px)
+
+    def decode(item: tuple[str, Callable[[], bytes]]) -> npt.NDArray[np.uint8]:
+        where, read = item
+        try:
+            with Image.open(io.BytesIO(read())) as image:
+                return square.apply(image)
+        except (OSError, SyntaxError, ValueError) as error:
+            raise DataError(f"{where} is not a readable image: {error}") from error
+
+    encoded, labels = encoded[:limit], labels[:limit]
+    if not encoded:
+        raise DataError(f"no images in {', '.join(map(str, paths))}")
+    images = np.empty((len(encoded), 3, square.crop_px, square.crop_px), dtype=np.uint8)
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        decoded = track(pool.map(decode, encoded), total=len(encoded), description="decoding", transient=True)
+        for row, pixels in enumerate(decoded):
+            images[row] = pixels
+    return LabelledImages(images, np.asarray(labels, dtype=np.int64), class_names)
+
+
+@dataclass(frozen=True, slots=True)
+class Split:
+    """Row numbers of three disjoint parts.
+
+    Attributes:
+        train: what the weights see.
+        calibration: what temperatures and thresholds are chosen on.
+        test: what is quoted.
+    """
+
+    train: npt.NDArray[np.int64]
+    calibration: npt.NDArray[np.int64]
+    test: npt.NDArray[np.int64]
+
+
+def split(labels: npt.NDArray[np.int64], holdout: float, seed: int) -> Split:
+    """A seeded split, even over classes; `holdout` is halved into calibration and test.
+
+    Raises:
+        DataError: when `holdout` is not inside (0, 1) or leaves a part empty.
+    """
+    if not 0 < holdout < 1:
+        raise DataError(f"holdout must be between 0 and 1, got {holdout}")
+    generator = np.random.default_rng(seed)
+    parts: tuple[list[np.int64], ...] = ([], [], [])
+    for label in np.unique(labels):
+        rows = generator.permutation(np.flatnonzero(labels == label))
+        held_out = round(len(rows) * holdout)
+        cuts = (held_out // 2, held_out)
+        for part, chunk in zip(parts, (rows[cuts[1] :], rows[: cuts[0]], rows[cuts[0] : cuts[1]]), strict=True):
+            part.extend(chunk)
+    if not all(parts):
+        raise DataError(f"holdout {holdout} of {len(labels)} images leaves a part of the split empty")
+    return Split(*(np.sort(np.asarray(part, dtype=np.int64)) for part in parts))
+
+
+_Encoded = tuple[list[tuple[str, Callable[[], bytes]]], list[int], tuple[str, ...]]
+
+
+def _parquet_files(paths: Iterable[Path]) -> list[Path]:
+    files: list[Path] = []
+    for path in paths:
+        found = sorted(path.glob("*.parquet")) if path.is_dir() else [path]
+        if not found or any(file.suffix != ".parquet" or not file.is_file() for file in found):
+            raise DataError(f"{path} is neither a parquet file nor a folder of images")
+        files.extend(found)
+    return files
+
+
+def _read_parquet(files: Sequence[Path]) -> _Encoded:
+    encoded: list[tuple[str, Callable[[], bytes]]] = []
+    labels: list[int] = []
+    names: tuple[str, ...] | None = None
+    for file in files:
+        table = pq.read_table(file)
+        if not {"image", "label"} <= set(table.column_names):
+            raise DataError(f"{file} has columns {table.column_names}, expected 'image' and 'label'")
+        found = _class_names(table.schema.metadata)
+        if names is not None and found != names:
+            raise DataError(f"{file} names other classes than the files before it")
+        names = found
+        for row, value in enumerate(table.column("image").to_pylist()):
+            encoded.append((f"{file}, row {row}", partial(bytes, value["bytes"])))
+        labels.extend(table.column("label").to_pylist())
+    if not names:
+        names = tuple(str(index) for index in range(max(labels, default=-1) + 1))
+    if labels and not 0 <= min(labels) <= max(labels) < len(names):
+        raise DataError(f"labels reach from {min(labels)} to {max(labels)}, with {len(names)} classes")
+    return encoded, labels, names
+
+
+def _class_names(metadata: dict[bytes, bytes] | None) -> tuple[str, ...]:
+    document = json.loads((metadata or {}).get(b"huggingface", b"{}"))
+    label = document.get("info", {}).get("features", {}).get("label", {})
+    return tuple(label.get("names", ()))
+
+
+def _read_folder(folder: Path) -> _Encoded:
+    encoded: list[tuple[str, Callable[[], bytes]]] = []
+    labels: list[int] = []
+    classes = sorted(child for child in folder.iterdir() if child.is_dir())
+    for label, child in enumerate(classes):
+        for file in sorted(child.rglob("*")):
+            if file.suffix.lower() in IMAGE_SUFFIXES:
+                encoded.append((str(file), file.read_bytes))
+                labels.append(label)
+    return encoded, labels, tuple(child.name for child in classes)

@@ -1,0 +1,167 @@
+"""One training run: steps, averaged weights, evaluation and exact resumption.
+
+Everything random is drawn from generators seeded by (seed, epoch) or (seed, step), so the state of a run is its
+weights, its optimiser and its step number: a resumed run repeats an uninterrupted one bit for bit.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.optim.swa_utils import AveragedModel
+
+from models.cascade import Cascade
+from weights.augment import centre_crop, normalise, random_crop_flip
+from weights.data import LabelledImages
+from weights.preprocessing import Preprocessing
+from weights.recipe import Recipe
+
+Tensors = tuple[Tensor, ...] | list[Tensor]
+
+_ORDER, _AUGMENTATION = 0, 1  # streams of random numbers that must not coincide
+
+
+@dataclass(frozen=True, slots=True)
+class StepReport:
+    """What one step did.
+
+    Attributes:
+        loss: weighted sum of the exits' cross-entropies.
+        exit_accuracy: share of the augmented batch each exit got right.
+    """
+
+    step: int
+    epoch: int
+    loss: float
+    exit_accuracy: tuple[float, ...]
+
+
+class Trainer:
+    """Trains one cascade on images held on its device."""
+
+    def __init__(
+        self,
+        cascade: Cascade,
+        data: LabelledImages,
+        preprocessing: Preprocessing,
+        recipe: Recipe,
+        device: torch.device,
+    ) -> None:
+        if len(data) < recipe.batch_size:
+            raise ValueError(f"{len(data)} training images do not fill one batch of {recipe.batch_size}")
+        self.recipe = recipe
+        self.preprocessing = preprocessing
+        self.device = device
+        self.cascade = cascade.to(device).train()
+        self.averaged = AveragedModel(self.cascade, multi_avg_fn=self._average, use_buffers=True)
+        self.optimizer = torch.optim.AdamW(_parameter_groups(self.cascade, recipe.weight_decay), fused=True)
+        self.images = torch.from_numpy(data.images).to(device)
+        self.labels = torch.from_numpy(data.labels).to(device)
+        self.steps_per_epoch = len(data) // recipe.batch_size
+        self.total_steps = self.steps_per_epoch * recipe.epochs
+        self.step = 0
+
+    def run(self) -> Iterator[StepReport]:
+        """Train to the end, yielding after every step; stop iterating to interrupt."""
+        while self.step < self.total_steps:
+            yield self._train_step()
+
+    @torch.inference_mode()
+    def evaluate(self, data: LabelledImages, batch_size: int = 256) -> npt.NDArray[np.float32]:
+        """Logits of the averaged weights on held-out images.
+
+        Shape: -> [num_stages, N, K]
+        """
+        model = self.averaged.module.eval()
+        batches = []
+        for start in range(0, len(data), batch_size):
+            images = torch.from_numpy(data.images[start : start + batch_size]).to(self.device)
+            with self._autocast():
+                logits = model(self._normalised(centre_crop(images, self.preprocessing.crop_px)))
+            batches.append(torch.stack([exit_logits.float() for exit_logits in logits]).cpu())
+        return torch.cat(batches, dim=1).numpy()
+
+    @property
+    def averaged_cascade(self) -> Cascade:
+        """The averaged weights: what is evaluated and shipped."""
+        module = self.averaged.module
+        assert isinstance(module, Cascade)
+        return module
+
+    def state_dict(self) -> dict[str, Any]:
+        """Everything a run needs to go on."""
+        return {
+            "step": self.step,
+            "cascade": self.cascade.state_dict(),
+            "averaged": self.averaged.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on where `state_dict` was taken."""
+        self.step = state["step"]
+        self.cascade.load_state_dict(state["cascade"])
+        self.averaged.load_state_dict(state["averaged"])
+        self.optimizer.load_state_dict(state["optimizer"])
+
+    def _train_step(self) -> StepReport:
+        recipe, step = self.recipe, self.step
+        epoch, position = divmod(step, self.steps_per_epoch)
+        order = np.random.default_rng((_ORDER, recipe.seed, epoch)).permutation(len(self.labels))
+        rows = torch.from_numpy(order[position * recipe.batch_size : (position + 1) * recipe.batch_size])
+        rows = rows.to(self.device)
+        draw = int(np.random.default_rng((_AUGMENTATION, recipe.seed, step)).integers(2**63))
+        generator = torch.Generator(self.device).manual_seed(draw)
+        images = random_crop_flip(self.images[rows], self.preprocessing.crop_px, recipe.padding_px, generator)
+        labels = self.labels[rows]
+
+        for group in self.optimizer.param_groups:
+            group["lr"] = recipe.learning_rate_at(step, self.total_steps)
+        with self._autocast():
+            logits = self.cascade(self._normalised(images))
+        losses = [
+            F.cross_entropy(exit_logits.float(), labels, label_smoothing=recipe.label_smoothing)
+            for exit_logits in logits
+        ]
+        weights = recipe.exit_weights or (1.0,) * len(losses)
+        loss = torch.stack([weight * exit_loss for weight, exit_loss in zip(weights, losses, strict=True)]).sum()
+        self.optimizer.zero_grad(set_to_none=True)
+        loss.backward()  # type: ignore[no-untyped-call]
+        nn.utils.clip_grad_norm_(self.cascade.parameters(), recipe.grad_clip)
+        self.optimizer.step()
+        self.averaged.update_parameters(self.cascade)
+        self.step += 1
+
+        with torch.no_grad():
+            right = torch.stack([(exit_logits.argmax(1) == labels).float().mean() for exit_logits in logits])
+            report = torch.cat([loss.detach()[None], right]).tolist()
+        if not np.isfinite(report[0]):
+            raise FloatingPointError(f"the loss became {report[0]} at step {step}; try a lower learning rate")
+        return StepReport(step, epoch, report[0], tuple(report[1:]))
+
+    def _normalised(self, images: Tensor) -> Tensor:
+        return normalise(images, self.preprocessing.mean, self.preprocessing.std)
+
+    def _autocast(self) -> torch.autocast:
+        return torch.autocast(self.device.type, dtype=torch.bfloat16)
+
+    def _average(self, averaged: Tensors, current: Tensors, updates: Tensor | int) -> None:
+        if not averaged[0].is_floating_point():
+            for old, new in zip(averaged, current, strict=True):
+                old.copy_(new)
+            return
+        torch._foreach_lerp_(averaged, current, 1 - self.recipe.ema_decay_at(int(updates)))
+
+
+def _parameter_groups(cascade: Cascade, weight_decay: float) -> list[dict[str, Any]]:
+    decayed: list[Tensor] = []
+    exempt: list[Tensor] = []
+    for name, parameter in cascade.named_parameters():
+        is_matrix = parameter.ndim >= 2 and not name.endswith(("cls_token", "pos_embed"))
+        (decayed if is_matrix else exempt).append(parameter)
+    return [{"params": decayed, "weight_decay": weight_decay}, {"params": exempt, "weight_decay": 0.0}]
