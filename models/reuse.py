@@ -75,7 +75,7 @@ class Resampling(nn.Module):
         self.register_buffer("matrix_NM", self._exact.to(torch.get_default_dtype()), persistent=False)
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
-        super()._apply(fn, recurse)
+        super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
         self.matrix_NM = self._exact.to(self.matrix_NM)
         return self
 

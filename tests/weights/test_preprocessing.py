@@ -1,0 +1,72 @@
+import io
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from images import encode
+from PIL import Image
+
+from weights.preprocessing import Preprocessing
+
+PREPROCESSING = Preprocessing(resize_px=64, crop_px=56)
+
+
+def _picture(width: int, height: int, mode: str = "RGB") -> Image.Image:
+    pixels = np.random.default_rng(0).integers(0, 256, (height, width, 3), dtype=np.uint8)
+    return Image.fromarray(pixels).convert(mode)
+
+
+def test_apply_divisible_size_equals_resize_then_crop() -> None:
+    image = _picture(192, 128)
+    resized = image.resize((96, 64), Image.Resampling.BICUBIC).crop((20, 4, 76, 60))
+    assert np.array_equal(PREPROCESSING.apply(image), np.asarray(resized).transpose(2, 0, 1))
+
+
+@pytest.mark.parametrize("size", [(1, 1), (1, 5000), (5000, 1), (3, 200), (500, 375)])
+def test_apply_any_size_gives_the_crop(size: tuple[int, int]) -> None:
+    pixels = PREPROCESSING.apply(_picture(*size))
+    assert (pixels.shape, pixels.dtype) == ((3, 56, 56), np.uint8)
+
+
+@pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "RGBA", "CMYK", "YCbCr", "HSV"])
+def test_apply_any_mode_gives_rgb(mode: str) -> None:
+    image = _picture(64, 64, "RGB").convert("RGBA").convert(mode) if mode == "LA" else _picture(64, 64, mode)
+    assert PREPROCESSING.apply(image).shape == (3, 56, 56)
+
+
+def test_apply_sixteen_bit_grey_keeps_brightness() -> None:
+    grey = np.full((64, 64), 128, dtype=np.uint8)
+    wide = Image.fromarray(grey.astype(np.uint16) * 257)
+    assert wide.mode.startswith("I;16")
+    expected = PREPROCESSING.apply(Image.fromarray(grey))
+    assert np.array_equal(PREPROCESSING.apply(wide), expected)
+
+
+def test_apply_exif_orientation_turns_the_image_upright() -> None:
+    pixels = np.zeros((3, 64, 64), dtype=np.uint8)
+    pixels[:, :, :32] = 255  # left half white
+    exif = Image.Exif()
+    exif[0x0112] = 6  # to be rotated by 90 degrees clockwise: left becomes top
+    with Image.open(io.BytesIO(encode(pixels, "JPEG", exif=exif))) as image:
+        upright = PREPROCESSING.apply(image)
+    assert upright[:, :20].min() > 200
+    assert upright[:, -20:].max() < 55
+
+
+def test_apply_truncated_file_raises_oserror() -> None:
+    data = encode(np.random.default_rng(0).integers(0, 256, (3, 64, 64), dtype=np.uint8))
+    with Image.open(io.BytesIO(data[: len(data) // 2])) as image, pytest.raises(OSError, match="truncated"):
+        PREPROCESSING.apply(image)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"crop_px": 65}, "crop_px must be between 1 and resize_px 64, got 65"),
+        ({"crop_px": 0}, "got 0"),
+        ({"std": (1.0, 0.0, 1.0)}, "std must be positive"),
+    ],
+)
+def test_preprocessing_invalid_raises(changes: dict[str, object], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        replace(PREPROCESSING, **changes)

@@ -1,0 +1,142 @@
+import hashlib
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from cascades import TINY, TINY_CONFIGS, randomised
+
+from models.cascade import Cascade
+from models.config import CascadeConfig
+from weights import Manifest, ModelFormatError, load, load_model, save
+from weights.preprocessing import Preprocessing
+from weights.store import shipped_models
+
+
+def _manifest(config: CascadeConfig) -> Manifest:
+    return Manifest(
+        name="tiny",
+        architecture=config,
+        preprocessing=Preprocessing(resize_px=config.image_size, crop_px=config.image_size),
+        class_names=tuple("abcde"),
+        thresholds=(0.9,) * (config.num_stages - 1),
+        temperatures=(1.0,) * config.num_stages,
+        provenance={"data": "noise"},
+    )
+
+
+@pytest.fixture
+def saved(tmp_path: Path) -> Path:
+    save(tmp_path / "tiny", randomised(TINY), _manifest(TINY), "# card\n")
+    return tmp_path / "tiny"
+
+
+def test_load_saved_model_gives_equal_manifest_and_outputs(tmp_path: Path, tiny_cascade: Cascade) -> None:
+    config = tiny_cascade.config
+    save(tmp_path / "model", tiny_cascade, _manifest(config), "# card\n")
+    stored = load(tmp_path / "model")
+    assert stored.manifest == _manifest(config)
+    assert not stored.cascade.training
+    images = torch.randn(2, 3, config.image_size, config.image_size)
+    for expected, found in zip(tiny_cascade(images), load_model(tmp_path / "model")(images), strict=True):
+        assert torch.equal(found, expected)
+
+
+def test_save_folder_holds_card_and_standard_checksums(saved: Path) -> None:
+    assert sorted(path.name for path in saved.iterdir()) == [
+        "README.md",
+        "SHA256SUMS",
+        "config.json",
+        "model.safetensors",
+    ]
+    assert [line.split("  ")[1] for line in (saved / "SHA256SUMS").read_text().splitlines()] == [
+        "config.json",
+        "model.safetensors",
+    ]
+
+
+def test_save_over_a_model_replaces_it_whole(saved: Path) -> None:
+    save(saved, randomised(TINY, seed=1), _manifest(TINY), "# new card\n")
+    assert (saved / "README.md").read_text() == "# new card\n"
+    assert torch.equal(load_model(saved).stages[0].head.weight, randomised(TINY, seed=1).stages[0].head.weight)
+    assert [path.name for path in saved.parent.iterdir()] == ["tiny"]
+
+
+def test_save_over_another_folder_refuses_and_leaves_it(tmp_path: Path) -> None:
+    (tmp_path / "photos").mkdir()
+    (tmp_path / "photos" / "cat.jpg").write_bytes(b"cat")
+    with pytest.raises(ModelFormatError, match="photos exists and is not a model folder"):
+        save(tmp_path / "photos", randomised(TINY), _manifest(TINY), "")
+    assert [path.name for path in (tmp_path / "photos").iterdir()] == ["cat.jpg"]
+
+
+@pytest.mark.parametrize("name", ["config.json", "model.safetensors"])
+def test_load_altered_file_raises_naming_it(saved: Path, name: str) -> None:
+    data = bytearray((saved / name).read_bytes())
+    data[-2] ^= 1
+    (saved / name).write_bytes(data)
+    with pytest.raises(ModelFormatError, match=f"{name}: sha256 is"):
+        load(saved)
+
+
+@pytest.mark.parametrize("name", ["config.json", "model.safetensors", "SHA256SUMS"])
+def test_load_missing_file_raises_naming_it(saved: Path, name: str) -> None:
+    (saved / name).unlink()
+    with pytest.raises(ModelFormatError, match=f"has no {name}"):
+        load(saved)
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "message"),
+    [
+        (("class_names",), ["a"], "class_names has 1 entries, the architecture needs 5"),
+        (("thresholds",), [0.5], "thresholds has 1 entries, the architecture needs 3"),
+        (("temperatures",), [1, 1, 1, 0], "temperatures must be positive"),
+        (("architecture", "num_heads"), 5, "not divisible by num_heads 5"),
+        (("architecture", "colour"), 1, "colour"),
+        (("preprocessing", "crop_px"), 20, "crop_px 20 differs from image_size 28"),
+        (("format_version",), 2, "format_version"),
+    ],
+)
+def test_load_wrong_config_raises_naming_value(saved: Path, path: tuple[str, ...], value: object, message: str) -> None:
+    _rewrite_config(saved, path, value)
+    with pytest.raises(ModelFormatError, match=message):
+        load(saved)
+
+
+def test_load_tensors_of_another_architecture_raises(saved: Path) -> None:
+    _rewrite_config(saved, ("architecture", "depth"), 3)
+    with pytest.raises(ModelFormatError, match="does not hold this architecture"):
+        load(saved)
+
+
+def test_load_unknown_name_raises_listing_shipped_models() -> None:
+    with pytest.raises(ModelFormatError, match="no model 'nowhere'"):
+        load("nowhere")
+
+
+def test_manifest_every_kind_survives_json() -> None:
+    for config in TINY_CONFIGS.values():
+        manifest = _manifest(config)
+        assert Manifest.model_validate_json(manifest.model_dump_json()) == manifest
+
+
+@pytest.mark.parametrize("name", shipped_models())
+def test_shipped_model_loads_and_stays_under_25_megabytes(name: str) -> None:
+    stored = load(name)
+    assert stored.manifest.name == name
+    assert sum(path.stat().st_size for path in stored.path.iterdir()) < 25e6
+
+
+def _rewrite_config(folder: Path, path: tuple[str, ...], value: object) -> None:
+    """Change one value and the checksum with it, so that the check under test is the one that fails."""
+    document = json.loads((folder / "config.json").read_text())
+    target = document
+    for key in path[:-1]:
+        target = target[key]
+    target[path[-1]] = value
+    text = json.dumps(document)
+    (folder / "config.json").write_text(text)
+    sums = (folder / "SHA256SUMS").read_text().splitlines()
+    sums[0] = f"{hashlib.sha256(text.encode()).hexdigest()}  config.json"
+    (folder / "SHA256SUMS").write_text("\n".join(sums))
