@@ -1,7 +1,9 @@
 """How a cascade is trained: every number that shapes the result, in one frozen value."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from math import cos, pi
+
+from weights.augment import Augmentation
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -16,7 +18,10 @@ class Recipe:
         grad_clip: largest gradient norm.
         ema_decay: limit of the averaged weights' decay, approached as (1 + t) / (10 + t) from the start.
         exit_weights: weight of each exit's cross-entropy; None weighs all alike.
-        padding_px: reflected border from which the training crop may start.
+        distillation: weight of the cross-entropy of each earlier exit against the last one's probabilities,
+            which are not trained by it.
+        drop_path: share of images for which a block's branch is skipped; rises linearly from the first block to
+            this at the last.
     """
 
     epochs: int
@@ -29,16 +34,20 @@ class Recipe:
     label_smoothing: float = 0.1
     ema_decay: float = 0.9998
     exit_weights: tuple[float, ...] | None = None
-    padding_px: int = 7
+    distillation: float = 0.0
+    drop_path: float = 0.0
+    augmentation: Augmentation = field(default_factory=Augmentation)
     seed: int = 0
 
     def __post_init__(self) -> None:
         for name in ("epochs", "batch_size", "learning_rate", "grad_clip"):
             if getattr(self, name) <= 0:
                 raise ValueError(f"{name} must be positive, got {getattr(self, name)}")
-        for name in ("warmup_fraction", "label_smoothing", "ema_decay"):
+        for name in ("warmup_fraction", "label_smoothing", "ema_decay", "drop_path"):
             if not 0 <= getattr(self, name) < 1:
                 raise ValueError(f"{name} must be in [0, 1), got {getattr(self, name)}")
+        if self.distillation < 0:
+            raise ValueError(f"distillation must not be negative, got {self.distillation}")
 
     def learning_rate_at(self, step: int, total_steps: int) -> float:
         """Linear warm-up, then a half cosine down to `min_learning_rate`."""
@@ -52,3 +61,16 @@ class Recipe:
     def ema_decay_at(self, step: int) -> float:
         """Decay of the averaged weights after `step` updates, small at first."""
         return min(self.ema_decay, (1 + step) / (10 + step))
+
+
+AUGMENTATIONS: dict[str, Augmentation] = {
+    "none": Augmentation(flip=False),
+    "light": Augmentation(padding_px=7),
+    "strong": Augmentation(
+        padding_px=7, colour=0.3, rotation_deg=12, shear=0.1, erasing=0.25, mixup_alpha=0.2, cutmix_alpha=1.0
+    ),
+    "strong_crop": Augmentation(
+        min_scale=0.35, colour=0.3, rotation_deg=12, shear=0.1, erasing=0.25, mixup_alpha=0.2, cutmix_alpha=1.0
+    ),
+}
+"""`light` for a few epochs; `strong` for hundreds on small images, `strong_crop` where objects vary in size."""

@@ -4,7 +4,7 @@ Everything random is drawn from generators seeded by (seed, epoch) or (seed, ste
 weights, its optimiser and its step number: a resumed run repeats an uninterrupted one bit for bit.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 
 from models.cascade import Cascade
-from weights.augment import centre_crop, normalise, random_crop_flip
+from weights.augment import augment, centre_crop, erase, mix, normalise
 from weights.data import LabelledImages
 from weights.preprocessing import Preprocessing
 from weights.recipe import Recipe
@@ -117,19 +117,18 @@ class Trainer:
         rows = rows.to(self.device)
         draw = int(np.random.default_rng((_AUGMENTATION, recipe.seed, step)).integers(2**63))
         generator = torch.Generator(self.device).manual_seed(draw)
-        images = random_crop_flip(self.images[rows], self.preprocessing.crop_px, recipe.padding_px, generator)
+        torch.manual_seed(draw)  # stochastic depth draws from the global generators
         labels = self.labels[rows]
+        images = augment(self.images[rows], self.preprocessing.crop_px, recipe.augmentation, generator)
+        images = erase(self._normalised(images), recipe.augmentation, generator)
+        targets = F.one_hot(labels, self.cascade.config.num_classes).float()
+        images, targets = mix(images, targets, recipe.augmentation, generator)
 
         for group in self.optimizer.param_groups:
             group["lr"] = recipe.learning_rate_at(step, self.total_steps)
         with self._autocast():
-            logits = self.cascade(self._normalised(images))
-        losses = [
-            F.cross_entropy(exit_logits.float(), labels, label_smoothing=recipe.label_smoothing)
-            for exit_logits in logits
-        ]
-        weights = recipe.exit_weights or (1.0,) * len(losses)
-        loss = torch.stack([weight * exit_loss for weight, exit_loss in zip(weights, losses, strict=True)]).sum()
+            logits = [exit_logits.float() for exit_logits in self.cascade(images)]
+        loss = exit_loss(logits, targets, recipe)
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
         nn.utils.clip_grad_norm_(self.cascade.parameters(), recipe.grad_clip)
@@ -158,10 +157,30 @@ class Trainer:
         torch._foreach_lerp_(averaged, current, 1 - self.recipe.ema_decay_at(int(updates)))
 
 
+def exit_loss(logits: Sequence[Tensor], targets: Tensor, recipe: Recipe) -> Tensor:
+    """Weighted cross-entropies of all exits, and of the earlier ones against the last when distilling.
+
+    Shape: logits one [B, K] per exit, targets [B, K] -> []
+
+    Source: the plain sum is arXiv 2105.15075, section 3.3; self-distillation of exits is arXiv 1905.08094.
+    """
+    weights = recipe.exit_weights or (1.0,) * len(logits)
+    loss = torch.zeros((), device=targets.device)
+    for weight, exit_logits in zip(weights, logits, strict=True):
+        loss = loss + weight * F.cross_entropy(exit_logits, targets, label_smoothing=recipe.label_smoothing)
+    if recipe.distillation > 0:
+        teacher = logits[-1].detach().softmax(dim=-1)
+        for weight, exit_logits in zip(weights[:-1], logits[:-1], strict=True):
+            loss = loss + weight * recipe.distillation * F.cross_entropy(exit_logits, teacher)
+    return loss
+
+
 def _parameter_groups(cascade: Cascade, weight_decay: float) -> list[dict[str, Any]]:
     decayed: list[Tensor] = []
     exempt: list[Tensor] = []
     for name, parameter in cascade.named_parameters():
+        if not parameter.requires_grad:
+            continue
         is_matrix = parameter.ndim >= 2 and not name.endswith(("cls_token", "pos_embed"))
         (decayed if is_matrix else exempt).append(parameter)
     return [{"params": decayed, "weight_decay": weight_decay}, {"params": exempt, "weight_decay": 0.0}]

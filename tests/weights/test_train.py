@@ -11,6 +11,7 @@ from rich.console import Console
 
 from models.config import CascadeConfig
 from weights import load
+from weights.augment import Augmentation
 from weights.checkpoint import CheckpointError
 from weights.preprocessing import Preprocessing
 from weights.recipe import Recipe
@@ -33,7 +34,7 @@ def _run(data: Path, name: str, config: CascadeConfig = CONFIG, **changes: objec
         run_dir=data.parent / f"{name}.run",
         architecture=config,
         preprocessing=Preprocessing(resize_px=28, crop_px=28),
-        recipe=Recipe(epochs=3, batch_size=16, padding_px=2, learning_rate=3e-3),
+        recipe=Recipe(epochs=3, batch_size=16, augmentation=Augmentation(padding_px=2), learning_rate=3e-3),
         holdout=0.2,
         **changes,
     )

@@ -1,0 +1,5 @@
+"""`python -m service` is `dvt`."""
+
+from service.cli import app
+
+app()

@@ -1,0 +1,1 @@
+"""How the engine is asked over HTTP: FastAPI routes, pydantic schemas and problem documents."""

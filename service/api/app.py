@@ -1,0 +1,60 @@
+"""The ASGI application: routes, error handling, and the engine's life around them."""
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager, suppress
+
+from fastapi import FastAPI
+
+from service.api import classify, config, health, problems
+from service.api.context import Context
+from service.api.middleware import RequestMiddleware
+
+logger = logging.getLogger(__name__)
+
+_WATCH_INTERVAL_S = 0.5
+
+
+def create_app(context: Context, *, on_death: Callable[[], None] = lambda: None) -> FastAPI:
+    """The application around a running service's parts; its lifespan starts and stops the engine.
+
+    Args:
+        on_death: called once the engine is dead or stuck, when only a new process can help.
+    """
+
+    @asynccontextmanager
+    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        # Returns at once: the worker warms up on its own thread, while /livez answers and /readyz says no.
+        context.engine.start()
+        watch = asyncio.create_task(_watch(context, on_death))
+        try:
+            yield
+        finally:
+            watch.cancel()
+            with suppress(asyncio.CancelledError):
+                await watch
+            await asyncio.to_thread(context.engine.stop, drain=True, timeout_s=context.settings.drain_timeout_s)
+            context.decode_pool.shutdown(wait=False, cancel_futures=True)
+
+    app = FastAPI(
+        title="Dynamic ViT service",
+        summary="Image classification by a cascade of Vision Transformers with early exit",
+        version=health.service_version(),
+        lifespan=lifespan,
+        redirect_slashes=False,
+        redoc_url=None,
+    )
+    app.state.context = context
+    app.add_middleware(RequestMiddleware, metrics=context.metrics)
+    problems.install(app)
+    for router in (classify.router, config.router, health.router):
+        app.include_router(router)
+    return app
+
+
+async def _watch(context: Context, on_death: Callable[[], None]) -> None:
+    while context.alive:  # noqa: ASYNC110 - the engine knows no event loop to set an event in
+        await asyncio.sleep(_WATCH_INTERVAL_S)
+    logger.critical("the engine is dead, or stuck; ending the process")
+    on_death()

@@ -1,0 +1,101 @@
+"""What an operator looks at: health, metrics, and what is loaded."""
+
+from dataclasses import asdict
+from importlib.metadata import PackageNotFoundError, version
+from itertools import accumulate
+from platform import python_version
+
+from fastapi import APIRouter, Response
+from prometheus_client import CONTENT_TYPE_LATEST
+
+from service.api import problems
+from service.api.context import Context, ContextDep
+from service.api.schemas import Info, Live, ModelInfo, ModelList, Ready, StageInfo
+from service.errors import DeviceLostError, NotReadyError
+
+router = APIRouter()
+
+_DISTRIBUTION = "dynamic-vit-service"
+_LIBRARIES = ("torch", "fastapi", "pydantic", "pillow")
+
+
+@router.get("/livez", summary="Can the process make progress?", responses=problems.responses(500, 503))
+async def livez(context: ContextDep) -> Live:
+    """Fails when only a new process can help: the device or the worker is dead."""
+    if not context.alive:
+        raise DeviceLostError("the engine is dead, or stuck")
+    return Live(live=True, state=context.state)
+
+
+@router.get("/readyz", summary="Are requests taken?", responses=problems.responses(500, 503))
+async def readyz(context: ContextDep) -> Ready:
+    """Fails while starting, from the moment the process was asked to end, and when the engine is dead."""
+    if not context.ready:
+        raise NotReadyError(f"the service is {context.state}")
+    return Ready(ready=True, state=context.state)
+
+
+@router.get(
+    "/metrics",
+    summary="Prometheus metrics",
+    response_class=Response,
+    responses={200: {"content": {"text/plain": {"schema": {"type": "string"}}}}, **problems.responses(500)},
+)
+async def metrics(context: ContextDep) -> Response:
+    """All metrics of this process in Prometheus' text format."""
+    return Response(context.metrics.render(), media_type=CONTENT_TYPE_LATEST)
+
+
+@router.get("/models", summary="What is loaded", responses=problems.responses(500))
+async def models(context: ContextDep) -> ModelList:
+    """The model's classes, exits with their cost, preprocessing, calibration and provenance."""
+    manifest = context.manifest
+    model = ModelInfo(
+        name=manifest.name,
+        class_names=list(manifest.class_names),
+        stages=_stages(context),
+        baseline_macs=context.engine.baseline_macs,
+        preprocessing=asdict(manifest.preprocessing),
+        thresholds=list(manifest.thresholds),
+        temperatures=list(manifest.temperatures),
+        provenance=manifest.provenance,
+    )
+    return ModelList(models=[model])
+
+
+@router.get("/info", summary="What is running", responses=problems.responses(500))
+async def info(context: ContextDep) -> Info:
+    """The service, its version, and where and with what it computes."""
+    return Info(
+        name=_DISTRIBUTION,
+        version=service_version(),
+        model=context.manifest.name,
+        state=context.state,
+        device=context.device,
+        dtype=context.settings.dtype,
+        versions={"python": python_version(), **{name: version(name) for name in _LIBRARIES}},
+    )
+
+
+def service_version() -> str:
+    """The installed version of this service; a source tree that was never installed has none."""
+    try:
+        return version(_DISTRIBUTION)
+    except PackageNotFoundError:
+        return "unknown"
+
+
+def _stages(context: Context) -> list[StageInfo]:
+    architecture = context.manifest.architecture
+    stage_macs = context.engine.stage_macs
+    return [
+        StageInfo(
+            stage=stage,
+            grid=architecture.grids[stage],
+            num_tokens=architecture.num_tokens(stage),
+            macs=stage_macs[stage],
+            cumulative_macs=cumulative_macs,
+            fraction=round(cumulative_macs / context.engine.baseline_macs, 6),
+        )
+        for stage, cumulative_macs in enumerate(accumulate(stage_macs))
+    ]

@@ -1,0 +1,64 @@
+"""What happens to every request: an id, a count, and an answer even when a route fails unexpectedly."""
+
+import logging
+import re
+import time
+from uuid import uuid4
+
+from fastapi import Request
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from service.api.problems import internal_error_response
+from service.metrics import Metrics
+
+logger = logging.getLogger(__name__)
+
+_SANE_REQUEST_ID = re.compile(r"[A-Za-z0-9._:/+=@-]{1,128}")
+
+# Probes and scrapes come at a fixed rate and would drown the figures of real requests.
+_UNCOUNTED_PATHS = frozenset({"/livez", "/readyz", "/metrics"})
+
+
+class RequestMiddleware:
+    """Gives each request its id, counts it, and answers 500 for what no handler expected.
+
+    Plain ASGI: Starlette's base class costs a task and a queue per request, and hides disconnects.
+    """
+
+    def __init__(self, app: ASGIApp, metrics: Metrics) -> None:
+        self._app = app
+        self._metrics = metrics
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Handle one request."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        started_at = time.perf_counter()
+        request_id = _request_id(scope)
+        scope.setdefault("state", {})["request_id"] = request_id
+        status: int | None = None
+
+        async def send_with_id(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+                MutableHeaders(scope=message)["X-Request-ID"] = request_id
+            await send(message)
+
+        try:
+            await self._app(scope, receive, send_with_id)
+        except Exception:
+            logger.exception("request %s failed", request_id)
+            if status is not None:
+                raise
+            await internal_error_response(Request(scope))(scope, receive, send_with_id)
+        finally:
+            if scope["path"] not in _UNCOUNTED_PATHS:
+                self._metrics.request_done(status or 500, time.perf_counter() - started_at)
+
+
+def _request_id(scope: Scope) -> str:
+    given = Headers(scope=scope).get("x-request-id", "")
+    return given if _SANE_REQUEST_ID.fullmatch(given) else uuid4().hex

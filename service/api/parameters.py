@@ -1,0 +1,102 @@
+"""The parameters of a classification, and the exit policy they make."""
+
+from collections.abc import Callable
+from typing import Annotated, Any
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+
+from service.api.context import Context
+from service.engine.operating import OperatingPoint, parse_thresholds
+from service.engine.policy import Policy
+from service.errors import InvalidParameterError
+
+_DEFAULT_TOP_K = 5
+
+
+def _boolean(value: Any) -> Any:
+    # Pydantic would also take "on", "y" and more, which the API's description does not promise.
+    if isinstance(value, str):
+        if value not in ("true", "false"):
+            raise ValueError("expected true or false")
+        return value == "true"
+    return value
+
+
+class ClassifyParameters(BaseModel):
+    """What a client may ask for; anything else is refused."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    top_k: int | None = Field(
+        default=None, ge=1, description=f"Classes to return; {_DEFAULT_TOP_K} or all there are by default."
+    )
+    thresholds: str | None = Field(
+        default=None,
+        description="Confidence at which an image leaves: one number for all exits, or one per exit but the "
+        "last, separated by commas. 0 is always, anything above 1 is never.",
+        examples=["0.9", "0.9,0.8,0.7"],
+    )
+    min_stage: int = Field(default=0, ge=0, description="No exit before this stage.")
+    max_stage: int | None = Field(default=None, ge=0, description="The last stage allowed to run.")
+    max_macs: int | None = Field(
+        default=None,
+        ge=1,
+        description="Multiply-accumulates one image may cost; a stage beyond is not begun.",
+    )
+    deadline_ms: float | None = Field(
+        default=None, gt=0, allow_inf_nan=False, description="After this, the best answer so far is given."
+    )
+    trace: Annotated[bool, BeforeValidator(_boolean)] = Field(
+        default=False, description="Whether to return every stage's prediction."
+    )
+
+
+def policy_maker(
+    parameters: ClassifyParameters, context: Context, timeout_s: float | None
+) -> Callable[[OperatingPoint], Policy]:
+    """Check the parameters against the model; the result makes the policy once the configuration is known.
+
+    Args:
+        timeout_s: another deadline besides the parameters' own; the earlier one holds.
+
+    Raises:
+        InvalidParameterError: naming the first parameter that is outside its range, and the limit.
+    """
+    architecture = context.manifest.architecture
+    top_k = parameters.top_k or min(_DEFAULT_TOP_K, architecture.num_classes)
+    if top_k > architecture.num_classes:
+        raise InvalidParameterError(
+            f"top_k must be at most {architecture.num_classes}, the classes there are, got {top_k}"
+        )
+    thresholds = None
+    if parameters.thresholds is not None:
+        thresholds = parse_thresholds(_numbers(parameters.thresholds), architecture.num_stages)
+    max_stage = architecture.num_stages - 1 if parameters.max_stage is None else parameters.max_stage
+    timeouts_s = [seconds for seconds in (timeout_s, _seconds(parameters.deadline_ms)) if seconds is not None]
+
+    def make(point: OperatingPoint) -> Policy:
+        return Policy(
+            thresholds=point.thresholds if thresholds is None else thresholds,
+            config_version=point.version,
+            min_stage=parameters.min_stage,
+            max_stage=max_stage,
+            max_macs=parameters.max_macs,
+            timeout_s=min(timeouts_s, default=None),
+            top_k=top_k,
+            trace=parameters.trace,
+        )
+
+    make(context.operating_points.current).check(context.engine.stage_macs)
+    return make
+
+
+def _numbers(text: str) -> float | list[float]:
+    try:
+        numbers = [float(item) for item in text.split(",")]
+    except ValueError as error:
+        raise InvalidParameterError(f"thresholds: {text[:100]!r} is not a number or numbers with commas") from error
+    return numbers if "," in text else numbers[0]
+
+
+def _seconds(milliseconds: float | None) -> float | None:
+    return None if milliseconds is None else milliseconds / 1000

@@ -1,0 +1,169 @@
+"""The one table from our errors to HTTP statuses, and the problem documents (RFC 9457) made from it."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from http import HTTPStatus
+from math import ceil
+from typing import Any
+
+from fastapi import FastAPI, Request, Response
+from fastapi.exceptions import RequestValidationError
+from starlette.exceptions import HTTPException
+
+from service.api.schemas import Problem
+from service.errors import (
+    CancelledError,
+    DeadlineExceededError,
+    DeviceLostError,
+    ForbiddenError,
+    InferenceError,
+    InvalidParameterError,
+    MalformedRequestError,
+    NotReadyError,
+    OverloadedError,
+    ServiceError,
+    TooLargeError,
+    UnauthorizedError,
+    UndecodableImageError,
+    UnsupportedMediaError,
+    VersionConflictError,
+)
+
+MEDIA_TYPE = "application/problem+json"
+CLIENT_LEFT = 499
+"""Counted when a client leaves before its answer; never sent, since nobody is there to read it."""
+
+_SHOWN_CHARACTERS = 100
+
+
+@dataclass(frozen=True, slots=True)
+class ProblemKind:
+    """What all problems of one kind share; `retry_after_s` makes it one that passes."""
+
+    status: int
+    title: str
+    retry_after_s: int | None = None
+
+    @property
+    def type(self) -> str:
+        """A stable name for programs to compare."""
+        return f"urn:dvt:problem:{self.title.lower().replace(' ', '-')}"
+
+
+_INTERNAL = ProblemKind(500, "Internal error")
+PROBLEM_KINDS: dict[type[ServiceError], ProblemKind] = {
+    UndecodableImageError: ProblemKind(400, "Undecodable image"),
+    MalformedRequestError: ProblemKind(400, "Malformed request"),
+    UnauthorizedError: ProblemKind(401, "Unauthorized"),
+    ForbiddenError: ProblemKind(403, "Forbidden"),
+    VersionConflictError: ProblemKind(412, "Version conflict"),
+    TooLargeError: ProblemKind(413, "Too large"),
+    UnsupportedMediaError: ProblemKind(415, "Unsupported media type"),
+    InvalidParameterError: ProblemKind(422, "Invalid parameter"),
+    OverloadedError: ProblemKind(429, "Overloaded", retry_after_s=1),
+    CancelledError: ProblemKind(CLIENT_LEFT, "Client left"),
+    InferenceError: ProblemKind(500, "Inference failed"),
+    NotReadyError: ProblemKind(503, "Not ready", retry_after_s=5),
+    DeviceLostError: ProblemKind(503, "Device lost", retry_after_s=5),
+    DeadlineExceededError: ProblemKind(504, "Deadline exceeded"),
+    ServiceError: _INTERNAL,
+}
+
+
+def kind_of(error: ServiceError) -> ProblemKind:
+    """The kind of an error: its own class's, or else its nearest base's."""
+    return next(PROBLEM_KINDS[base] for base in type(error).__mro__ if base in PROBLEM_KINDS)
+
+
+def problem_of(error: ServiceError, request: Request) -> Problem:
+    """The document that describes `error`."""
+    return _problem(kind_of(error), str(error), request)
+
+
+def internal_error_response(request: Request) -> Response:
+    """The answer to an unexpected exception: says nothing but where to look."""
+    return _response(_problem(_INTERNAL, "an unexpected error; the log has it under this request_id", request))
+
+
+def install(app: FastAPI) -> None:
+    """Answer every error of a route with a problem document."""
+    app.add_exception_handler(ServiceError, _on_service_error)
+    app.add_exception_handler(RequestValidationError, _on_validation_error)
+    app.add_exception_handler(HTTPException, _on_http_exception)
+
+
+def describe(errors: Sequence[Any]) -> str:
+    """Pydantic's errors in one line, naming each parameter and the value it had."""
+    return "; ".join(map(_describe_one, errors))
+
+
+def responses(*statuses: int) -> dict[int | str, dict[str, Any]]:
+    """OpenAPI's description of the problems a route can answer with."""
+    return {status: _openapi_response(status) for status in statuses}
+
+
+async def _on_service_error(request: Request, error: Exception) -> Response:
+    assert isinstance(error, ServiceError)
+    kind = kind_of(error)
+    headers = {}
+    retry_after_s = error.retry_after_s if isinstance(error, OverloadedError) else kind.retry_after_s
+    if retry_after_s is not None:
+        headers["Retry-After"] = str(max(1, ceil(retry_after_s)))
+    if kind.status == HTTPStatus.UNAUTHORIZED:
+        headers["WWW-Authenticate"] = "Bearer"
+    return _response(_problem(kind, str(error), request), headers)
+
+
+async def _on_validation_error(request: Request, error: Exception) -> Response:
+    assert isinstance(error, RequestValidationError)
+    return await _on_service_error(request, InvalidParameterError(describe(error.errors())))
+
+
+async def _on_http_exception(request: Request, error: Exception) -> Response:
+    assert isinstance(error, HTTPException)
+    kind = ProblemKind(error.status_code, HTTPStatus(error.status_code).phrase)
+    detail = f"{request.method} {request.url.path}: {error.detail}"
+    return _response(_problem(kind, detail, request), dict(error.headers or {}))
+
+
+def _problem(kind: ProblemKind, detail: str, request: Request) -> Problem:
+    return Problem(
+        type=kind.type,
+        title=kind.title,
+        status=kind.status,
+        detail=detail,
+        instance=request.url.path,
+        request_id=request.state.request_id,
+        error=detail,
+    )
+
+
+def _response(problem: Problem, headers: dict[str, str] | None = None) -> Response:
+    return Response(problem.model_dump_json(), problem.status, headers, MEDIA_TYPE)
+
+
+def _describe_one(error: Any) -> str:
+    name = ".".join(str(part) for part in error["loc"] if part not in ("query", "body")) or "body"
+    if error["type"] == "extra_forbidden":
+        return f"unknown parameter {name[:_SHOWN_CHARACTERS]!r}"
+    if error["type"] == "json_invalid":
+        return str(error["msg"])
+    return f"{name}: {error['msg']}, got {repr(error['input'])[:_SHOWN_CHARACTERS]}"
+
+
+def _openapi_response(status: int) -> dict[str, Any]:
+    kinds = [kind for kind in PROBLEM_KINDS.values() if kind.status == status]
+    assert kinds, f"no error maps to {status}"
+    response: dict[str, Any] = {
+        "description": " or ".join(kind.title for kind in kinds),
+        "content": {MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/Problem"}}},
+    }
+    if any(kind.retry_after_s for kind in kinds):
+        response["headers"] = {
+            "Retry-After": {
+                "description": "Seconds to wait.",
+                "required": True,
+                "schema": {"type": "integer"},
+            }
+        }
+    return response

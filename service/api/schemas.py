@@ -1,0 +1,186 @@
+"""The shapes of all answers."""
+
+from datetime import datetime
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from service.engine.policy import ExitReason
+
+
+class Schema(BaseModel):
+    """Base of all answers; a field that was never set does not appear."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    def to_json(self) -> str:
+        """The answer's JSON text."""
+        return self.model_dump_json(exclude_unset=True)
+
+
+class Problem(Schema):
+    """An error (RFC 9457); `error` repeats `detail` for clients of other protocols."""
+
+    type: str
+    title: str
+    status: int
+    detail: str
+    instance: str
+    request_id: str
+    error: str
+
+
+class ClassScore(Schema):
+    """One class with its softmax probability."""
+
+    label: str
+    index: int
+    confidence: float
+
+
+class Exit(Schema):
+    """Where and why the image left the cascade; the last stage has no threshold."""
+
+    stage: int
+    grid: int
+    reason: ExitReason
+    threshold: float | None
+
+
+class Compute(Schema):
+    """What the answer cost, over all stages that ran; `fraction` is of the plain ViT's MACs."""
+
+    macs: int
+    baseline_macs: int
+    fraction: float
+    tokens: int
+
+
+class Timing(Schema):
+    """Milliseconds; `compute` counts the whole duration of each batch the image was in."""
+
+    decode: float
+    queue: float
+    compute: float
+    total: float
+
+
+class TracedStage(ClassScore):
+    """What one stage said."""
+
+    stage: int
+    grid: int
+
+
+class ImageResult(Schema):
+    """One image's answer; `trace` only when asked for."""
+
+    label: str
+    index: int
+    confidence: float
+    top: list[ClassScore]
+    exit: Exit
+    compute: Compute
+    timing_ms: Timing
+    trace: list[TracedStage] = Field(default_factory=list)
+
+
+class ImageError(Schema):
+    """In a list, one image's error; the others are not affected."""
+
+    error: Problem
+
+
+class Answered(Schema):
+    """What every answer says about its request."""
+
+    id: str
+    model: str
+    config_version: int
+
+
+class Classification(ImageResult, Answered):
+    """The answer to one image."""
+
+
+class ClassificationList(Answered):
+    """The answers to several images, in their order."""
+
+    results: list[ImageResult | ImageError]
+
+
+class Limits(Schema):
+    """What a request has to stay within."""
+
+    max_inflight: int
+    max_batch_size: int
+    max_image_pixels: int
+    max_body_bytes: int
+    max_images_per_request: int
+
+
+class Configuration(Schema):
+    """The live configuration; `expected` is null while no calibration table is known."""
+
+    version: int
+    thresholds: list[float]
+    temperatures: list[float]
+    limits: Limits
+    expected: None
+    updated_at: datetime
+
+
+class Live(Schema):
+    """The process can make progress."""
+
+    live: bool
+    state: str
+
+
+class Ready(Schema):
+    """Requests are taken."""
+
+    ready: bool
+    state: str
+
+
+class StageInfo(Schema):
+    """One exit: its own cost, and the cost of leaving there, also as a fraction of the plain ViT's."""
+
+    stage: int
+    grid: int
+    num_tokens: int
+    macs: int
+    cumulative_macs: int
+    fraction: float
+
+
+class ModelInfo(Schema):
+    """A loaded model."""
+
+    name: str
+    class_names: list[str]
+    stages: list[StageInfo]
+    baseline_macs: int
+    preprocessing: dict[str, Any]
+    thresholds: list[float]
+    temperatures: list[float]
+    provenance: dict[str, Any]
+
+
+class ModelList(Schema):
+    """All loaded models."""
+
+    models: list[ModelInfo]
+
+
+class Info(Schema):
+    """The running service; `device` and `dtype` are what the stages really use."""
+
+    name: str
+    version: str
+    model: str
+    state: str
+    device: str
+    dtype: str
+    versions: dict[str, str]

@@ -1,0 +1,126 @@
+"""The images of one request, from bytes to outcomes: admission, decoding, and the engine."""
+
+import asyncio
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+
+from service.api.context import Context
+from service.engine.operating import OperatingPoint
+from service.engine.permits import Permits
+from service.engine.policy import Policy
+from service.engine.task import Answer, Pixels
+from service.errors import ServiceError, TooLargeError, UndecodableImageError
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Walked:
+    """One image's answer, with the time spent around the engine.
+
+    Attributes:
+        decode_s: seconds from the request's admission to the pixels, waiting for a thread included.
+        total_s: seconds from the request's admission to the answer.
+    """
+
+    answer: Answer
+    decode_s: float
+    total_s: float
+
+
+Outcome = Walked | ServiceError
+"""What became of one image."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outcomes:
+    """One outcome per image, in the request's order, under one version of the configuration."""
+
+    config_version: int
+    total_s: float
+    images: list[Outcome]
+
+
+async def classify_images(
+    context: Context, images: Sequence[bytes], make_policy: Callable[[OperatingPoint], Policy]
+) -> Outcomes:
+    """Admit and classify the images of one request.
+
+    When cancelled, it drops what it can at once; a permit goes back when the engine has let go of its image,
+    since until then the image still takes up room there.
+
+    Raises:
+        OverloadedError: there are not enough permits for all of them.
+        NotReadyError: the engine takes no images now.
+    """
+    context.metrics.images_presented(len(images))
+    permits = context.engine.admit(len(images))
+    walk = _Walk(context, permits, make_policy(context.operating_points.current), len(images))
+    outcomes = await walk.run(images)
+    return Outcomes(config_version=walk.policy.config_version, total_s=walk.elapsed_s(), images=outcomes)
+
+
+class _Walk:
+    """The images of one admitted request. Owns their permits until they are with the engine."""
+
+    def __init__(self, context: Context, permits: Permits, policy: Policy, num_images: int) -> None:
+        self.policy = policy
+        self._context = context
+        self._permits = permits
+        self._undecided = num_images  # neither refused nor with the engine yet
+        self._started_at = time.perf_counter()
+
+    async def run(self, images: Sequence[bytes]) -> list[Outcome]:
+        try:
+            if len(images) == 1:
+                return [await self._outcome(images[0])]
+            async with asyncio.TaskGroup() as group:
+                outcomes = [group.create_task(self._outcome(data)) for data in images]
+            return [outcome.result() for outcome in outcomes]
+        finally:
+            if self._undecided:
+                self._context.metrics.image_cancelled("decode", self._undecided)
+                self._permits.release(self._undecided)
+
+    async def _outcome(self, data: bytes) -> Outcome:
+        try:
+            pixels = await self._decode(data)
+            decode_s = self.elapsed_s()
+            answer = await self._answer(pixels)
+        except ServiceError as error:
+            return error
+        return Walked(answer=answer, decode_s=decode_s, total_s=self.elapsed_s())
+
+    async def _decode(self, data: bytes) -> Pixels:
+        loop = asyncio.get_running_loop()
+        try:
+            return await loop.run_in_executor(self._context.decode_pool, self._context.decoder.decode, data)
+        except (UndecodableImageError, TooLargeError) as error:
+            self._undecided -= 1
+            self._permits.release()
+            self._context.metrics.image_rejected("too_large" if isinstance(error, TooLargeError) else "undecodable")
+            raise
+
+    async def _answer(self, pixels: Pixels) -> Answer:
+        policy = self.policy
+        if policy.timeout_s is not None:
+            policy = replace(policy, timeout_s=max(0.0, policy.timeout_s - self.elapsed_s()))
+        self._undecided -= 1  # the engine counts it from here on, also when it refuses
+        try:
+            task = self._context.engine.submit(pixels, policy)
+        except ServiceError:
+            self._permits.release()
+            raise
+        task.future.add_done_callback(lambda _: self._permits.release())
+        loop = asyncio.get_running_loop()
+        ended = asyncio.Event()
+        task.future.add_done_callback(lambda _: loop.call_soon_threadsafe(ended.set))
+        try:
+            await ended.wait()
+        except asyncio.CancelledError:
+            self._context.engine.cancel(task)
+            raise
+        return task.future.result()
+
+    def elapsed_s(self) -> float:
+        """Seconds since the request was admitted."""
+        return time.perf_counter() - self._started_at

@@ -1,0 +1,114 @@
+"""The `dvt` command. What is slow to import is imported by the command that needs it."""
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from service.errors import ServiceError
+from weights.cli import train
+
+app = typer.Typer(
+    help="A cascade of Vision Transformers that spends compute only where an image needs it.",
+    no_args_is_help=True,
+    add_completion=False,
+)
+
+app.command()(train)
+
+Model = Annotated[str | None, typer.Option(help="A shipped model's name, or a model folder.")]
+Device = Annotated[str | None, typer.Option(help="auto, cpu, cuda, cuda:1 …")]
+Dtype = Annotated[str | None, typer.Option(help="float32 or bfloat16.")]
+
+
+@app.command()
+def serve(
+    model: Model = None,
+    host: Annotated[str | None, typer.Option(help="Address to listen on.")] = None,
+    port: Annotated[int | None, typer.Option(help="Port to listen on; 0 takes a free one.")] = None,
+    device: Device = None,
+    dtype: Dtype = None,
+    max_inflight: Annotated[int | None, typer.Option(help="Images admitted at one time.")] = None,
+    max_batch_size: Annotated[int | None, typer.Option(help="Images a stage runs at once.")] = None,
+    log_level: Annotated[str | None, typer.Option(help="debug, info, warning or error.")] = None,
+) -> None:
+    """Serve a model over HTTP. Every setting is also a DVT_… environment variable."""
+    with _errors_as_messages():
+        from service.serve import serve as run_server
+        from service.settings import load_settings
+
+        settings = load_settings(
+            model=model,
+            http_host=host,
+            http_port=port,
+            device=device,
+            dtype=dtype,
+            max_inflight=max_inflight,
+            max_batch_size=max_batch_size,
+            log_level=log_level,
+        )
+        raise typer.Exit(run_server(settings))
+
+
+@app.command()
+def classify(
+    files: Annotated[list[Path], typer.Argument(help="Image files.", metavar="FILE…", show_default=False)],
+    model: Model = None,
+    device: Device = None,
+    dtype: Dtype = None,
+    thresholds: Annotated[
+        str | None, typer.Option(help="Confidence to leave at: one number, or one per exit but the last.")
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
+) -> None:
+    """Classify image files without a server; fails when one of them could not be."""
+    with _errors_as_messages():
+        from service.local import classify_files
+        from service.settings import load_settings
+
+        settings = load_settings(model=model, device=device, dtype=dtype)
+        results = classify_files(files, settings, thresholds=thresholds)
+    if as_json:
+        typer.echo(json.dumps([result.report() for result in results], indent=2))
+    else:
+        from service.tables import print_files
+
+        print_files(results)
+    if any(result.error for result in results):
+        raise typer.Exit(1)
+
+
+@app.command()
+def info(
+    model: Annotated[str | None, typer.Argument(help="A shipped model's name, or a model folder.")] = None,
+) -> None:
+    """Show a model's exits and what each costs, its sizes and where it comes from."""
+    with _errors_as_messages():
+        from service.settings import load_settings
+        from service.tables import print_model
+        from weights.store import load
+
+        print_model(load(load_settings(model=model).model))
+
+
+@contextmanager
+def _errors_as_messages() -> Iterator[None]:
+    """Print what the user can put right as one line; a traceback is for our own mistakes."""
+    try:
+        yield
+    except ServiceError as error:
+        raise _failure(error) from error
+    except ValueError as error:
+        from weights.store import ModelFormatError
+
+        if not isinstance(error, ModelFormatError):
+            raise
+        raise _failure(error) from error
+
+
+def _failure(error: Exception) -> typer.Exit:
+    typer.echo(f"error: {error}", err=True)
+    return typer.Exit(2)

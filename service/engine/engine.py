@@ -1,0 +1,241 @@
+"""The engine as its users see it: admission, submission, cancellation and the life of the worker thread."""
+
+import logging
+import threading
+import time
+from collections.abc import Callable
+from concurrent.futures import Future
+from enum import StrEnum
+from functools import partial
+from itertools import accumulate, count
+
+from service.engine.interfaces import Observer, Runner
+from service.engine.ledger import Ledger
+from service.engine.permits import PermitPool, Permits
+from service.engine.policy import Policy
+from service.engine.task import Answer, Pixels, Task
+from service.engine.worker import Signal, Worker
+from service.errors import DeviceLostError, NotReadyError, OverloadedError, TooLargeError
+
+_logger = logging.getLogger(__name__)
+
+_REFUSALS = {NotReadyError: "not_ready", OverloadedError: "full", TooLargeError: "too_large"}
+
+
+class EngineState(StrEnum):
+    """Where the engine is in its life."""
+
+    STARTING = "starting"
+    READY = "ready"
+    DRAINING = "draining"
+    STOPPED = "stopped"
+    DEAD = "dead"
+
+
+class Engine:
+    """Computes the exit of each image on one worker thread; its methods may be called from any thread.
+
+    Every submitted task's future ends: with an answer, or with one of `service.errors`. Permits are given
+    back by those who were admitted, never by the engine.
+
+    Args:
+        runner: used by the worker thread only, from `start` on.
+        max_inflight: how many images may be admitted at a time.
+        clock: seconds, monotonic.
+    """
+
+    def __init__(
+        self,
+        runner: Runner,
+        *,
+        observer: Observer,
+        max_inflight: int,
+        max_batch_size: int,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._runner = runner
+        self._observer = observer
+        self._clock = clock
+        self._permits = PermitPool(max_inflight, clock)
+        walk_macs = tuple(accumulate(runner.stage_macs))
+        self._ledger = Ledger(observer, walk_macs)
+        self._worker = Worker(
+            runner,
+            ledger=self._ledger,
+            observer=observer,
+            walk_macs=walk_macs,
+            max_batch_size=max_batch_size,
+            clock=clock,
+        )
+        self._task_ids = count()
+        self._state = EngineState.STARTING
+        self._state_changed = threading.Condition()
+        self._cause_of_death: BaseException | None = None
+        # A daemon: a device that hangs must not keep the process from ending.
+        self._thread = threading.Thread(target=self._run, name="dvt-engine", daemon=True)
+
+    @property
+    def state(self) -> EngineState:
+        """Where the engine is in its life."""
+        return self._state
+
+    @property
+    def stage_macs(self) -> tuple[int, ...]:
+        """MACs of each stage for one image."""
+        return self._runner.stage_macs
+
+    @property
+    def baseline_macs(self) -> int:
+        """MACs of one plain ViT at the last grid, for one image."""
+        return self._runner.baseline_macs
+
+    @property
+    def inflight(self) -> int:
+        """How many images are admitted: permits taken."""
+        return self._permits.taken
+
+    @property
+    def busy_s(self) -> float:
+        """Seconds the step in progress has taken so far, 0 between steps; a hung device shows here."""
+        return self._worker.busy_s
+
+    def queue_depths(self) -> tuple[int, ...]:
+        """How many tasks wait for each stage."""
+        return self._worker.queue_depths()
+
+    def start(self) -> None:
+        """Start the worker thread; it warms up, then the engine is ready. Once only.
+
+        Raises:
+            NotReadyError: when the engine was stopped before.
+        """
+        with self._state_changed:
+            self._require(EngineState.STARTING)
+            self._thread.start()
+
+    def wait_ready(self, timeout_s: float) -> None:
+        """Wait until the warm-up is over.
+
+        Raises:
+            NotReadyError: when it failed, from its cause, or is not over in time.
+        """
+        with self._state_changed:
+            self._state_changed.wait_for(lambda: self._state is not EngineState.STARTING, timeout_s)
+            self._require(EngineState.READY)
+
+    def admit(self, count: int) -> Permits:
+        """Take one permit per image for the whole cascade, at once or not at all; a refusal is counted here.
+
+        Raises:
+            InvalidParameterError: when fewer than one is asked for.
+            NotReadyError: unless the engine is ready.
+            OverloadedError: when there are not that many permits now.
+            TooLargeError: when there will never be that many.
+        """
+        try:
+            self._require(EngineState.READY)
+            return self._permits.take(count)
+        except (NotReadyError, OverloadedError, TooLargeError) as error:
+            self._observer.image_rejected(_REFUSALS[type(error)], count)
+            raise
+
+    def submit(self, pixels: Pixels, policy: Policy) -> Task:
+        """Send one admitted image on its walk; also while draining, since it was admitted before.
+
+        A refusal is not counted here: the image never was the engine's.
+
+        Returns:
+            The task. Its future ends with an `Answer` or one of `service.errors`; cancelling the future is as
+            good as `cancel`.
+
+        Raises:
+            InvalidParameterError: when the policy does not fit this cascade.
+            NotReadyError: when the engine is starting, stopped or dead.
+        """
+        policy.check(self.stage_macs)
+        now = self._clock()
+        deadline = None if policy.timeout_s is None else now + policy.timeout_s
+        # Under the lock a submission that races with the end falls on one side of it: it is refused, or its
+        # task is in the ledger when the end comes and ends with the rest.
+        with self._state_changed:
+            self._require(EngineState.READY, EngineState.DRAINING)
+            task_id = next(self._task_ids)
+            task = Task(task_id=task_id, pixels=pixels, policy=policy, submitted_at=now, deadline=deadline)
+            self._ledger.open(task)
+            # By number: a callback that held the task would tie its pixels into a cycle with its future.
+            task.future.add_done_callback(partial(self._on_done, task_id))
+            self._worker.inbox.put(task)
+        return task
+
+    def cancel(self, task: Task) -> None:
+        """Give up a task: no further stage is started for it, and its future ends with `CancelledError`.
+
+        Does nothing for a task that has ended.
+        """
+        if self._ledger.get(task.task_id) is not None:
+            task.cancelled = True
+            self._worker.inbox.put(Signal.CANCELLED)
+
+    def stop(self, *, drain: bool, timeout_s: float) -> None:
+        """End the worker thread; the step in progress is finished either way.
+
+        Args:
+            drain: finish what was submitted first; otherwise it ends with `NotReadyError`.
+            timeout_s: after which whatever is left ends with `NotReadyError`, even if the worker hangs.
+        """
+        with self._state_changed:
+            if self._state in (EngineState.STARTING, EngineState.READY):
+                self._enter(EngineState.DRAINING)
+        if self._thread.is_alive():
+            self._worker.inbox.put(Signal.DRAIN if drain else Signal.STOP)
+            self._thread.join(timeout_s)
+        if self._thread.is_alive():
+            self._worker.inbox.put(Signal.STOP)
+        self._close()
+
+    def _run(self) -> None:
+        kind = "warm_up"
+        try:
+            self._runner.warm_up()
+            with self._state_changed:
+                if self._state is EngineState.STARTING:
+                    self._enter(EngineState.READY)
+            kind = "worker"
+            self._worker.serve()
+        except BaseException as error:
+            self._die("device_lost" if isinstance(error, DeviceLostError) else kind, error)
+        else:
+            self._close()
+
+    def _die(self, kind: str, cause: BaseException) -> None:
+        _logger.critical("the engine is dead: %s", kind, exc_info=cause)
+        with self._state_changed:
+            self._cause_of_death = cause
+            self._enter(EngineState.DEAD)
+        self._ledger.end_all(lambda task: self._ledger.fail(task, _device_lost(cause)))
+        self._observer.device_error(kind)
+
+    def _close(self) -> None:
+        with self._state_changed:
+            if self._state is not EngineState.DEAD:
+                self._enter(EngineState.STOPPED)
+        self._ledger.end_all(lambda task: self._ledger.reject(task, NotReadyError("the engine was stopped")))
+
+    def _enter(self, state: EngineState) -> None:
+        self._state = state
+        self._state_changed.notify_all()
+
+    def _require(self, *states: EngineState) -> None:
+        if self._state not in states:
+            raise NotReadyError(f"the engine is {self._state}") from self._cause_of_death
+
+    def _on_done(self, task_id: int, future: Future[Answer]) -> None:
+        task = self._ledger.get(task_id)
+        if task is not None and future.cancelled():
+            self.cancel(task)
+
+
+def _device_lost(cause: BaseException) -> DeviceLostError:
+    error = DeviceLostError("the engine failed for good and cannot compute any more")
+    error.__cause__ = cause
+    return error

@@ -1,0 +1,61 @@
+"""What the engine needs from outside: something that runs a stage, and someone who counts."""
+
+from collections.abc import Sequence
+from typing import Protocol
+
+from service.engine.policy import ExitReason
+from service.engine.task import StagePrediction, Task
+
+
+class Runner(Protocol):
+    """Runs one stage on one batch. Called from the worker thread only.
+
+    `run` leaves the batch's reuse state pending; `keep` stores it for the rows that escalate, and must be
+    called before the next `run`. A task's stored state is dropped by `release`, also when it never had any.
+    """
+
+    @property
+    def stage_macs(self) -> tuple[int, ...]:
+        """MACs of each stage for one image."""
+
+    @property
+    def baseline_macs(self) -> int:
+        """MACs of one plain ViT at the last grid, for one image."""
+
+    def warm_up(self) -> None:
+        """Run every stage once for every batch size it may be padded to."""
+
+    def run(self, stage: int, tasks: Sequence[Task]) -> list[StagePrediction]:
+        """Compute `stage` for these tasks; one prediction a task, in order.
+
+        Raises:
+            DeviceLostError: the device cannot compute any more. Anything else counts as a failed batch.
+        """
+
+    def keep(self, rows: Sequence[int]) -> None:
+        """Keep the reuse state of these rows of the last batch for their next stage."""
+
+    def release(self, tasks: Sequence[Task]) -> None:
+        """Forget whatever is kept for these tasks."""
+
+
+class Observer(Protocol):
+    """Counts what happens. Called from several threads; must not block."""
+
+    def batch_done(self, stage: int, size: int, duration_s: float, queued_s: Sequence[float]) -> None:
+        """A batch of `size` images ran for `duration_s`; its rows had waited `queued_s` each."""
+
+    def image_exited(self, stage: int, reason: ExitReason, macs: int) -> None:
+        """An image was answered."""
+
+    def image_rejected(self, reason: str, count: int = 1) -> None:
+        """Images were refused: full, not_ready, undecodable, too_large or deadline."""
+
+    def image_cancelled(self, where: str, count: int = 1) -> None:
+        """Images were dropped since their client left: decode, queue or compute."""
+
+    def image_failed(self, stage: int, count: int = 1) -> None:
+        """Images failed inside a stage."""
+
+    def device_error(self, kind: str) -> None:
+        """The device or the worker failed."""

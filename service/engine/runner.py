@@ -1,0 +1,187 @@
+"""Runs one stage of a cascade on one batch: upload, forward, one small copy back.
+
+Shapes: B batch, padded or not, S image side in pixels, K classes.
+"""
+
+import copy
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from models import macs
+from models.cascade import Cascade
+from models.reuse import ReuseState
+from service.engine.policy import Policy
+from service.engine.state_pool import StatePool
+from service.engine.task import StagePrediction, Task
+from service.errors import DeviceLostError
+
+
+class TorchRunner:
+    """Implements `service.engine.interfaces.Runner` for a cascade on one device.
+
+    Args:
+        cascade: copied; the original stays as it is.
+        mean: per channel, of pixels scaled to 0..1.
+        std: likewise.
+        temperatures: one per stage.
+        max_batch_size: the largest batch `run` is given.
+        capacity: how many images may be in flight, and so may hold reuse state.
+        dtype: of weights and activations; confidences are computed in float32 either way.
+        buckets: batch sizes to pad up to. By default powers of two on a GPU, where a known shape is worth
+            more than the arithmetic saved, and none on a CPU, where it is not.
+    """
+
+    def __init__(
+        self,
+        cascade: Cascade,
+        *,
+        mean: Sequence[float],
+        std: Sequence[float],
+        temperatures: Sequence[float],
+        max_batch_size: int,
+        capacity: int,
+        device: str = "cpu",
+        dtype: torch.dtype = torch.float32,
+        buckets: Sequence[int] | None = None,
+    ) -> None:
+        config = cascade.config
+        if len(temperatures) != config.num_stages:
+            raise ValueError(f"expected {config.num_stages} temperatures, got {len(temperatures)}")
+        self._device = torch.device(device)
+        self._dtype = dtype
+        on_cpu = self._device.type == "cpu"
+
+        self._cascade = copy.deepcopy(cascade).eval().requires_grad_(False)
+        self._cascade.fold_batch_norms()
+        self._cascade.to(self._device, dtype)
+        self._temperatures = tuple(temperatures)
+        self._stage_macs = tuple(stage.total for stage in macs.stage_macs(config))
+        self._baseline_macs = macs.baseline_macs(config)
+
+        # (pixel / 255 - mean) / std, as one product and one sum.
+        mean_of, std_of = (
+            torch.tensor(values, dtype=torch.float32, device=self._device).view(1, 3, 1, 1) for values in (mean, std)
+        )
+        self._scale, self._shift = 1 / (255 * std_of), -mean_of / std_of
+
+        if buckets is None:
+            buckets = () if on_cpu else _powers_of_two(max_batch_size)
+        self._buckets = tuple(sorted({*buckets, max_batch_size})) if buckets else ()
+        self._max_batch_size = max_batch_size
+        # Every batch is collected here; page-locked for a GPU, which saves the upload another copy.
+        shape = (max_batch_size, 3, config.image_size, config.image_size)
+        self._staging = torch.zeros(shape, dtype=torch.uint8, pin_memory=not on_cpu)
+        # The warm-up fills whole batches, also where fewer images may be in flight.
+        self._pool = StatePool(max(capacity, max_batch_size), self._device)
+        self._pending: tuple[int, Sequence[Task], ReuseState] | None = None
+
+    @property
+    def stage_macs(self) -> tuple[int, ...]:
+        """MACs of each stage for one image."""
+        return self._stage_macs
+
+    @property
+    def baseline_macs(self) -> int:
+        """MACs of one plain ViT at the last grid, for one image."""
+        return self._baseline_macs
+
+    @property
+    def num_kept(self) -> int:
+        """How many images hold reuse state."""
+        return len(self._pool)
+
+    def warm_up(self) -> None:
+        """Run every stage for every bucket; without buckets for one image and for a full batch."""
+        policy = Policy(thresholds=(), config_version=0, max_stage=len(self._stage_macs) - 1)
+        for size in self._buckets or sorted({1, self._max_batch_size}):
+            # Numbers no task of an engine has.
+            tasks = [
+                Task(task_id=-1 - row, pixels=self._staging.numpy()[0], policy=policy, submitted_at=0.0)
+                for row in range(size)
+            ]
+            for stage in range(len(self._stage_macs)):
+                self.run(stage, tasks)
+                self.keep(range(size) if stage + 1 < len(self._stage_macs) else ())
+            self.release(tasks)
+
+    @torch.inference_mode()
+    def run(self, stage: int, tasks: Sequence[Task]) -> list[StagePrediction]:
+        """Compute `stage` for these tasks; see `Runner.run`."""
+        self._pending = None
+        with _device_errors():
+            size = min((bucket for bucket in self._buckets if bucket >= len(tasks)), default=len(tasks))
+            images = self._upload(tasks, size) if self._cascade.reads_images(stage) else None
+            state = None
+            if stage > 0:
+                # Padding repeats the first row; nobody looks at what is computed for it.
+                ids = [task.task_id for task in tasks]
+                state = self._pool.load(stage - 1, ids + ids[:1] * (size - len(ids)))
+            logits, next_state = self._cascade.forward_stage(stage, images, state)
+            predictions = self._read_back(stage, logits[: len(tasks)], tasks)
+        self._pending = None if next_state is None else (stage, tasks, next_state)
+        return predictions
+
+    @torch.inference_mode()
+    def keep(self, rows: Sequence[int]) -> None:
+        """Keep the reuse state of these rows of the last batch for their next stage."""
+        pending, self._pending = self._pending, None
+        if not rows:
+            return
+        if pending is None:
+            raise RuntimeError("no reuse state to keep: the last run failed, or was of the last stage")
+        stage, tasks, state = pending
+        with _device_errors():
+            self._pool.store(stage, [tasks[row].task_id for row in rows], state, rows)
+
+    def release(self, tasks: Sequence[Task]) -> None:
+        """Forget whatever is kept for these tasks."""
+        self._pool.release([task.task_id for task in tasks])
+
+    def _upload(self, tasks: Sequence[Task], size: int) -> Tensor:
+        """Shape: -> [B, 3, S, S], normalised; rows beyond the tasks hold old pixels."""
+        np.stack([task.pixels for task in tasks], out=self._staging.numpy()[: len(tasks)])
+        pixels = self._staging[:size].to(self._device, non_blocking=True)
+        return (pixels.to(torch.float32) * self._scale + self._shift).to(self._dtype)
+
+    def _read_back(self, stage: int, logits: Tensor, tasks: Sequence[Task]) -> list[StagePrediction]:
+        """Bring back the most probable classes, values and indices in the one copy of this step."""
+        all_probs = torch.softmax(logits.to(torch.float32) / self._temperatures[stage], dim=-1)
+        top_k = min(max(task.policy.top_k for task in tasks), all_probs.shape[-1])
+        probs, indices = all_probs.topk(top_k, dim=-1)
+        # A class index below 2^24 is exact as a float32.
+        table = torch.cat([probs, indices.to(torch.float32)], dim=-1).cpu().tolist()
+        return [
+            StagePrediction(
+                stage=stage,
+                indices=tuple(int(index) for index in row[top_k : top_k + task.policy.top_k]),
+                probs=tuple(row[: min(top_k, task.policy.top_k)]),
+            )
+            for task, row in zip(tasks, table, strict=True)
+        ]
+
+
+def _powers_of_two(limit: int) -> list[int]:
+    return [1 << exponent for exponent in range(limit.bit_length()) if 1 << exponent <= limit]
+
+
+# Older versions of torch raise a plain RuntimeError, known by its text.
+_ACCELERATOR_ERRORS: tuple[type[Exception], ...] = (
+    (torch.AcceleratorError,) if hasattr(torch, "AcceleratorError") else ()
+)
+
+
+@contextmanager
+def _device_errors() -> Iterator[None]:
+    """Tell a lost device, for which nothing more can be computed, from a batch that failed."""
+    try:
+        yield
+    except RuntimeError as error:
+        lost = isinstance(error, _ACCELERATOR_ERRORS) or "CUDA error" in str(error)
+        out_of_memory = isinstance(error, torch.OutOfMemoryError) or "out of memory" in str(error)
+        if lost and not out_of_memory:
+            raise DeviceLostError("the accelerator failed and cannot compute any more") from error
+        raise

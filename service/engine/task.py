@@ -1,0 +1,85 @@
+"""One image's walk through the cascade, and what comes out of it. Plain Python and NumPy, no torch."""
+
+from concurrent.futures import Future
+from dataclasses import dataclass, field
+
+import numpy as np
+import numpy.typing as npt
+
+from service.engine.policy import ExitReason, Policy
+
+Pixels = npt.NDArray[np.uint8]
+"""One decoded image: uint8, [3, crop_px, crop_px]."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StagePrediction:
+    """One stage's best classes for one image, most probable first.
+
+    Attributes:
+        stage: index of the stage.
+        indices: class indices, [top_k].
+        probs: softmax probabilities after the stage's temperature, [top_k].
+    """
+
+    stage: int
+    indices: tuple[int, ...]
+    probs: tuple[float, ...]
+
+    @property
+    def confidence(self) -> float:
+        """The largest softmax probability."""
+        return self.probs[0]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Answer:
+    """What the engine says about one image; serialisable.
+
+    Attributes:
+        prediction: the exit stage's prediction.
+        reason: why the image left there.
+        threshold: the exit stage's threshold; None at the last stage.
+        macs: multiply-accumulates executed for this image, over all stages it walked.
+        config_version: the configuration it was admitted with.
+        queue_s: seconds spent waiting in stage queues.
+        compute_s: seconds spent inside batches (each batch's whole duration, not a share of it).
+        trace: every stage's prediction when asked for, else empty.
+    """
+
+    prediction: StagePrediction
+    reason: ExitReason
+    threshold: float | None
+    macs: int
+    config_version: int
+    queue_s: float
+    compute_s: float
+    trace: tuple[StagePrediction, ...] = ()
+
+
+@dataclass(slots=True, kw_only=True, eq=False)
+class Task:
+    """One admitted image on its walk. Owned by the worker, except for `cancelled`, which only turns true.
+
+    Attributes:
+        task_id: unique in this engine.
+        pixels: uint8, [3, crop_px, crop_px].
+        submitted_at: seconds on the engine's clock.
+        deadline: seconds on the engine's clock, or None.
+        stage: the stage it waits for or runs in.
+        enqueued_at: when it joined that stage's queue.
+        predictions: those of the stages finished so far.
+    """
+
+    task_id: int
+    pixels: Pixels
+    policy: Policy
+    submitted_at: float
+    deadline: float | None = None
+    stage: int = 0
+    enqueued_at: float = 0.0
+    queue_s: float = 0.0
+    compute_s: float = 0.0
+    predictions: list[StagePrediction] = field(default_factory=list)
+    cancelled: bool = False
+    future: Future[Answer] = field(default_factory=Future)

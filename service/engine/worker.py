@@ -1,0 +1,180 @@
+"""The one thread that computes: it owns the scheduler, the runner and every task until it ends."""
+
+import logging
+import math
+from collections.abc import Callable, Sequence
+from enum import Enum, auto
+from queue import Empty, SimpleQueue
+
+from service.engine.interfaces import Observer, Runner
+from service.engine.ledger import Ledger
+from service.engine.policy import ExitReason
+from service.engine.scheduler import Dropped, DropReason, Scheduler
+from service.engine.task import StagePrediction, Task
+from service.errors import DeviceLostError, InferenceError
+
+_logger = logging.getLogger(__name__)
+
+
+class Signal(Enum):
+    """What the worker can be told, beside being given a task."""
+
+    CANCELLED = auto()
+    """Some task may have been cancelled."""
+    DRAIN = auto()
+    """Stop as soon as nothing waits."""
+    STOP = auto()
+    """Stop after the step in progress."""
+
+
+class _Verdict(Enum):
+    """What becomes of a row after its stage, beside an exit."""
+
+    ESCALATE = auto()
+    CANCELLED = auto()
+    NOT_FINITE = auto()
+
+
+class Worker:
+    """Forms batches, runs them and ends or escalates their tasks, until told to stop.
+
+    Everything reaches it through `inbox`. An error of one row fails that row; whatever else goes wrong
+    escapes from `serve`, and the tasks that are left are the caller's to end.
+
+    Args:
+        walk_macs: MACs of the walk up to each stage, that stage included.
+        clock: seconds, monotonic.
+    """
+
+    def __init__(
+        self,
+        runner: Runner,
+        *,
+        ledger: Ledger,
+        observer: Observer,
+        walk_macs: Sequence[int],
+        max_batch_size: int,
+        clock: Callable[[], float],
+    ) -> None:
+        self.inbox: SimpleQueue[Task | Signal] = SimpleQueue()
+        self._runner = runner
+        self._ledger = ledger
+        self._observer = observer
+        self._walk_macs = tuple(walk_macs)
+        self._scheduler = Scheduler(len(self._walk_macs), max_batch_size)
+        self._clock = clock
+        self._draining = False
+        self._stopped = False
+        self._busy_since: float | None = None
+
+    @property
+    def busy_s(self) -> float:
+        """Seconds the step in progress has taken so far; 0 between steps."""
+        since = self._busy_since
+        return 0.0 if since is None else self._clock() - since
+
+    def queue_depths(self) -> tuple[int, ...]:
+        """How many tasks wait for each stage; what is still in the inbox counts for the first."""
+        first, *others = self._scheduler.queue_depths()
+        return first + self.inbox.qsize(), *others
+
+    def serve(self) -> None:
+        """Work until told to stop; sleeps while nothing waits."""
+        while True:
+            self._receive()
+            if self._stopped or (self._draining and not self._scheduler):
+                break
+            self._step()
+        self._runner.release(self._scheduler.drain())
+
+    def _receive(self) -> None:
+        block = not self._scheduler and not self._draining
+        while True:
+            try:
+                message = self.inbox.get(block)
+            except Empty:
+                return
+            block = False
+            match message:
+                case Task():
+                    self._scheduler.add(message, message.submitted_at)
+                case Signal.CANCELLED:
+                    self._scheduler.expect_cancelled()
+                case Signal.DRAIN:
+                    self._draining = True
+                case Signal.STOP:
+                    self._stopped = True
+
+    def _step(self) -> None:
+        now = self._busy_since = self._clock()
+        self._drop(self._scheduler.sweep(now))
+        batch = self._scheduler.next_batch()
+        if batch is not None:
+            for task in batch.tasks:
+                task.queue_s += now - task.enqueued_at
+            self._attempt(batch.stage, batch.tasks, now)
+        self._busy_since = None
+
+    def _drop(self, dropped: Sequence[Dropped]) -> None:
+        self._runner.release([drop.task for drop in dropped])
+        for drop in dropped:
+            if drop.reason is DropReason.CANCELLED:
+                self._ledger.cancel(drop.task, "queue")
+            else:
+                self._ledger.expire(drop.task)
+
+    def _attempt(self, stage: int, tasks: Sequence[Task], step_started: float) -> None:
+        """Run a batch; when it fails, its halves, down to the row that is to blame."""
+        attempt_started = self._clock()
+        try:
+            predictions = self._runner.run(stage, tasks)
+            verdicts = [self._judge(stage, *row) for row in zip(tasks, predictions, strict=True)]
+            # Nothing is settled before the state is safe, so that a failure here can be retried as well.
+            self._runner.keep([row for row, verdict in enumerate(verdicts) if verdict is _Verdict.ESCALATE])
+        except DeviceLostError:
+            raise
+        except Exception as error:
+            if len(tasks) > 1:
+                middle = len(tasks) // 2
+                self._attempt(stage, tasks[:middle], step_started)
+                self._attempt(stage, tasks[middle:], step_started)
+            else:
+                self._blame(stage, tasks[0], error)
+            return
+        now = self._clock()
+        queued_s = [step_started - task.enqueued_at for task in tasks]
+        self._observer.batch_done(stage, len(tasks), now - attempt_started, queued_s)
+        # Released before anyone hears of an answer: who has been answered holds nothing here.
+        rows = list(zip(tasks, predictions, verdicts, strict=True))
+        self._runner.release([task for task, _, verdict in rows if verdict is not _Verdict.ESCALATE])
+        for task, prediction, verdict in rows:
+            task.compute_s += now - step_started
+            task.predictions.append(prediction)
+            self._settle(stage, task, verdict, now)
+
+    def _judge(self, stage: int, task: Task, prediction: StagePrediction) -> ExitReason | _Verdict:
+        if task.cancelled:
+            return _Verdict.CANCELLED
+        if not math.isfinite(prediction.confidence):
+            return _Verdict.NOT_FINITE
+        next_macs = self._walk_macs[stage + 1] if stage + 1 < len(self._walk_macs) else None
+        return task.policy.exit_reason(stage, prediction.confidence, next_macs) or _Verdict.ESCALATE
+
+    def _settle(self, stage: int, task: Task, verdict: ExitReason | _Verdict, now: float) -> None:
+        match verdict:
+            case _Verdict.ESCALATE:
+                task.stage += 1
+                self._scheduler.add(task, now)
+            case _Verdict.CANCELLED:
+                self._ledger.cancel(task, "compute")
+            case _Verdict.NOT_FINITE:
+                self._ledger.fail(task, InferenceError(f"stage {stage} gave a confidence that is not finite"))
+            case ExitReason():
+                self._ledger.answer(task, verdict)
+
+    def _blame(self, stage: int, task: Task, cause: Exception) -> None:
+        _logger.warning("stage %d failed for one image", stage, exc_info=cause)
+        self._runner.release([task])
+        error = InferenceError(f"stage {stage} could not be computed for this image")
+        error.__cause__ = cause
+        self._ledger.fail(task, error)

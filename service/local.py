@@ -1,0 +1,105 @@
+"""Classify files in this process: the same engine and decoder as the server's, without HTTP."""
+
+import time
+from collections.abc import Sequence
+from concurrent.futures import Future
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+from service.api.answers import result_fields
+from service.api.context import Context
+from service.api.parameters import ClassifyParameters, policy_maker
+from service.api.schemas import ImageResult
+from service.api.walk import Walked
+from service.engine.policy import Policy
+from service.engine.task import Pixels, Task
+from service.errors import ServiceError, UndecodableImageError
+from service.serve import assemble
+from service.settings import Settings
+
+_WARM_UP_TIMEOUT_S = 600.0
+_STOP_TIMEOUT_S = 10.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FileResult:
+    """One file with its answer, or the error that took its place."""
+
+    path: Path
+    result: ImageResult | None = None
+    error: str | None = None
+
+    def report(self) -> dict[str, Any]:
+        """The result as JSON data."""
+        if self.result is None:
+            return {"file": str(self.path), "error": self.error}
+        return {"file": str(self.path), **self.result.model_dump(mode="json", exclude_unset=True)}
+
+
+def classify_files(paths: Sequence[Path], settings: Settings, thresholds: str | None) -> list[FileResult]:
+    """Classify these files, one result each, in order.
+
+    Raises:
+        InvalidParameterError: the thresholds do not fit the model.
+        ModelFormatError: the model cannot be used.
+        NotReadyError: the engine did not get ready.
+        SettingsError: the device does not exist here.
+    """
+    batch_size = min(settings.max_batch_size, len(paths))
+    context = assemble(settings.model_copy(update={"max_batch_size": batch_size}))
+    parameters = ClassifyParameters(thresholds=thresholds)
+    policy = policy_maker(parameters, context, timeout_s=None)(context.operating_points.current)
+    context.engine.start()
+    try:
+        context.engine.wait_ready(_WARM_UP_TIMEOUT_S)
+        remaining = iter(paths)
+        results: list[FileResult] = []
+        while group := list(islice(remaining, settings.max_inflight)):
+            results += _classify_group(group, context, policy)
+        return results
+    finally:
+        context.engine.stop(drain=False, timeout_s=_STOP_TIMEOUT_S)
+        context.decode_pool.shutdown(cancel_futures=True)
+
+
+def _classify_group(paths: Sequence[Path], context: Context, policy: Policy) -> list[FileResult]:
+    with context.engine.admit(len(paths)):
+        decodings = [context.decode_pool.submit(_decode, path, context) for path in paths]
+        # All are submitted before the first is waited for, so that they share batches.
+        walks = [_submit(decoding, context, policy) for decoding in decodings]
+        return [_result(path, walk, context) for path, walk in zip(paths, walks, strict=True)]
+
+
+def _decode(path: Path, context: Context) -> tuple[Pixels, float]:
+    started_at = time.perf_counter()
+    try:
+        # One byte over the limit is enough for the decoder to refuse it.
+        with path.open("rb") as file:
+            data = file.read(context.decoder.max_bytes + 1)
+    except OSError as error:
+        raise UndecodableImageError(f"the file cannot be read: {error.strerror}") from error
+    return context.decoder.decode(data), time.perf_counter() - started_at
+
+
+def _submit(
+    decoding: Future[tuple[Pixels, float]], context: Context, policy: Policy
+) -> tuple[Task, float] | ServiceError:
+    try:
+        pixels, decode_s = decoding.result()
+        return context.engine.submit(pixels, policy), decode_s
+    except ServiceError as error:
+        return error
+
+
+def _result(path: Path, walk: tuple[Task, float] | ServiceError, context: Context) -> FileResult:
+    if isinstance(walk, ServiceError):
+        return FileResult(path=path, error=str(walk))
+    task, decode_s = walk
+    try:
+        answer = task.future.result()
+    except ServiceError as error:
+        return FileResult(path=path, error=str(error))
+    walked = Walked(answer=answer, decode_s=decode_s, total_s=decode_s + answer.queue_s + answer.compute_s)
+    return FileResult(path=path, result=ImageResult(**result_fields(walked, context)))

@@ -1,0 +1,130 @@
+"""All settings, and the only place that reads the environment.
+
+Command line > environment (`DVT_…`) > TOML file named by `DVT_CONFIG_FILE` > default.
+"""
+
+import os
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import Field, SecretStr, ValidationError, model_validator
+from pydantic_settings import (
+    BaseSettings,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+    TomlConfigSettingsSource,
+)
+
+from service.errors import ServiceError
+
+PREFIX = "DVT_"
+CONFIG_FILE_VARIABLE = f"{PREFIX}CONFIG_FILE"
+
+# Pillow refuses more than this on its own account; above it our limit would not be the one that holds.
+PILLOW_MAX_PIXELS = 89_478_485
+
+
+class SettingsError(ServiceError):
+    """A setting that cannot be used; the text names it and never shows a secret."""
+
+
+class Settings(BaseSettings):
+    """What an operator can set.
+
+    Attributes:
+        http_host: address to listen on.
+        http_port: port to listen on; 0 takes a free one.
+        model: a shipped model's name or the path of a model folder.
+        device: `auto`, `cpu`, `cuda`, `cuda:1` …
+        dtype: floating point type the stages are computed in.
+        max_inflight: images admitted at one time, over all requests.
+        max_batch_size: images a stage runs at once.
+        max_body_bytes: bytes of one request's body.
+        max_image_pixels: width x height of one image, before resizing.
+        max_images_per_request: images in one request.
+        decode_threads: threads that decode images.
+        torch_threads: threads a stage computes with on a CPU; None leaves it to torch.
+        admin_key: needed to change the configuration; None accepts changes from loopback only.
+        admin_key_file: file that holds the admin key.
+        max_step_s: seconds one batch may take before the device counts as hung.
+        drain_delay_s: seconds to go on accepting after SIGTERM, no longer ready, so that balancers notice.
+        drain_timeout_s: seconds that admitted requests then get to finish.
+        log_level: least severe level that is logged.
+    """
+
+    # A compose file's `DVT_ADMIN_KEY=${KEY:-}` yields an empty value, which counts as unset.
+    model_config = SettingsConfigDict(
+        env_prefix=PREFIX, env_ignore_empty=True, extra="forbid", frozen=True, hide_input_in_errors=True
+    )
+
+    http_host: str = "127.0.0.1"
+    http_port: int = Field(default=8000, ge=0, le=65535)
+    model: str = Field(default="dvt-cifar10", min_length=1)
+    device: str = Field(default="auto", min_length=1)
+    dtype: Literal["float32", "bfloat16"] = "float32"
+    max_inflight: int = Field(default=512, ge=1)
+    max_batch_size: int = Field(default=64, ge=1)
+    max_body_bytes: int = Field(default=32 * 2**20, ge=1)
+    max_image_pixels: int = Field(default=50_000_000, ge=1, le=PILLOW_MAX_PIXELS)
+    max_images_per_request: int = Field(default=64, ge=1)
+    decode_threads: int = Field(default_factory=lambda: min(8, os.cpu_count() or 1), ge=1)
+    torch_threads: int | None = Field(default=None, ge=1)
+    admin_key: SecretStr | None = Field(default=None, min_length=1)
+    admin_key_file: Path | None = None
+    max_step_s: float = Field(default=60.0, gt=0, allow_inf_nan=False)
+    drain_delay_s: float = Field(default=0.0, ge=0, allow_inf_nan=False)
+    drain_timeout_s: float = Field(default=30.0, ge=0, allow_inf_nan=False)
+    log_level: Literal["debug", "info", "warning", "error"] = "info"
+
+    @model_validator(mode="before")
+    @classmethod
+    def _read_admin_key(cls, values: dict[str, Any]) -> dict[str, Any]:
+        path = values.get("admin_key_file")
+        if path is None:
+            return values
+        if values.get("admin_key") is not None:
+            raise ValueError("admin_key and admin_key_file exclude each other")
+        try:
+            key = Path(path).read_text(encoding="utf-8").strip()
+        except OSError as error:
+            raise ValueError(f"admin_key_file cannot be read: {error}") from error
+        return {**values, "admin_key": key}
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Order the sources, most important first."""
+        config_file = os.environ.get(CONFIG_FILE_VARIABLE)
+        if not config_file:
+            return init_settings, env_settings
+        if not Path(config_file).is_file():
+            raise SettingsError(f"{CONFIG_FILE_VARIABLE}: no file at {config_file}")
+        return init_settings, env_settings, TomlConfigSettingsSource(settings_cls, toml_file=config_file)
+
+
+def load_settings(**command_line: Any) -> Settings:
+    """Settings from all sources; a value of None on the command line counts as not given.
+
+    Raises:
+        SettingsError: naming every setting that is unknown or outside its range.
+    """
+    try:
+        return Settings(**{name: value for name, value in command_line.items() if value is not None})
+    except ValidationError as error:
+        raise SettingsError("; ".join(_describe(item) for item in error.errors())) from None
+    except ValueError as error:  # TOML that cannot be parsed
+        raise SettingsError(f"{CONFIG_FILE_VARIABLE}: {error}") from error
+
+
+def _describe(item: Any) -> str:
+    name = ".".join(str(part) for part in item["loc"])
+    if not name:
+        return str(item["msg"])
+    shown = "" if name.startswith("admin_key") else f", got {item['input']!r}"
+    return f"{PREFIX}{name.upper()}: {item['msg']}{shown}"

@@ -1,0 +1,199 @@
+"""`POST /classify`: what goes in and what comes out."""
+
+import asyncio
+
+import httpx
+import pytest
+
+PNG = {"content-type": "image/png"}
+
+
+def files(*contents):
+    return [("file", (f"{index}.png", content, "image/png")) for index, content in enumerate(contents)]
+
+
+async def test_classify_one_raw_image_returns_the_documented_object(serving, image):
+    response = await serving.client.post("/classify", content=image(60), headers=PNG)
+
+    assert response.status_code == 200
+    answer = response.json()
+    timing = answer.pop("timing_ms")
+    assert list(timing) == ["decode", "queue", "compute", "total"]
+    assert 0 <= timing["decode"] + timing["queue"] + timing["compute"] <= timing["total"] + 1
+    rest = pytest.approx(0.05 / 9)
+    assert answer == {
+        "id": response.headers["x-request-id"],
+        "model": "test-model",
+        "config_version": 1,
+        "label": "dog",
+        "index": 1,
+        "confidence": 0.95,
+        "top": [
+            {"label": "dog", "index": 1, "confidence": 0.95},
+            {"label": "cat", "index": 0, "confidence": rest},
+            {"label": "ship", "index": 2, "confidence": rest},
+            {"label": "frog", "index": 3, "confidence": rest},
+            {"label": "deer", "index": 4, "confidence": rest},
+        ],
+        "exit": {"stage": 1, "grid": 4, "reason": "confident", "threshold": 0.8},
+        "compute": {"macs": 400, "baseline_macs": 4000, "fraction": 0.1, "tokens": 22},
+    }
+
+
+async def test_classify_headers_repeat_the_answer(serving, image):
+    response = await serving.client.post("/classify", content=image(60), headers=PNG)
+
+    assert response.headers["x-dvt-exit-stage"] == "1"
+    assert response.headers["x-dvt-macs"] == "400"
+    assert response.headers["x-dvt-config-version"] == "1"
+    total = response.json()["timing_ms"]["total"]
+    assert response.headers["server-timing"].endswith(f", total;dur={total}")
+
+
+@pytest.mark.parametrize(
+    ("red", "query", "stage", "reason", "macs", "threshold"),
+    [
+        (0, "", 0, "confident", 100, 0.9),
+        (120, "", 2, "confident", 1300, 0.7),
+        (180, "", 3, "final", 4000, None),
+        (180, "thresholds=0", 0, "confident", 100, 0.0),
+        (0, "thresholds=1.5", 3, "final", 4000, None),
+        (180, "thresholds=0.9,0.4,0.9", 1, "confident", 400, 0.4),
+        (0, "min_stage=2", 2, "confident", 1300, 0.7),
+        (180, "max_stage=1", 1, "max_stage", 400, 0.8),
+        (180, "max_macs=1299", 1, "max_macs", 400, 0.8),
+        (180, "max_macs=1300", 2, "max_macs", 1300, 0.7),
+    ],
+)
+async def test_classify_parameters_decide_the_exit(serving, image, red, query, stage, reason, macs, threshold):
+    response = await serving.client.post(f"/classify?{query}", content=image(red), headers=PNG)
+
+    answer = response.json()
+    assert answer["exit"] == {
+        "stage": stage,
+        "grid": (2, 4, 7, 14)[stage],
+        "reason": reason,
+        "threshold": threshold,
+    }
+    assert answer["compute"]["macs"] == macs
+    assert [ran for ran, _ in serving.runner.runs] == list(range(stage + 1))
+
+
+async def test_classify_trace_lists_every_stage_that_ran(serving, image):
+    response = await serving.client.post("/classify?trace=true", content=image(60), headers=PNG)
+
+    assert response.json()["trace"] == [
+        {"stage": 0, "grid": 2, "label": "dog", "index": 1, "confidence": 0.5},
+        {"stage": 1, "grid": 4, "label": "dog", "index": 1, "confidence": 0.95},
+    ]
+
+
+async def test_classify_top_k_limits_the_classes(serving, image):
+    response = await serving.client.post("/classify?top_k=1", content=image(), headers=PNG)
+
+    assert [entry["label"] for entry in response.json()["top"]] == ["cat"]
+
+
+async def test_classify_one_file_part_returns_an_object(serving, image):
+    response = await serving.client.post("/classify", files=files(image(60)))
+
+    assert response.json()["label"] == "dog"
+
+
+async def test_classify_several_files_answer_in_order_and_a_bad_one_alone_fails(serving, image):
+    response = await serving.client.post("/classify", files=files(image(120), b"not an image", image(0)))
+
+    assert response.status_code == 200
+    answer = response.json()
+    assert (answer["model"], answer["config_version"]) == ("test-model", 1)
+    first, second, third = answer["results"]
+    assert (first["label"], third["label"]) == ("ship", "cat")
+    assert second["error"]["status"] == 400
+    assert "not an image" in second["error"]["detail"]
+    assert second["error"]["request_id"] == answer["id"] == response.headers["x-request-id"]
+    assert "x-dvt-exit-stage" not in response.headers
+    assert response.headers["x-dvt-config-version"] == "1"
+
+
+async def test_classify_image_that_breaks_its_stage_fails_alone(serving, image):
+    response = await serving.client.post("/classify", files=files(image(0), image(250), image(60)))
+
+    first, second, third = response.json()["results"]
+    assert (first["label"], third["label"]) == ("cat", "dog")
+    assert second["error"]["status"] == 500
+    assert "secret" not in second["error"]["detail"]
+    assert serving.metric("dvt_failed_images_total", stage="0") == 1
+    assert serving.at_rest()
+
+
+async def test_classify_content_type_may_be_absent(serving, image):
+    request = serving.client.build_request("POST", "/classify", content=image(60))
+    assert "content-type" not in request.headers
+    response = await serving.client.send(request)
+
+    assert response.json()["label"] == "dog"
+
+
+async def test_classify_keeps_the_configuration_it_was_admitted_with(serving, image):
+    serving.runner.may_run.clear()
+    early = asyncio.create_task(serving.client.post("/classify", content=image(180), headers=PNG))
+    await serving.until(lambda: len(serving.runner.runs) == 1)
+    await serving.client.patch("/config", json={"thresholds": 0})
+    late = asyncio.create_task(serving.client.post("/classify", content=image(180), headers=PNG))
+    await serving.until(lambda: serving.context.engine.inflight == 2)
+    serving.runner.may_run.set()
+    early_answer, late_answer = (await early).json(), (await late).json()
+
+    assert (early_answer["config_version"], early_answer["exit"]["stage"]) == (1, 3)
+    assert (late_answer["config_version"], late_answer["exit"]["stage"]) == (2, 0)
+
+
+async def test_classify_upload_that_ends_after_a_change_is_admitted_under_the_new_configuration(serving, image):
+    data = image(180)
+    half_sent, changed = asyncio.Event(), asyncio.Event()
+
+    async def body():
+        yield data[:10]
+        half_sent.set()
+        await changed.wait()
+        yield data[10:]
+
+    upload = asyncio.create_task(serving.client.post("/classify", content=body(), headers=PNG))
+    await half_sent.wait()
+    await serving.client.patch("/config", json={"thresholds": 0})
+    changed.set()
+
+    assert (await upload).json()["config_version"] == 2
+
+
+async def test_classify_256_concurrent_requests_share_batches(serve, make_runner, image):
+    async with serve(runner=make_runner(step_s=0.005)) as serving:
+        requests = [serving.client.post("/classify", content=image(red), headers=PNG) for red in (0, 60, 120, 180) * 64]
+        responses = await asyncio.gather(*requests)
+
+        labels = [response.json()["label"] for response in responses]
+        assert labels == ["cat", "dog", "ship", "frog"] * 64
+        images = serving.metric("dvt_batch_size_sum", stage="0")
+        assert images == 256
+        assert images / serving.metric("dvt_batch_size_count", stage="0") >= 8
+        assert serving.metric("dvt_queue_duration_seconds_count", stage="3") == 64
+        assert serving.at_rest()
+        assert serving.images_are_accounted_for()
+
+
+@pytest.mark.parametrize(("value", "answered"), [("1", False), ("60000", True), ("soon", True), ("0", True)])
+async def test_classify_proxy_deadline_holds_when_it_makes_sense(serve, make_runner, image, value, answered):
+    async with serve(runner=make_runner(step_s=0.02)) as serving:
+        headers = {**PNG, "x-envoy-expected-rq-timeout-ms": value}
+        response: httpx.Response = await serving.client.post("/classify", content=image(180), headers=headers)
+
+        early = response.status_code == 504 or response.json()["exit"]["reason"] == "deadline"
+        assert early is not answered
+
+
+async def test_classify_deadline_after_the_first_stage_gives_the_best_answer_so_far(serve, make_runner, image):
+    async with serve(runner=make_runner(step_s=0.1)) as serving:
+        response = await serving.client.post("/classify?deadline_ms=60", content=image(180), headers=PNG)
+
+        assert response.json()["exit"]["reason"] == "deadline"
+        assert response.json()["exit"]["stage"] == 0

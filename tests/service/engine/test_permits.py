@@ -1,0 +1,79 @@
+import threading
+
+import pytest
+
+from service.engine.permits import PermitPool
+from service.errors import InvalidParameterError, OverloadedError, TooLargeError
+
+
+def test_take_beyond_what_is_free_takes_nothing() -> None:
+    pool = PermitPool(3, clock=lambda: 0.0)
+    pool.take(2)
+    with pytest.raises(OverloadedError):
+        pool.take(2)
+    assert pool.taken == 2
+
+
+@pytest.mark.parametrize(("count", "error"), [(0, InvalidParameterError), (4, TooLargeError)])
+def test_take_impossible_count_raises(count: int, error: type[Exception]) -> None:
+    with pytest.raises(error, match=str(count)):
+        PermitPool(3, clock=lambda: 0.0).take(count)
+
+
+def test_release_more_than_held_raises_and_changes_nothing() -> None:
+    pool = PermitPool(3, clock=lambda: 0.0)
+    permits = pool.take(2)
+    permits.release(2)
+    with pytest.raises(ValueError, match="cannot give back 1 permits of 0 held"):
+        permits.release()
+    assert pool.taken == 0
+
+
+def test_permits_as_context_manager_give_back_after_an_error() -> None:
+    pool = PermitPool(3, clock=lambda: 0.0)
+    permits = pool.take(3)
+
+    def fail_half_way() -> None:
+        with permits:
+            permits.release()
+            raise RuntimeError("boom")
+
+    with pytest.raises(RuntimeError, match="boom"):
+        fail_half_way()
+    assert (pool.taken, permits.held) == (0, 0)
+
+
+def test_retry_after_follows_the_rate_at_which_permits_come_back() -> None:
+    now = [0.0]
+    pool = PermitPool(10, clock=lambda: now[0])
+    permits = pool.take(10)
+    with pytest.raises(OverloadedError) as unknown:
+        pool.take(1)
+    assert unknown.value.retry_after_s == 1.0  # nothing has come back yet
+    for _ in range(5):
+        now[0] += 1.0
+        permits.release()
+        pool.take(1)
+    with pytest.raises(OverloadedError) as known:
+        pool.take(5)
+    assert known.value.retry_after_s == pytest.approx(4.0)  # 5 missing, 5 in the 4 s since the first
+
+
+def test_take_from_many_threads_never_exceeds_the_capacity() -> None:
+    pool, most = PermitPool(5, clock=lambda: 0.0), []
+
+    def work() -> None:
+        for _ in range(300):
+            try:
+                with pool.take(2):
+                    most.append(pool.taken)
+            except OverloadedError:
+                pass
+
+    threads = [threading.Thread(target=work) for _ in range(6)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert max(most) <= 5
+    assert pool.taken == 0

@@ -1,0 +1,168 @@
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+import torch
+from cascades import TINY_CONFIGS, randomised
+from engine_fakes import policy
+
+from models.cascade import Cascade
+from service.engine import runner as runner_module
+from service.engine.runner import TorchRunner
+from service.engine.task import StagePrediction, Task
+from service.errors import DeviceLostError
+
+MEAN, STD = (0.4, 0.5, 0.6), (0.2, 0.3, 0.4)
+
+
+def _runner(cascade: Cascade, **changes: object) -> TorchRunner:
+    options = {
+        "mean": MEAN,
+        "std": STD,
+        "temperatures": (1.0, 2.0, 0.5, 1.5)[: cascade.config.num_stages],
+        "max_batch_size": 8,
+        "capacity": 8,
+        **changes,
+    }
+    return TorchRunner(cascade, **options)
+
+
+def _tasks(images: np.ndarray, top_k: int = 5) -> list[Task]:
+    return [
+        Task(task_id=row, pixels=image, policy=policy(top_k=top_k), submitted_at=0.0)
+        for row, image in enumerate(images)
+    ]
+
+
+def _walk_all(runner: TorchRunner, tasks: list[Task]) -> list[list[StagePrediction]]:
+    """Every stage for every task, the order shuffled from stage to stage."""
+    order, stages = np.random.default_rng(1), []
+    last = len(runner.stage_macs) - 1
+    for stage in range(last + 1):
+        shuffled = [tasks[row] for row in order.permutation(len(tasks))]
+        predictions = runner.run(stage, shuffled)
+        runner.keep(range(len(shuffled)) if stage < last else ())
+        by_id = {task.task_id: prediction for task, prediction in zip(shuffled, predictions, strict=True)}
+        stages.append([by_id[task.task_id] for task in tasks])
+    runner.release(tasks)
+    return stages
+
+
+def test_run_every_kind_equals_the_model_itself(
+    tiny_cascade: Cascade, make_pixels: Callable[[int, int], np.ndarray]
+) -> None:
+    images = make_pixels(6, tiny_cascade.config.image_size)
+    found = _walk_all(_runner(tiny_cascade), _tasks(images))
+    mean, std = (torch.tensor(values).view(3, 1, 1) for values in (MEAN, STD))
+    logits = tiny_cascade((torch.from_numpy(images) / 255 - mean) / std)
+    temperatures = (1.0, 2.0, 0.5, 1.5)
+    for stage, exit_logits in enumerate(logits):
+        probs, indices = (exit_logits / temperatures[stage]).softmax(dim=-1).sort(dim=-1, descending=True)
+        assert [prediction.indices for prediction in found[stage]] == [tuple(row) for row in indices.tolist()]
+        torch.testing.assert_close(
+            torch.tensor([prediction.probs for prediction in found[stage]]), probs, atol=1e-5, rtol=0
+        )
+
+
+def test_run_in_a_batch_equals_alone(make_pixels: Callable[[int, int], np.ndarray]) -> None:
+    cascade = randomised(TINY_CONFIGS["hybrid"])
+    runner, tasks = _runner(cascade), _tasks(make_pixels(5, 28))
+    together = _walk_all(runner, tasks)
+    for row, task in enumerate(tasks):
+        for stage, (alone,) in enumerate(_walk_all(runner, [task])):
+            assert alone.indices == together[stage][row].indices
+            assert alone.probs == pytest.approx(together[stage][row].probs, abs=1e-5)
+
+
+def test_run_padded_to_buckets_equals_exact_sizes(make_pixels: Callable[[int, int], np.ndarray]) -> None:
+    cascade, tasks = randomised(TINY_CONFIGS["patch"]), _tasks(make_pixels(5, 28))
+    exact = _walk_all(_runner(cascade), tasks)
+    padded = _walk_all(_runner(cascade, buckets=(4, 8)), tasks)
+    for old, new in zip(exact, padded, strict=True):
+        assert [prediction.indices for prediction in old] == [prediction.indices for prediction in new]
+        assert [prediction.confidence for prediction in old] == pytest.approx(
+            [prediction.confidence for prediction in new], abs=1e-5
+        )
+
+
+def test_run_top_k_of_each_row_is_its_own(make_pixels: Callable[[int, int], np.ndarray]) -> None:
+    tasks = _tasks(make_pixels(2, 28), top_k=1) + _tasks(make_pixels(1, 28), top_k=99)
+    predictions = _runner(randomised(TINY_CONFIGS["hybrid"])).run(0, tasks)
+    assert [len(prediction.indices) for prediction in predictions] == [1, 1, 5]
+    assert all(len(prediction.probs) == len(prediction.indices) for prediction in predictions)
+
+
+def test_run_escalated_after_a_retry_still_finds_its_state(make_pixels: Callable[[int, int], np.ndarray]) -> None:
+    runner, tasks = _runner(randomised(TINY_CONFIGS["hybrid"])), _tasks(make_pixels(4, 28))
+    runner.run(0, tasks)
+    runner.keep(range(4))
+    whole = runner.run(1, tasks)
+    halves = runner.run(1, tasks[:2])
+    runner.keep([0, 1])
+    halves += runner.run(1, tasks[2:])
+    runner.keep([0, 1])
+    assert [a.confidence for a in whole] == pytest.approx([b.confidence for b in halves], abs=1e-5)
+    assert len(runner.run(2, tasks)) == 4
+
+
+def test_keep_only_named_rows_and_release_empties_the_pool(make_pixels: Callable[[int, int], np.ndarray]) -> None:
+    runner, tasks = _runner(randomised(TINY_CONFIGS["hybrid"])), _tasks(make_pixels(4, 28))
+    runner.run(0, tasks)
+    runner.keep([1, 3])
+    assert runner.num_kept == 2
+    runner.run(1, [tasks[3], tasks[1]])
+    with pytest.raises(LookupError, match="task 0 holds no reuse state"):
+        runner.run(1, [tasks[0]])
+    runner.release(tasks)
+    assert runner.num_kept == 0
+
+
+def test_warm_up_leaves_no_state_behind() -> None:
+    runner = _runner(randomised(TINY_CONFIGS["hybrid"]), capacity=2)
+    runner.warm_up()
+    assert runner.num_kept == 0
+
+
+def test_run_bfloat16_is_close_to_float32(make_pixels: Callable[[int, int], np.ndarray]) -> None:
+    cascade, tasks = randomised(TINY_CONFIGS["hybrid"]), _tasks(make_pixels(6, 28))
+    exact = _walk_all(_runner(cascade), tasks)
+    rounded = _walk_all(_runner(cascade, dtype=torch.bfloat16), tasks)
+    for old, new in zip(exact, rounded, strict=True):
+        by_class = [dict(zip(row.indices, row.probs, strict=True)) for row in new]
+        for row, prediction in enumerate(old):
+            assert by_class[row][prediction.indices[0]] == pytest.approx(prediction.confidence, abs=0.06)
+
+
+def test_runner_does_not_change_the_cascade_it_was_given() -> None:
+    cascade = randomised(TINY_CONFIGS["hybrid"])
+    before = {key: value.clone() for key, value in cascade.state_dict().items()}
+    _runner(cascade, dtype=torch.bfloat16).warm_up()
+    assert all(torch.equal(cascade.state_dict()[key], value) for key, value in before.items())
+
+
+def test_runner_wrong_number_of_temperatures_raises() -> None:
+    with pytest.raises(ValueError, match="expected 4 temperatures, got 1"):
+        _runner(randomised(TINY_CONFIGS["hybrid"]), temperatures=(1.0,))
+
+
+@pytest.mark.parametrize(
+    ("error", "expected"),
+    [
+        (RuntimeError("CUDA error: an illegal memory access was encountered"), DeviceLostError),
+        (torch.OutOfMemoryError("CUDA out of memory"), torch.OutOfMemoryError),
+        (RuntimeError("shapes do not match"), RuntimeError),
+    ],
+)
+def test_device_errors_tell_a_lost_device_from_a_failed_batch(error: Exception, expected: type[Exception]) -> None:
+    with pytest.raises(expected), runner_module._device_errors():
+        raise error
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+def test_run_cuda_equals_cpu(make_pixels: Callable[[int, int], np.ndarray]) -> None:
+    cascade, tasks = randomised(TINY_CONFIGS["hybrid"]), _tasks(make_pixels(5, 28))
+    on_cpu, on_gpu = _walk_all(_runner(cascade), tasks), _walk_all(_runner(cascade, device="cuda"), tasks)
+    for old, new in zip(on_cpu, on_gpu, strict=True):
+        assert [prediction.confidence for prediction in old] == pytest.approx(
+            [prediction.confidence for prediction in new], abs=1e-4
+        )

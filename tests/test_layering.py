@@ -1,0 +1,73 @@
+"""An import never points upwards: models <- weights <- service (engine <- api)."""
+
+import ast
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+
+# What each package must not import, by dotted prefix.
+FORBIDDEN = {
+    "models": ("weights", "service", "fastapi", "starlette", "pydantic", "typer", "rich"),
+    "weights": ("service", "fastapi", "starlette", "uvicorn"),
+    "service/engine": (
+        "service.api",
+        "service.serve",
+        "service.metrics",
+        "service.settings",
+        "fastapi",
+        "starlette",
+        "uvicorn",
+        "pydantic",
+    ),
+}
+
+
+def imported_modules(source: str) -> set[str]:
+    """Every module a source file imports, anywhere in it; relative imports as they stand."""
+    names: set[str] = set()
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Import):
+            names.update(alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            names.add("." * node.level + (node.module or ""))
+            names.update(f"{node.module}.{alias.name}" for alias in node.names if node.module)
+    return names
+
+
+def violations(package: str, source: str) -> set[str]:
+    """Imports in `source` that the package may not have."""
+    return {
+        name
+        for name in imported_modules(source)
+        for prefix in FORBIDDEN[package]
+        if name == prefix or name.startswith(f"{prefix}.")
+    }
+
+
+@pytest.mark.parametrize("package", FORBIDDEN)
+def test_package_imports_nothing_above_itself(package: str) -> None:
+    files = sorted((ROOT / package).rglob("*.py"))
+    assert files
+    found = {str(file.relative_to(ROOT)): violations(package, file.read_text()) for file in files}
+    assert {file: names for file, names in found.items() if names} == {}
+
+
+@pytest.mark.parametrize(
+    ("package", "source"),
+    [
+        ("models", "from weights.store import load"),
+        ("weights", "def f():\n    import service.engine"),
+        ("service/engine", "from service import api"),
+        ("service/engine", "import fastapi.responses"),
+    ],
+)
+def test_violations_upward_import_is_found(package: str, source: str) -> None:
+    assert violations(package, source)
+
+
+@pytest.mark.parametrize("folder", ["models", "weights", "service"])
+def test_packages_use_absolute_imports(folder: str) -> None:
+    for file in (ROOT / folder).rglob("*.py"):
+        assert not any(name.startswith(".") for name in imported_modules(file.read_text())), file
