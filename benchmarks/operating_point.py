@@ -9,10 +9,12 @@ so neither its weights nor its thresholds have seen them.
 
 import json
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
 import numpy as np
+import torch
 import typer
 from rich.console import Console
 from rich.progress import track
@@ -26,6 +28,7 @@ from service.engine.runner import TorchRunner
 from service.engine.task import Answer, StagePrediction, Task
 from service.metrics import Metrics
 from weights import load
+from weights.augment import centre_crop
 from weights.data import LabelledImages, load_images, split
 from weights.store import StoredModel
 
@@ -48,7 +51,9 @@ def held_out_images(stored: StoredModel, data: Sequence[Path], count: int) -> La
     provenance = stored.manifest.provenance
     images = load_images(data, stored.manifest.preprocessing)
     rows = split(images.labels, provenance["holdout"], provenance["recipe"]["seed"]).test
-    return images.subset(np.random.default_rng(0).permutation(rows)[:count])
+    sample = images.subset(np.random.default_rng(0).permutation(rows)[:count])
+    cropped = centre_crop(torch.from_numpy(sample.images), stored.manifest.preprocessing.crop_px)
+    return replace(sample, images=cropped.contiguous().numpy())
 
 
 def walk(stored: StoredModel, images: LabelledImages, policy: Policy, batch_size: int) -> tuple[list[Answer], int]:

@@ -9,6 +9,7 @@ from models.config import (
     HybridEmbeddingConfig,
     PatchEmbeddingConfig,
     RelationReuseConfig,
+    TokensToTokenConfig,
 )
 from models.macs import StageMacs, baseline_macs, stage_macs
 from models.reuse import ReuseState
@@ -26,6 +27,7 @@ __all__ = [
     "ReuseState",
     "StageMacs",
     "StageOutput",
+    "TokensToTokenConfig",
     "baseline_macs",
     "stage_macs",
 ]

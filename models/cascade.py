@@ -5,12 +5,14 @@ Shapes: B batch, S image side in pixels, K classes.
 
 from dataclasses import replace
 
+import torch
 from torch import Tensor, nn
 
 from models.config import CascadeConfig
-from models.embedding import build_stem
+from models.embedding import build_stem, sinusoid_positions
 from models.reuse import ReuseState
 from models.stage import Stage, StageOutput
+from models.t2t import PerformerLayer
 
 
 class Cascade(nn.Module):
@@ -98,9 +100,15 @@ def _initialise(module: nn.Module) -> None:
             nn.init.zeros_(module.bias)
     elif isinstance(module, Stage):
         nn.init.trunc_normal_(module.cls_token, std=0.02)
-        nn.init.trunc_normal_(module.pos_embed, std=0.02)
+        if module.pos_embed.requires_grad:
+            nn.init.trunc_normal_(module.pos_embed, std=0.02)
+        else:
+            with torch.no_grad():
+                module.pos_embed.copy_(sinusoid_positions(*module.pos_embed.shape[1:]))
         if module.relation_reuse is not None:
             # A stage starts as a plain ViT: the reused bias grows from zero.
             nn.init.zeros_(module.relation_reuse.fc2.weight)
             assert module.relation_reuse.fc2.bias is not None
             nn.init.zeros_(module.relation_reuse.fc2.bias)
+    elif isinstance(module, PerformerLayer):
+        nn.init.orthogonal_(module.w, gain=module.w.shape[0] ** 0.5)

@@ -1,86 +1,28 @@
 """The architecture of a cascade as one frozen, validated value, and its named variants."""
 
 from dataclasses import dataclass, field, replace
-from math import prod
 from typing import Literal
 
+from models.embedding_config import (
+    ConfigError,
+    EmbeddingConfig,
+    HybridEmbeddingConfig,
+    PatchEmbeddingConfig,
+    TokensToTokenConfig,
+    require,
+)
 
-class ConfigError(ValueError):
-    """An architecture that cannot be built; the text names the value and the rule it breaks."""
-
-
-def _require(condition: bool, message: str) -> None:
-    if not condition:
-        raise ConfigError(message)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PatchEmbeddingConfig:
-    """Tokens are linear projections of image patches, cut anew for every stage.
-
-    The patch is the smallest one whose grid covers the image; what sticks out is padded evenly.
-    """
-
-    kind: Literal["patch"] = "patch"
-
-    def validate(self, image_size: int, grids: tuple[int, ...]) -> None:
-        """Check that every grid covers the image with even padding.
-
-        Raises:
-            ConfigError: for the first grid that does not.
-        """
-        for grid in grids:
-            overhang = -image_size % grid
-            _require(
-                overhang % 2 == 0,
-                f"image_size {image_size} leaves an odd padding of {overhang} at grid {grid}",
-            )
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class HybridEmbeddingConfig:
-    """Tokens are cut from the feature map of a convolutional stem that all stages share.
-
-    Attributes:
-        channels: output channels of each 3x3 convolution; the last is the map's channel count.
-        strides: stride of each convolution.
-
-    Source: the hybrid of arXiv 2010.11929, section 3.1, with a stem of a few convolutions instead of a ResNet.
-    """
-
-    channels: tuple[int, ...]
-    strides: tuple[int, ...]
-    kind: Literal["hybrid"] = "hybrid"
-
-    def map_size(self, image_size: int) -> int:
-        """Side of the stem's feature map."""
-        return image_size // prod(self.strides)
-
-    def validate(self, image_size: int, grids: tuple[int, ...]) -> None:
-        """Check the stem against the image and the grids.
-
-        Raises:
-            ConfigError: when the lengths differ, the image is not divisible, or a grid is finer than the map.
-        """
-        _require(
-            len(self.channels) == len(self.strides) > 0,
-            f"stem needs as many channels as strides and at least one, got {self.channels} and {self.strides}",
-        )
-        _require(
-            min(self.channels + self.strides) > 0,
-            f"stem sizes must be positive: {self.channels}, {self.strides}",
-        )
-        _require(
-            image_size % prod(self.strides) == 0,
-            f"image_size {image_size} is not divisible by the stem's stride {prod(self.strides)}",
-        )
-        _require(
-            max(grids) <= self.map_size(image_size),
-            f"grid {max(grids)} is finer than the stem's map of {self.map_size(image_size)}",
-        )
-
-
-EmbeddingConfig = PatchEmbeddingConfig | HybridEmbeddingConfig
+__all__ = [
+    "VARIANTS",
+    "CascadeConfig",
+    "ConfigError",
+    "EmbeddingConfig",
+    "FeatureReuseConfig",
+    "HybridEmbeddingConfig",
+    "PatchEmbeddingConfig",
+    "RelationReuseConfig",
+    "TokensToTokenConfig",
+]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -96,7 +38,7 @@ class FeatureReuseConfig:
     out_dim: int = 48
 
     def __post_init__(self) -> None:
-        _require(min(self.hidden_dim, self.out_dim) > 0, f"feature reuse sizes must be positive: {self}")
+        require(min(self.hidden_dim, self.out_dim) > 0, f"feature reuse sizes must be positive: {self}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -110,7 +52,7 @@ class RelationReuseConfig:
     expansion: int = 3
 
     def __post_init__(self) -> None:
-        _require(self.expansion > 0, f"relation reuse expansion must be positive: {self.expansion}")
+        require(self.expansion > 0, f"relation reuse expansion must be positive: {self.expansion}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -121,6 +63,7 @@ class CascadeConfig:
         image_size: side of the square input in pixels.
         grids: tokens per side of each stage, increasing.
         mlp_ratio: hidden width of a block's MLP as a multiple of `embed_dim`.
+        positions: trained position embeddings, or a table of sines that is stored but not trained.
         feature_reuse: None switches feature reuse off.
         relation_reuse: None switches relation reuse off.
     """
@@ -134,30 +77,34 @@ class CascadeConfig:
     mlp_ratio: float = 4.0
     qkv_bias: bool = True
     norm_eps: float = 1e-6
+    positions: Literal["learned", "sinusoid"] = "learned"
     embedding: EmbeddingConfig = field(default_factory=PatchEmbeddingConfig)
     feature_reuse: FeatureReuseConfig | None = field(default_factory=FeatureReuseConfig)
     relation_reuse: RelationReuseConfig | None = field(default_factory=RelationReuseConfig)
 
     def __post_init__(self) -> None:
         for name in ("image_size", "num_classes", "embed_dim", "depth", "num_heads"):
-            _require(getattr(self, name) > 0, f"{name} must be positive, got {getattr(self, name)}")
-        _require(len(self.grids) > 0 and self.grids[0] > 0, f"grids must be positive, got {self.grids}")
-        _require(
+            require(getattr(self, name) > 0, f"{name} must be positive, got {getattr(self, name)}")
+        require(len(self.grids) > 0 and self.grids[0] > 0, f"grids must be positive, got {self.grids}")
+        require(
             all(a < b for a, b in zip(self.grids, self.grids[1:], strict=False)),
             f"grids must increase from stage to stage, got {self.grids}",
         )
         # Resampling doubles the upstream grid and then averages down: the next grid may be at most twice as fine.
-        _require(
+        require(
             all(b <= 2 * a for a, b in zip(self.grids, self.grids[1:], strict=False))
             or (self.feature_reuse is None and self.relation_reuse is None),
             f"with reuse, a grid is at most twice its predecessor, got {self.grids}",
         )
-        _require(
+        require(
             self.embed_dim % self.num_heads == 0,
             f"embed_dim {self.embed_dim} is not divisible by num_heads {self.num_heads}",
         )
-        _require(self.mlp_ratio > 0, f"mlp_ratio must be positive, got {self.mlp_ratio}")
-        _require(self.norm_eps > 0, f"norm_eps must be positive, got {self.norm_eps}")
+        require(self.mlp_ratio > 0, f"mlp_ratio must be positive, got {self.mlp_ratio}")
+        require(self.norm_eps > 0, f"norm_eps must be positive, got {self.norm_eps}")
+        require(
+            self.positions in ("learned", "sinusoid"), f"positions must be learned or sinusoid, got {self.positions!r}"
+        )
         self.embedding.validate(self.image_size, self.grids)
 
     @property
@@ -184,13 +131,34 @@ class CascadeConfig:
         """Tokens of a stage, class token included."""
         return self.grids[stage] ** 2 + 1
 
-    def plain(self) -> "CascadeConfig":
-        """The baseline: a single plain ViT at the last grid, same sizes, without reuse."""
-        return replace(self, grids=self.grids[-1:], feature_reuse=None, relation_reuse=None)
+    def plain(self, grid: int | None = None) -> "CascadeConfig":
+        """The baseline: a single plain ViT at `grid` or the last one, same sizes, without reuse.
+
+        Raises:
+            ConfigError: when the embedding cannot make such a grid.
+        """
+        return replace(self, grids=(grid or self.grids[-1],), feature_reuse=None, relation_reuse=None)
 
 
 _STEM_56 = HybridEmbeddingConfig(channels=(32, 64, 128), strides=(2, 2, 1))
 _STEM_224 = HybridEmbeddingConfig(channels=(24, 48, 96, 128), strides=(2, 2, 2, 2))
+
+_DVT_DEIT_SMALL = CascadeConfig(
+    image_size=224, num_classes=1000, embed_dim=384, depth=12, num_heads=6, grids=(7, 10, 14)
+)
+_DVT_T2T_VIT_12 = CascadeConfig(
+    image_size=224,
+    num_classes=1000,
+    embed_dim=256,
+    depth=12,
+    num_heads=4,
+    grids=(7, 10, 14),
+    mlp_ratio=2.0,
+    qkv_bias=False,
+    norm_eps=1e-5,
+    positions="sinusoid",
+    embedding=TokensToTokenConfig(),
+)
 
 VARIANTS: dict[str, CascadeConfig] = {
     "micro_56": CascadeConfig(
@@ -207,5 +175,8 @@ VARIANTS: dict[str, CascadeConfig] = {
         image_size=224, num_classes=1000, embed_dim=384, depth=12, num_heads=6, embedding=_STEM_224
     ),
     "small_224_patch": CascadeConfig(image_size=224, num_classes=1000, embed_dim=384, depth=12, num_heads=6),
+    "dvt_deit_small": _DVT_DEIT_SMALL,
+    "dvt_t2t_vit_12": _DVT_T2T_VIT_12,
+    "dvt_t2t_vit_14": replace(_DVT_T2T_VIT_12, embed_dim=384, depth=14, num_heads=6, mlp_ratio=3.0),
 }
 """Named architectures; `dataclasses.replace` sets another number of classes."""

@@ -1,13 +1,15 @@
-"""How an image becomes tokens: plain patches, or cells of a convolutional stem's feature map.
+"""How an image becomes tokens: plain patches, cells of a convolutional stem's feature map, or tokens-to-token.
 
 Shapes: B batch, S image side in pixels, G grid, D embedding, N = G² + 1 tokens.
 """
 
+import torch
 from einops import rearrange
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
-from models.config import CascadeConfig, HybridEmbeddingConfig, PatchEmbeddingConfig
+from models.config import CascadeConfig, HybridEmbeddingConfig, PatchEmbeddingConfig, TokensToTokenConfig
+from models.t2t import TokensToToken
 
 
 class PatchEmbedding(nn.Module):
@@ -97,7 +99,7 @@ def map_geometry(side: int, grid: int) -> tuple[int, int, int]:
     return side - stride * (grid - 1), stride, 0
 
 
-def build_embedding(config: CascadeConfig, grid: int) -> PatchEmbedding:
+def build_embedding(config: CascadeConfig, grid: int) -> PatchEmbedding | TokensToToken:
     """The embedding of the stage at `grid`."""
     match config.embedding:
         case PatchEmbeddingConfig():
@@ -107,6 +109,8 @@ def build_embedding(config: CascadeConfig, grid: int) -> PatchEmbedding:
                 hybrid.channels[-1],
                 map_geometry(hybrid.map_size(config.image_size), grid),
             )
+        case TokensToTokenConfig() as t2t:
+            return TokensToToken(t2t, config.embed_dim, grid, norm_eps=config.norm_eps)
     kernel, stride, padding = geometry
     return PatchEmbedding(in_channels, config.embed_dim, kernel=kernel, stride=stride, padding=padding)
 
@@ -114,3 +118,18 @@ def build_embedding(config: CascadeConfig, grid: int) -> PatchEmbedding:
 def build_stem(config: CascadeConfig) -> Stem | None:
     """The shared stem, or None when every stage embeds the image itself."""
     return Stem(config.embedding) if isinstance(config.embedding, HybridEmbeddingConfig) else None
+
+
+def sinusoid_positions(num_tokens: int, dim: int) -> Tensor:
+    """Position embeddings that need no training: sines at even channels, cosines at odd ones.
+
+    The angle of token p at channel i is p / 10000^(2 floor(i / 2) / dim); the class token is p = 0.
+
+    Shape: -> [N, D], float64
+
+    Source: arXiv 1706.03762, section 3.5.
+    """
+    token = torch.arange(num_tokens, dtype=torch.float64)[:, None]
+    channel = torch.arange(dim)
+    angle = token / 10000 ** (2 * (channel // 2).double() / dim)
+    return torch.where(channel % 2 == 0, angle.sin(), angle.cos())

@@ -98,6 +98,10 @@ class Block(nn.Module):
 
     Args:
         reused_dim: channels of the reused features, 0 for none.
+
+    Attributes:
+        drop_path: share of images for which a training step skips a branch (stochastic depth); 0 outside training
+            recipes.
     """
 
     def __init__(self, config: CascadeConfig, reused_dim: int) -> None:
@@ -107,6 +111,7 @@ class Block(nn.Module):
         self.attn = Attention(dim, config.num_heads, qkv_bias=config.qkv_bias)
         self.norm2 = nn.LayerNorm(dim + reused_dim, eps=eps)
         self.mlp = Mlp(dim + reused_dim, config.mlp_hidden_dim, dim)
+        self.drop_path = 0.0
 
     def forward(
         self,
@@ -121,6 +126,16 @@ class Block(nn.Module):
         Shape: [B, N, D] -> [B, N, D], relations [B, H, N, N]
         """
         attended, relations = self.attn(self.norm1(x_BND), bias, return_relations=return_relations)
-        x_BND = x_BND + attended
+        x_BND = x_BND + self._drop(attended)
         mlp_input = x_BND if reused_BNF is None else torch.cat([x_BND, reused_BNF], dim=-1)
-        return AttentionOutput(x_BND + self.mlp(self.norm2(mlp_input)), relations)
+        return AttentionOutput(x_BND + self._drop(self.mlp(self.norm2(mlp_input))), relations)
+
+    def _drop(self, branch_BND: Tensor) -> Tensor:
+        """Zero the branch for some images and scale it up for the others, so that its mean stays.
+
+        Source: arXiv 1603.09382.
+        """
+        if not self.training or self.drop_path == 0:
+            return branch_BND
+        keep = torch.rand(branch_BND.shape[0], 1, 1, device=branch_BND.device) >= self.drop_path
+        return branch_BND * keep / (1 - self.drop_path)

@@ -6,7 +6,7 @@ additions, scaling. The sums equal half of PyTorch's FLOP counter on the real fo
 
 from dataclasses import astuple, dataclass
 
-from models.config import CascadeConfig, HybridEmbeddingConfig, PatchEmbeddingConfig
+from models.config import CascadeConfig, HybridEmbeddingConfig, PatchEmbeddingConfig, TokensToTokenConfig
 from models.embedding import map_geometry, patch_geometry
 
 
@@ -15,7 +15,7 @@ class StageMacs:
     """MACs of one stage for one image, by part.
 
     Attributes:
-        embedding: the stage's patch projection, and at stage 0 the stem shared by all stages.
+        embedding: the stage's patch projection or tokens-to-token layers, and at stage 0 the stem all stages share.
         attention_linear: qkv and output projections.
         attention_matmul: q kᵀ and attention times v.
         feature_mlp: the blocks' MLPs on the upstream tokens.
@@ -84,10 +84,24 @@ def _stage(config: CascadeConfig, index: int) -> StageMacs:
 def _embedding(config: CascadeConfig, grid: int) -> int:
     match config.embedding:
         case PatchEmbeddingConfig():
-            channels, kernel = 3, patch_geometry(config.image_size, grid)[0]
+            kernel = patch_geometry(config.image_size, grid)[0]
+            return grid**2 * kernel**2 * 3 * config.embed_dim
         case HybridEmbeddingConfig() as hybrid:
-            channels, kernel = hybrid.channels[-1], map_geometry(hybrid.map_size(config.image_size), grid)[0]
-    return grid**2 * kernel**2 * channels * config.embed_dim
+            kernel = map_geometry(hybrid.map_size(config.image_size), grid)[0]
+            return grid**2 * kernel**2 * hybrid.channels[-1] * config.embed_dim
+        case TokensToTokenConfig() as t2t:
+            return _tokens_to_token(t2t, config, grid)
+
+
+def _tokens_to_token(t2t: TokensToTokenConfig, config: CascadeConfig, grid: int) -> int:
+    dim, features, in_channels, macs = t2t.token_dim, t2t.num_features, 3, 0
+    *performer_sides, _ = t2t.sides(config.image_size, grid)
+    for side, split in zip(performer_sides, t2t.splits(grid), strict=False):
+        linear = 3 * dim * split.kernel**2 * in_channels + 3 * dim * dim
+        attention = 4 * features * dim + features
+        macs += side * side * (linear + attention)
+        in_channels = dim
+    return macs + grid**2 * t2t.splits(grid)[-1].kernel ** 2 * dim * config.embed_dim
 
 
 def _stem(config: CascadeConfig) -> int:

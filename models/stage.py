@@ -42,7 +42,9 @@ class Stage(nn.Module):
         dim, grid = config.embed_dim, config.grids[index]
         self.embedding = build_embedding(config, grid)
         self.cls_token = nn.Parameter(torch.zeros(1, 1, dim))
-        self.pos_embed = nn.Parameter(torch.zeros(1, config.num_tokens(index), dim))
+        self.pos_embed = nn.Parameter(
+            torch.zeros(1, config.num_tokens(index), dim), requires_grad=config.positions == "learned"
+        )
 
         self.feature_reuse: nn.ModuleList | None = None
         self.relation_reuse: RelationReuse | None = None

@@ -9,15 +9,17 @@ from typing import Annotated
 import typer
 
 from service.errors import ServiceError
-from weights.cli import train
+from weights.cli import calibrate, convert, evaluate, train
 
 app = typer.Typer(
     help="A cascade of Vision Transformers that spends compute only where an image needs it.",
     no_args_is_help=True,
     add_completion=False,
+    pretty_exceptions_enable=False,
 )
 
-app.command()(train)
+for command in (train, calibrate, evaluate, convert):
+    app.command()(command)
 
 Model = Annotated[str | None, typer.Option(help="A shipped model's name, or a model folder.")]
 Device = Annotated[str | None, typer.Option(help="auto, cpu, cuda, cuda:1 …")]
@@ -110,5 +112,7 @@ def _errors_as_messages() -> Iterator[None]:
 
 
 def _failure(error: Exception) -> typer.Exit:
-    typer.echo(f"error: {error}", err=True)
+    # torch adds a line for every tensor that does not fit.
+    first_line, _, _ = str(error).partition("\n")
+    typer.echo(f"error: {first_line}", err=True)
     return typer.Exit(2)

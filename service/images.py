@@ -40,6 +40,8 @@ class ImageDecoder:
             with Image.open(BytesIO(data), formats=FORMATS) as image:
                 self._check_pixels(image)
                 image.load()
+                # Transparency is not used, and Pillow warns of a palette that has it.
+                image.info.pop("transparency", None)
                 return self._preprocessing.apply(image)
         except (TooLargeError, MemoryError):
             raise

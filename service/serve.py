@@ -96,6 +96,7 @@ class Server(uvicorn.Server):
             log_level=settings.log_level,
             access_log=False,
             server_header=False,
+            ws="none",
             # Who is on loopback decides who may change the configuration: never what a header claims.
             proxy_headers=False,
             lifespan="on",
@@ -132,5 +133,5 @@ def _device(name: str) -> str:
         torch.empty(0, device=name)
     # torch raises RuntimeError for a name it does not know, AssertionError where it was built without CUDA.
     except (RuntimeError, AssertionError) as error:
-        raise SettingsError(f"DVT_DEVICE: {name!r} cannot be used: {str(error).splitlines()[0]}") from error
+        raise SettingsError(f"DVT_DEVICE: {name!r} cannot be used here; known are auto, cpu and cuda[:N]") from error
     return name

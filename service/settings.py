@@ -88,6 +88,9 @@ class Settings(BaseSettings):
             key = Path(path).read_text(encoding="utf-8").strip()
         except OSError as error:
             raise ValueError(f"admin_key_file cannot be read: {error}") from error
+        except UnicodeDecodeError:
+            # Its text quotes a byte of the key.
+            raise ValueError("admin_key_file does not hold UTF-8 text") from None
         return {**values, "admin_key": key}
 
     @classmethod
@@ -126,5 +129,7 @@ def _describe(item: Any) -> str:
     name = ".".join(str(part) for part in item["loc"])
     if not name:
         return str(item["msg"])
-    shown = "" if name.startswith("admin_key") else f", got {item['input']!r}"
+    # The value of an unknown name may be a secret whose name was mistyped.
+    hidden = name.startswith("admin_key") or item["type"] == "extra_forbidden"
+    shown = "" if hidden else f", got {item['input']!r}"
     return f"{PREFIX}{name.upper()}: {item['msg']}{shown}"

@@ -15,7 +15,11 @@ from weights.store import Manifest, StoredModel
 
 def print_files(results: Sequence[FileResult]) -> None:
     """One row a file; an error takes the place of the answer."""
-    table = Table("file", "label", "confidence", "exit grid", "MACs", "of baseline")
+    table = Table()
+    table.add_column("file", overflow="fold")
+    table.add_column("label")
+    for name in ("confidence", "exit grid", "MACs", "of baseline"):
+        table.add_column(name, justify="right")
     for result in results:
         if result.result is None:
             table.add_row(Text(str(result.path)), Text(result.error or "", style="red"))

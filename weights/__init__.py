@@ -1,5 +1,17 @@
 """Where numbers come from: model folders, training data, the trainer and threshold choice."""
 
-from weights.store import Manifest, ModelFormatError, StoredModel, load, load_model, save
+from typing import TYPE_CHECKING, Any
 
-__all__ = ["Manifest", "ModelFormatError", "StoredModel", "load", "load_model", "save"]
+if TYPE_CHECKING:
+    from weights.store import Manifest, ModelFormatError, OperatingPoint, StoredModel, load, load_model, save
+
+__all__ = ["Manifest", "ModelFormatError", "OperatingPoint", "StoredModel", "load", "load_model", "save"]
+
+
+def __getattr__(name: str) -> Any:
+    # On first use, so that the command line answers `--help` without loading torch.
+    if name in __all__:
+        from weights import store
+
+        return getattr(store, name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -199,9 +199,9 @@ def _recolour(images: Tensor, augmentation: Augmentation, generator: torch.Gener
     return recoloured
 
 
-def _uniform(images: Tensor, generator: torch.Generator, count: int) -> Tensor:
-    """`count` draws from [0, 1) for each image: [count, B]."""
-    return torch.rand((count, images.shape[0]), generator=generator, device=images.device)
+def _uniform(images: Tensor, generator: torch.Generator, count: int) -> tuple[Tensor, ...]:
+    """`count` times one draw from [0, 1) for each image: [B] each."""
+    return torch.rand((count, images.shape[0]), generator=generator, device=images.device).unbind()
 
 
 def _rectangle(side: int, top: Tensor, left: Tensor, height: Tensor, width: Tensor) -> Tensor:

@@ -39,7 +39,9 @@ def read(path: Path, fingerprint: dict[str, str], device: torch.device) -> dict[
     except (OSError, RuntimeError, EOFError, KeyError, TypeError, pickle.UnpicklingError) as error:
         raise CheckpointError(f"{path} is not a checkpoint of this program: {error}") from error
     different = [
-        f"{key} was {found.get(key)}, is {value}" for key, value in fingerprint.items() if found.get(key) != value
+        f"{key} was {found.get(key)}, is {fingerprint.get(key)}"
+        for key in fingerprint | found
+        if found.get(key) != fingerprint.get(key)
     ]
     if different:
         raise CheckpointError(f"{path} belongs to another run: {'; '.join(different)}")

@@ -1,45 +1,70 @@
-"""The `dvt train` command."""
+"""The `dvt train`, `calibrate`, `evaluate` and `convert` commands. What is slow to import waits until one runs."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
+Data = Annotated[list[Path], typer.Argument(help="Parquet files, or one folder with a folder per class.")]
+Device = Annotated[str, typer.Option(help="cpu, cuda, or auto.")]
+
 
 def train(
-    data: Annotated[list[Path], typer.Argument(help="Parquet files, or one folder with a folder per class.")],
+    data: Data,
     out: Annotated[Path, typer.Option(help="The model folder to write; its name becomes the model's name.")],
-    variant: Annotated[str, typer.Option(help="A named architecture of models.VARIANTS.")] = "micro_56",
-    epochs: Annotated[int, typer.Option(min=1)] = 10,
-    batch_size: Annotated[int, typer.Option(min=1)] = 128,
-    learning_rate: Annotated[float, typer.Option(min=0.0)] = 1e-3,
+    variant: Annotated[
+        str | None, typer.Option(help="A named architecture of models.VARIANTS; micro_56 when left out.")
+    ] = None,
+    init: Annotated[
+        Path | None, typer.Option(help="A model folder to start from, with its architecture and preprocessing.")
+    ] = None,
+    static: Annotated[
+        int | None, typer.Option(help="Train one plain ViT at this grid instead: the baseline to compare with.")
+    ] = None,
+    recipe: Annotated[str, typer.Option(help="A named recipe of weights.recipe.RECIPES.")] = "short",
+    epochs: Annotated[int | None, typer.Option(min=1, help="The recipe's own when left out, as the next two.")] = None,
+    batch_size: Annotated[int | None, typer.Option(min=1)] = None,
+    learning_rate: Annotated[float | None, typer.Option(min=0.0)] = None,
+    distillation: Annotated[float, typer.Option(min=0.0, help="Weight of the last exit as a teacher.")] = 0.0,
     resize_px: Annotated[
-        int | None, typer.Option(help="Shorter side before the crop; the image size when left out.")
+        int | None, typer.Option(help="Shorter side before the crop; the image size, or that of --init, when left out.")
     ] = None,
     holdout: Annotated[float, typer.Option(help="Part of the images kept for calibration and test.")] = 0.1,
     limit: Annotated[int | None, typer.Option(help="Use only the first so many images.")] = None,
     seed: Annotated[int, typer.Option()] = 0,
-    device: Annotated[str, typer.Option(help="cpu, cuda, or auto.")] = "auto",
+    device: Device = "auto",
     run_dir: Annotated[Path | None, typer.Option(help="Where the checkpoint lives; runs/NAME when left out.")] = None,
     checkpoint_s: Annotated[float, typer.Option(help="Seconds between checkpoints.", min=0.0)] = 120.0,
 ) -> None:
     """Train a cascade; interrupted with Ctrl-C, the same command goes on where it stopped."""
-    import torch
+    from dataclasses import replace
 
     from models.config import VARIANTS
     from weights.checkpoint import CheckpointError
     from weights.data import DataError
     from weights.preprocessing import Preprocessing
-    from weights.recipe import Recipe
-    from weights.store import ModelFormatError
+    from weights.recipe import RECIPES
+    from weights.store import ModelFormatError, load
     from weights.train import TrainingRun
     from weights.train import train as run_training
 
-    if variant not in VARIANTS:
+    if variant is not None and init is not None:
+        raise typer.BadParameter("the architecture comes from --init; leave --variant out", param_hint="--variant")
+    if variant is not None and variant not in VARIANTS:
         raise typer.BadParameter(f"{variant!r} is not one of {', '.join(VARIANTS)}", param_hint="--variant")
-    architecture = VARIANTS[variant]
-    crop_px = architecture.image_size
+    if recipe not in RECIPES:
+        raise typer.BadParameter(f"{recipe!r} is not one of {', '.join(RECIPES)}", param_hint="--recipe")
+    given = {"epochs": epochs, "batch_size": batch_size, "learning_rate": learning_rate}
+    changes: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
     try:
+        if init is not None:
+            manifest = load(init).manifest
+            architecture, preprocessing = manifest.architecture, manifest.preprocessing
+        else:
+            architecture = VARIANTS[variant or "micro_56"]
+            preprocessing = Preprocessing(resize_px=architecture.image_size, crop_px=architecture.image_size)
+        if static is not None:
+            architecture = architecture.plain(static)
         finished = run_training(
             TrainingRun(
                 name=out.name,
@@ -47,16 +72,98 @@ def train(
                 out=out,
                 run_dir=run_dir or Path("runs") / out.name,
                 architecture=architecture,
-                preprocessing=Preprocessing(resize_px=resize_px or crop_px, crop_px=crop_px),
-                recipe=Recipe(epochs=epochs, batch_size=batch_size, learning_rate=learning_rate, seed=seed),
+                preprocessing=replace(preprocessing, resize_px=resize_px or preprocessing.resize_px),
+                init=init,
+                recipe=replace(RECIPES[recipe], seed=seed, distillation=distillation, **changes),
                 holdout=holdout,
                 limit=limit,
-                device=("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device,
+                device=_device(device),
                 checkpoint_s=checkpoint_s,
             )
         )
     except (CheckpointError, DataError, ModelFormatError, ValueError) as error:
-        typer.echo(f"error: {error}", err=True)
-        raise typer.Exit(2) from error
+        raise _failure(error) from error
     if not finished:
         raise typer.Exit(130)
+
+
+def convert(
+    checkpoint: Annotated[Path, typer.Argument(help="A released checkpoint of the authors, or a plain ViT's weights.")],
+    out: Annotated[Path, typer.Option(help="The model folder to write; its name becomes the model's name.")],
+    heads: Annotated[int | None, typer.Option(min=1, help="Attention heads, where the file does not tell.")] = None,
+    class_names: Annotated[
+        Path | None, typer.Option(help="One name a line, or a JSON list; ImageNet's for 1000 classes when left out.")
+    ] = None,
+) -> None:
+    """Convert the authors' checkpoint to a model folder, or a plain ViT to a starting point for `dvt train --init`."""
+    from weights.convert import convert as run_conversion
+    from weights.convert import summary
+    from weights.foreign import ConversionError
+    from weights.store import ModelFormatError
+
+    try:
+        conversion = run_conversion(checkpoint, out, heads=heads, class_names_file=class_names)
+    except (ConversionError, ModelFormatError) as error:
+        raise _failure(error) from error
+    typer.echo(summary(conversion, out))
+
+
+def calibrate(
+    model: Annotated[Path, typer.Argument(help="A model folder; it is rewritten.")],
+    data: Data,
+    accuracy_drop: Annotated[
+        float, typer.Option(min=0.0, help="How far the default thresholds may fall below the full cascade.")
+    ] = 0.005,
+    device: Device = "auto",
+) -> None:
+    """Fit temperatures, calibration table and default thresholds on images the model was not trained on."""
+    from rich.console import Console
+
+    from weights.assess import calibrate_model, print_judgement
+    from weights.data import DataError
+    from weights.store import ModelFormatError, load
+
+    console = Console()
+    try:
+        _, judged = calibrate_model(model, data, accuracy_drop=accuracy_drop, device=_device(device), console=console)
+    except (DataError, ModelFormatError) as error:
+        raise _failure(error) from error
+    print_judgement(judged, load(model).manifest, console)
+
+
+def evaluate(
+    model: Annotated[str, typer.Argument(help="A shipped model's name, or a model folder.")],
+    data: Data,
+    out: Annotated[Path, typer.Option(help="Folder for the JSON and the pictures.")],
+    static: Annotated[
+        list[Path] | None, typer.Option(help="A model trained with --static, to compare with; may be repeated.")
+    ] = None,
+    device: Device = "auto",
+) -> None:
+    """Accuracy per exit, and accuracy over compute for a grid of budgets, on images nothing was chosen on."""
+    from rich.console import Console
+
+    from weights.assess import evaluate_model, print_curves, print_judgement
+    from weights.data import DataError
+    from weights.plots import PlotsMissingError
+    from weights.store import ModelFormatError, load
+
+    console = Console()
+    try:
+        evaluation = evaluate_model(model, data, out=out, statics=static or [], device=_device(device), console=console)
+    except (DataError, ModelFormatError, PlotsMissingError) as error:
+        raise _failure(error) from error
+    print_judgement(evaluation.judgement, load(model).manifest, console)
+    print_curves(evaluation, console)
+    console.print(f"written: {out / 'evaluation.json'}, {out / 'accuracy.png'}, {out / 'exit_shares.png'}")
+
+
+def _device(name: str) -> str:
+    import torch
+
+    return ("cuda" if torch.cuda.is_available() else "cpu") if name == "auto" else name
+
+
+def _failure(error: Exception) -> typer.Exit:
+    typer.echo(f"error: {error}", err=True)
+    return typer.Exit(2)

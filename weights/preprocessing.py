@@ -55,6 +55,6 @@ class Preprocessing:
 def _to_rgb(image: Image.Image) -> Image.Image:
     if image.mode.startswith("I"):
         # Pillow clips wide greyscale to 255; keep the upper 8 of its 16 bits instead.
-        wide = np.asarray(image).astype(np.int64)
-        return Image.fromarray((np.clip(wide, 0, 65535) >> 8).astype(np.uint8)).convert("RGB")
+        wide = np.clip(np.asarray(image), 0, 65535)
+        return Image.fromarray((wide >> 8).astype(np.uint8)).convert("RGB")
     return image.convert("RGB")

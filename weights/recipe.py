@@ -1,6 +1,6 @@
 """How a cascade is trained: every number that shapes the result, in one frozen value."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from math import cos, pi
 
 from weights.augment import Augmentation
@@ -63,14 +63,18 @@ class Recipe:
         return min(self.ema_decay, (1 + step) / (10 + step))
 
 
-AUGMENTATIONS: dict[str, Augmentation] = {
-    "none": Augmentation(flip=False),
-    "light": Augmentation(padding_px=7),
-    "strong": Augmentation(
-        padding_px=7, colour=0.3, rotation_deg=12, shear=0.1, erasing=0.25, mixup_alpha=0.2, cutmix_alpha=1.0
-    ),
-    "strong_crop": Augmentation(
-        min_scale=0.35, colour=0.3, rotation_deg=12, shear=0.1, erasing=0.25, mixup_alpha=0.2, cutmix_alpha=1.0
+_STRONG = Augmentation(
+    padding_px=7, colour=0.3, rotation_deg=12, shear=0.1, erasing=0.25, mixup_alpha=0.2, cutmix_alpha=1.0
+)
+
+RECIPES: dict[str, Recipe] = {
+    "short": Recipe(epochs=10, augmentation=Augmentation(padding_px=7)),
+    "long": Recipe(epochs=200, batch_size=512, drop_path=0.1, augmentation=_STRONG),
+    "long_crop": Recipe(
+        epochs=200,
+        batch_size=512,
+        drop_path=0.1,
+        augmentation=replace(_STRONG, padding_px=0, min_scale=0.35),
     ),
 }
-"""`light` for a few epochs; `strong` for hundreds on small images, `strong_crop` where objects vary in size."""
+"""`short` for a few epochs; `long` for hundreds on small images, `long_crop` where objects vary in size."""

@@ -42,7 +42,7 @@ class Solver:
         confidence_EN: largest softmax probability of each exit for each image.
         correct_EN: whether that exit was right.
         cumulative_macs: MACs of a walk that ends at each exit, [E].
-        include: threshold sets that must be among the candidates, so that no target is met better by one of them.
+        include: threshold sets considered beside the grid, so that none of them meets a target better.
     """
 
     def __init__(
@@ -62,13 +62,11 @@ class Solver:
         self._confidence_EN = confidence_EN
         self._correct_EN = correct_EN
         self._cumulative_macs = cumulative_macs
-        extra = list(include)
+        self._num_images = confidence_EN.shape[1]
         per_exit = _candidates_per_exit(len(confidence_EN))
-        self._candidates = [
-            _candidates(confidence_EN[exit_], per_exit, [thresholds[exit_] for thresholds in extra])
-            for exit_ in range(len(confidence_EN) - 1)
-        ]
+        self._candidates = [_candidates(confidence_N, per_exit) for confidence_N in confidence_EN[:-1]]
         self._right, self._macs = self._evaluate()
+        self._included = [self._simulated(thresholds) for thresholds in include]
 
     @property
     def full_accuracy(self) -> float:
@@ -81,13 +79,16 @@ class Solver:
         Raises:
             InfeasibleTargetError: when even stage 0 alone costs more.
         """
-        affordable = self._macs <= mean_macs * len(self._confidence_EN[0]) * (1 + 1e-12)
+        slack = 1 + 1e-12  # a mean of many images may be off in its last digit
+        affordable = self._macs <= mean_macs * self._num_images * slack
         if not affordable.any():
             raise InfeasibleTargetError(
                 f"mean_macs {mean_macs:.0f} is below the {self._cumulative_macs[0]} of the first stage alone"
             )
         right = np.where(affordable, self._right, -1.0)
-        return self._solution(np.where(right == right.max(), self._macs, np.inf))
+        found = [self._solution(np.where(right == right.max(), self._macs, np.inf))]
+        found += [each for each in self._included if each.outcome.mean_macs <= mean_macs * slack]
+        return max(found, key=lambda each: (each.outcome.accuracy, -each.outcome.mean_macs))
 
     def for_accuracy(self, accuracy: float) -> Solution:
         """The fewest mean MACs that reach `accuracy`; the most accurate among equals.
@@ -95,11 +96,14 @@ class Solver:
         Raises:
             InfeasibleTargetError: when no combination does.
         """
-        best = float(self._right.max()) / self._confidence_EN.shape[1]
-        reached = self._right >= accuracy * self._confidence_EN.shape[1] - 1e-9
-        if not reached.any():
+        found = [each for each in self._included if each.outcome.accuracy >= accuracy - 1e-12]
+        reached = self._right >= accuracy * self._num_images - 1e-9
+        if reached.any():
+            found.append(self._solution(np.where(reached, self._macs - self._right * 1e-6, np.inf)))
+        if not found:
+            best = float(self._right.max()) / self._num_images
             raise InfeasibleTargetError(f"accuracy {accuracy:.4f} is above the {best:.4f} that can be reached")
-        return self._solution(np.where(reached, self._macs - self._right * 1e-6, np.inf))
+        return min(found, key=lambda each: (each.outcome.mean_macs, -each.outcome.accuracy))
 
     def for_accuracy_drop(self, drop: float) -> Solution:
         """The fewest mean MACs within `drop` (0.005 is half a point) of the full cascade's accuracy.
@@ -111,7 +115,11 @@ class Solver:
 
     def _solution(self, cost: npt.NDArray[np.float64]) -> Solution:
         place = np.unravel_index(int(cost.argmin()), cost.shape)
-        thresholds = tuple(float(candidates[index]) for candidates, index in zip(self._candidates, place, strict=True))
+        return self._simulated(
+            tuple(float(candidates[index]) for candidates, index in zip(self._candidates, place, strict=True))
+        )
+
+    def _simulated(self, thresholds: tuple[float, ...]) -> Solution:
         outcome = simulate(self._confidence_EN, self._correct_EN, self._cumulative_macs, thresholds)
         return Solution(thresholds, outcome)
 
@@ -159,7 +167,7 @@ def _candidates_per_exit(num_exits: int) -> int:
     return max(2, int(_MAX_CELLS ** (1 / max(1, num_exits - 1))))
 
 
-def _candidates(confidence_N: Floats, count: int, extra: list[float]) -> npt.NDArray[np.float64]:
-    """Ascending thresholds: always, quantiles of the confidences, never, and `extra`."""
+def _candidates(confidence_N: Floats, count: int) -> npt.NDArray[np.float64]:
+    """Ascending thresholds: always, quantiles of the confidences, never."""
     quantiles = np.quantile(confidence_N, np.linspace(0, 1, max(2, count - 2)), method="closest_observation")
-    return np.unique(np.concatenate([[0.0], quantiles.astype(np.float64), extra, [NEVER]]))
+    return np.unique(np.concatenate([[0.0], quantiles.astype(np.float64), [NEVER]]))

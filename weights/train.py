@@ -7,29 +7,26 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
-from itertools import accumulate
 from pathlib import Path
 from types import FrameType
 from typing import Any
 
-import numpy as np
 import torch
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from models.cascade import Cascade
 from models.config import CascadeConfig
-from models.macs import stage_macs
 from weights import checkpoint
+from weights.calibrate import calibrate, held_out_logits, judge
 from weights.card import model_card
 from weights.data import LabelledImages, load_images, split
+from weights.initial import start_from
 from weights.preprocessing import Preprocessing
 from weights.recipe import Recipe
 from weights.store import Manifest, save
-from weights.thresholds import shared_threshold, simulate
 from weights.trainer import StepReport, Trainer
 
-_ACCURACY_DROP = 0.005
 _SMOOTHING = 0.98
 
 
@@ -41,6 +38,8 @@ class TrainingRun:
         data: parquet files, or one folder with a folder per class.
         out: the model folder, rewritten after every epoch with the averaged weights so far.
         run_dir: holds the checkpoint; the same run started again goes on from there.
+        init: a model folder of the same architecture to start from; its heads are new where the number of classes
+            differs.
         holdout: part of the images kept from training, halved into calibration and test.
         limit: use only the first so many images.
         checkpoint_s: seconds between checkpoints.
@@ -53,6 +52,7 @@ class TrainingRun:
     architecture: CascadeConfig
     preprocessing: Preprocessing
     recipe: Recipe
+    init: Path | None = None
     holdout: float = 0.1
     limit: int | None = None
     device: str = "cpu"
@@ -68,6 +68,7 @@ def train(run: TrainingRun, console: Console | None = None) -> bool:
     Raises:
         DataError: when the data cannot be used.
         CheckpointError: when the run folder holds another run.
+        ModelFormatError: when the folder to start from cannot be used, or is the one to write.
     """
     console = console or Console()
     data = load_images(run.data, run.preprocessing, limit=run.limit)
@@ -76,10 +77,14 @@ def train(run: TrainingRun, console: Console | None = None) -> bool:
     calibration, test = data.subset(parts.calibration), data.subset(parts.test)
     torch.manual_seed(run.recipe.seed)
     device = torch.device(run.device)
-    trainer = Trainer(Cascade(architecture), data.subset(parts.train), run.preprocessing, run.recipe, device)
+    cascade, origin = Cascade(architecture), {}
+    if run.init is not None:
+        origin = start_from(run.init, cascade, out=run.out)
+        console.print(f"starting from {origin['name']}")
+    trainer = Trainer(cascade, data.subset(parts.train), run.preprocessing, run.recipe, device)
 
     path = run.run_dir / "checkpoint.pt"
-    fingerprint = _fingerprint(run, architecture, data)
+    fingerprint = _fingerprint(run, architecture, data) | ({"init": str(origin)} if origin else {})
     seconds_before = 0.0
     if path.exists():
         state = checkpoint.read(path, fingerprint, device)
@@ -96,12 +101,35 @@ def train(run: TrainingRun, console: Console | None = None) -> bool:
         checkpoint.write(path, {"trainer": trainer.state_dict(), "seconds": seconds()}, fingerprint)
 
     def export() -> None:
-        split_sizes = {"train": len(parts.train), "calibration": len(calibration), "test": len(test)}
-        manifest = _manifest(run, architecture, trainer, calibration, test)
-        manifest.provenance.update(split=split_sizes, hours=round(seconds() / 3600, 3))
-        save(run.out, trainer.averaged_cascade, manifest, model_card(manifest))
-        accuracies = " ".join(f"{value:.1%}" for value in manifest.provenance["results"]["exit_accuracy"])
+        sizes = {"train": len(parts.train), "calibration": len(calibration), "test": len(test)}
+        model = trainer.averaged_cascade
+        seen, unseen = (held_out_logits(model, part, run.preprocessing, autocast=True) for part in (calibration, test))
+        fitted = calibrate(seen, calibration.labels, architecture)
+        judged = judge(unseen, test.labels, architecture, fitted.temperatures, fitted.default.thresholds)
         epoch = trainer.step // trainer.steps_per_epoch
+        manifest = Manifest(
+            name=run.name,
+            architecture=architecture,
+            preprocessing=run.preprocessing,
+            class_names=data.class_names,
+            thresholds=fitted.default.thresholds,
+            temperatures=fitted.temperatures,
+            provenance={
+                "data": ", ".join(path.name for path in run.data),
+                "holdout": run.holdout,
+                "split": sizes,
+                "recipe": asdict(run.recipe),
+                "epochs_done": epoch,
+                "hours": round(seconds() / 3600, 3),
+                "hardware": _hardware(device),
+                "torch": torch.__version__,
+                "date": datetime.now(UTC).date().isoformat(),
+                "results": asdict(judged),
+                **({"init": origin} if origin else {}),
+            },
+        )
+        save(run.out, model, manifest, model_card(manifest), fitted.table)
+        accuracies = " ".join(f"{value:.1%}" for value in judged.exit_accuracy)
         console.print(f"epoch {epoch}/{run.recipe.epochs}: held-out top-1 by exit {accuracies}")
 
     with _interruptible() as interrupted, _progress(console, trainer) as show:
@@ -121,45 +149,6 @@ def train(run: TrainingRun, console: Console | None = None) -> bool:
     where = f"{run.out}" if finished else f"stopped at step {trainer.step}; the same command goes on from {path}"
     console.print(f"{'finished: ' if finished else ''}{where}")
     return finished
-
-
-def _manifest(
-    run: TrainingRun,
-    architecture: CascadeConfig,
-    trainer: Trainer,
-    calibration: LabelledImages,
-    test: LabelledImages,
-) -> Manifest:
-    cumulative = tuple(accumulate(macs.total for macs in stage_macs(architecture)))
-    chosen_on, quoted_on = (_confidence_and_correct(trainer, part) for part in (calibration, test))
-    thresholds = shared_threshold(*chosen_on, cumulative, accuracy_drop=_ACCURACY_DROP)
-    outcome = simulate(*quoted_on, cumulative, thresholds)
-    provenance: dict[str, Any] = {
-        "data": ", ".join(path.name for path in run.data),
-        "recipe": asdict(run.recipe),
-        "holdout": run.holdout,
-        "epochs_done": trainer.step // trainer.steps_per_epoch,
-        "hardware": _hardware(trainer.device),
-        "torch": torch.__version__,
-        "date": datetime.now(UTC).date().isoformat(),
-        "results": {"exit_accuracy": quoted_on[1].mean(axis=1).tolist(), "default": asdict(outcome)},
-    }
-    return Manifest(
-        name=run.name,
-        architecture=architecture,
-        preprocessing=run.preprocessing,
-        class_names=test.class_names,
-        thresholds=thresholds,
-        temperatures=(1.0,) * architecture.num_stages,
-        provenance=provenance,
-    )
-
-
-def _confidence_and_correct(trainer: Trainer, data: LabelledImages) -> tuple[Any, Any]:
-    logits_ENK = trainer.evaluate(data).astype(np.float64)
-    exponentials = np.exp(logits_ENK - logits_ENK.max(axis=-1, keepdims=True))
-    confidence_EN = exponentials.max(axis=-1) / exponentials.sum(axis=-1)
-    return confidence_EN, logits_ENK.argmax(axis=-1) == data.labels
 
 
 def _fingerprint(run: TrainingRun, architecture: CascadeConfig, data: LabelledImages) -> dict[str, str]:

@@ -9,14 +9,15 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 
 from models.cascade import Cascade
-from weights.augment import augment, centre_crop, erase, mix, normalise
+from models.layers import Block
+from models.stage import Stage
+from weights.augment import augment, erase, mix, normalise
 from weights.data import LabelledImages
 from weights.preprocessing import Preprocessing
 from weights.recipe import Recipe
@@ -58,6 +59,7 @@ class Trainer:
         self.preprocessing = preprocessing
         self.device = device
         self.cascade = cascade.to(device).train()
+        set_drop_path(self.cascade, recipe.drop_path)
         self.averaged = AveragedModel(self.cascade, multi_avg_fn=self._average, use_buffers=True)
         self.optimizer = torch.optim.AdamW(_parameter_groups(self.cascade, recipe.weight_decay), fused=True)
         self.images = torch.from_numpy(data.images).to(device)
@@ -70,21 +72,6 @@ class Trainer:
         """Train to the end, yielding after every step; stop iterating to interrupt."""
         while self.step < self.total_steps:
             yield self._train_step()
-
-    @torch.inference_mode()
-    def evaluate(self, data: LabelledImages, batch_size: int = 256) -> npt.NDArray[np.float32]:
-        """Logits of the averaged weights on held-out images.
-
-        Shape: -> [num_stages, N, K]
-        """
-        model = self.averaged.module.eval()
-        batches = []
-        for start in range(0, len(data), batch_size):
-            images = torch.from_numpy(data.images[start : start + batch_size]).to(self.device)
-            with self._autocast():
-                logits = model(self._normalised(centre_crop(images, self.preprocessing.crop_px)))
-            batches.append(torch.stack([exit_logits.float() for exit_logits in logits]).cpu())
-        return torch.cat(batches, dim=1).numpy()
 
     @property
     def averaged_cascade(self) -> Cascade:
@@ -155,6 +142,15 @@ class Trainer:
                 old.copy_(new)
             return
         torch._foreach_lerp_(averaged, current, 1 - self.recipe.ema_decay_at(int(updates)))
+
+
+def set_drop_path(cascade: Cascade, rate: float) -> None:
+    """Let the rate of stochastic depth rise linearly from 0 at each stage's first block to `rate` at its last."""
+    for stage in cascade.stages:
+        assert isinstance(stage, Stage)
+        for index, block in enumerate(stage.blocks):
+            assert isinstance(block, Block)
+            block.drop_path = rate * index / max(1, len(stage.blocks) - 1)
 
 
 def exit_loss(logits: Sequence[Tensor], targets: Tensor, recipe: Recipe) -> Tensor:

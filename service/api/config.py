@@ -87,7 +87,8 @@ def _authorize(request: Request, context: Context) -> None:
     scheme, _, token = request.headers.get("authorization", "").partition(" ")
     if scheme.lower() != "bearer" or not token:
         raise UnauthorizedError("changing the configuration needs the admin key as a bearer token")
-    if not hmac.compare_digest(token.strip().encode(), key.get_secret_value().encode()):
+    # A header arrives decoded as latin-1; this gives back the bytes that were sent.
+    if not hmac.compare_digest(token.strip().encode("latin-1"), key.get_secret_value().encode()):
         raise ForbiddenError("the admin key is wrong")
 
 

@@ -53,6 +53,11 @@ class Context:
 
     def __post_init__(self) -> None:
         self.decode_pool = ThreadPoolExecutor(self.settings.decode_threads, thread_name_prefix="decode")
+        self.metrics.watch(
+            queue_depths=self.engine.queue_depths,
+            thresholds=lambda: self.operating_points.current.thresholds,
+            config_version=lambda: self.operating_points.current.version,
+        )
 
 
 async def _context_of(request: Request) -> Context:

@@ -123,7 +123,12 @@ async def _on_http_exception(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
     kind = ProblemKind(error.status_code, HTTPStatus(error.status_code).phrase)
     detail = f"{request.method} {request.url.path}: {error.detail}"
-    return _response(_problem(kind, detail, request), dict(error.headers or {}))
+    headers = dict(error.headers or {})
+    if error.status_code == HTTPStatus.METHOD_NOT_ALLOWED:
+        # The framework names the methods of one route only, where a path may have several.
+        methods = request.app.openapi()["paths"].get(request.url.path, {})
+        headers["Allow"] = ", ".join(sorted(map(str.upper, methods))) or headers["Allow"]
+    return _response(_problem(kind, detail, request), headers)
 
 
 def _problem(kind: ProblemKind, detail: str, request: Request) -> Problem:

@@ -142,7 +142,7 @@ class Engine:
     def submit(self, pixels: Pixels, policy: Policy) -> Task:
         """Send one admitted image on its walk; also while draining, since it was admitted before.
 
-        A refusal is not counted here: the image never was the engine's.
+        From here on the engine counts what becomes of the image, also when it refuses it as not ready.
 
         Returns:
             The task. Its future ends with an `Answer` or one of `service.errors`; cancelling the future is as
@@ -158,7 +158,11 @@ class Engine:
         # Under the lock a submission that races with the end falls on one side of it: it is refused, or its
         # task is in the ledger when the end comes and ends with the rest.
         with self._state_changed:
-            self._require(EngineState.READY, EngineState.DRAINING)
+            try:
+                self._require(EngineState.READY, EngineState.DRAINING)
+            except NotReadyError:
+                self._observer.image_rejected(_REFUSALS[NotReadyError])
+                raise
             task_id = next(self._task_ids)
             task = Task(task_id=task_id, pixels=pixels, policy=policy, submitted_at=now, deadline=deadline)
             self._ledger.open(task)

@@ -25,9 +25,6 @@ class Ledger:
         self._walk_macs = tuple(walk_macs)
         self._open: dict[int, Task] = {}
 
-    def __len__(self) -> int:
-        return len(self._open)
-
     def open(self, task: Task) -> None:
         """Take in a submitted task."""
         self._open[task.task_id] = task

@@ -35,6 +35,9 @@ class _Verdict(Enum):
     NOT_FINITE = auto()
 
 
+_Row = tuple[Task, StagePrediction, ExitReason | _Verdict]
+
+
 class Worker:
     """Forms batches, runs them and ends or escalates their tasks, until told to stop.
 
@@ -134,18 +137,25 @@ class Worker:
         except DeviceLostError:
             raise
         except Exception as error:
-            if len(tasks) > 1:
-                middle = len(tasks) // 2
-                self._attempt(stage, tasks[:middle], step_started)
-                self._attempt(stage, tasks[middle:], step_started)
-            else:
-                self._blame(stage, tasks[0], error)
+            if len(tasks) == 1:
+                _logger.warning("stage %d failed for one image", stage, exc_info=error)
+        else:
+            self._finish(stage, list(zip(tasks, predictions, verdicts, strict=True)), attempt_started, step_started)
             return
+        # Only here, where the error is gone: its traceback held the batch's memory, and the halves may need it.
+        if len(tasks) > 1:
+            middle = len(tasks) // 2
+            self._attempt(stage, tasks[:middle], step_started)
+            self._attempt(stage, tasks[middle:], step_started)
+        else:
+            self._runner.release(tasks)
+            self._ledger.fail(tasks[0], InferenceError(f"stage {stage} could not be computed for this image"))
+
+    def _finish(self, stage: int, rows: Sequence[_Row], attempt_started: float, step_started: float) -> None:
         now = self._clock()
-        queued_s = [step_started - task.enqueued_at for task in tasks]
-        self._observer.batch_done(stage, len(tasks), now - attempt_started, queued_s)
+        queued_s = [step_started - task.enqueued_at for task, _, _ in rows]
+        self._observer.batch_done(stage, len(rows), now - attempt_started, queued_s)
         # Released before anyone hears of an answer: who has been answered holds nothing here.
-        rows = list(zip(tasks, predictions, verdicts, strict=True))
         self._runner.release([task for task, _, verdict in rows if verdict is not _Verdict.ESCALATE])
         for task, prediction, verdict in rows:
             task.compute_s += now - step_started
@@ -171,10 +181,3 @@ class Worker:
                 self._ledger.fail(task, InferenceError(f"stage {stage} gave a confidence that is not finite"))
             case ExitReason():
                 self._ledger.answer(task, verdict)
-
-    def _blame(self, stage: int, task: Task, cause: Exception) -> None:
-        _logger.warning("stage %d failed for one image", stage, exc_info=cause)
-        self._runner.release([task])
-        error = InferenceError(f"stage {stage} could not be computed for this image")
-        error.__cause__ = cause
-        self._ledger.fail(task, error)

@@ -2,10 +2,11 @@ from dataclasses import replace
 
 import pytest
 import torch
-from cascades import TINY, randomised
+from cascades import TINY, TINY_T2T, randomised
 from reference import reference_forward
 
 from models import Cascade, CascadeConfig, ReuseState
+from models.embedding import sinusoid_positions
 
 
 def _images(config: CascadeConfig, count: int = 2) -> torch.Tensor:
@@ -107,10 +108,24 @@ def test_fold_batch_norms_training_raises() -> None:
 def test_backward_reaches_every_parameter(tiny_cascade: Cascade) -> None:
     cascade = tiny_cascade.train()
     torch.stack(cascade(_images(cascade.config, 4))).square().sum().backward()
-    without = [name for name, parameter in cascade.named_parameters() if not parameter.grad.abs().sum() > 0]
+    without = [
+        name
+        for name, parameter in cascade.named_parameters()
+        if parameter.requires_grad and not parameter.grad.abs().sum() > 0
+    ]
     # The last block's spatial tokens are read by nobody, and only they carry reused features.
     unread = f"stages.{cascade.config.num_stages - 1}.feature_reuse.{cascade.config.depth - 1}."
     assert [name for name in without if not name.startswith(unread)] == []
+
+
+def test_cascade_sinusoid_positions_are_initialised_and_not_trained() -> None:
+    cascade = Cascade(TINY_T2T)
+    for index, stage in enumerate(cascade.stages):
+        expected = sinusoid_positions(TINY_T2T.num_tokens(index), TINY_T2T.embed_dim)
+        assert torch.equal(stage.pos_embed[0], expected.float())
+    fixed = {name.rpartition(".")[2] for name, parameter in cascade.named_parameters() if not parameter.requires_grad}
+    assert fixed == {"pos_embed", "w"}
+    assert "stages.0.pos_embed" in cascade.state_dict()
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")

@@ -2,7 +2,7 @@ from dataclasses import FrozenInstanceError, replace
 from typing import Any
 
 import pytest
-from cascades import TINY
+from cascades import TINY, TINY_T2T
 
 from models.config import (
     VARIANTS,
@@ -11,6 +11,7 @@ from models.config import (
     HybridEmbeddingConfig,
     PatchEmbeddingConfig,
     RelationReuseConfig,
+    TokensToTokenConfig,
 )
 
 
@@ -30,6 +31,11 @@ from models.config import (
         ({"image_size": 29, "embedding": PatchEmbeddingConfig()}, "odd padding"),
         ({"embedding": HybridEmbeddingConfig(channels=(4,), strides=(2, 1))}, "as many channels as strides"),
         ({"embedding": HybridEmbeddingConfig(channels=(0,), strides=(2,))}, "stem sizes must be positive"),
+        ({"positions": "rotary"}, "positions must be learned or sinusoid, got 'rotary'"),
+        ({"embedding": TokensToTokenConfig(token_dim=0)}, "must be positive, got 0 and 32"),
+        ({"embedding": TokensToTokenConfig()}, "grid 2 has no first split"),
+        ({"embedding": TokensToTokenConfig(first_splits=((2, 7, 0, 2),))}, "grid 2 needs positive kernel and stride"),
+        ({"embedding": TokensToTokenConfig(first_splits=((2, 3, 1, 1),))}, "28 gives 28 -> 14 -> 7 tokens.*not grid 2"),
     ],
 )
 def test_cascade_config_invalid_raises_naming_value_and_rule(changes: dict[str, Any], message: str) -> None:
@@ -59,6 +65,17 @@ def test_cascade_config_plain_is_one_stage_without_reuse() -> None:
     assert plain.num_tokens(0) == 197
 
 
+def test_cascade_config_plain_t2t_keeps_the_split_of_the_last_grid() -> None:
+    plain = TINY_T2T.plain()
+    assert isinstance(plain.embedding, TokensToTokenConfig)
+    assert plain.embedding.sides(plain.image_size, plain.grids[0]) == (28, 14, 7)
+
+
 @pytest.mark.parametrize("name", VARIANTS)
-def test_variants_have_the_product_grids(name: str) -> None:
-    assert VARIANTS[name].grids == (2, 4, 7, 14)
+def test_variants_have_the_grids_of_their_family(name: str) -> None:
+    assert VARIANTS[name].grids == ((7, 10, 14) if name.startswith("dvt_") else (2, 4, 7, 14))
+
+
+@pytest.mark.parametrize(("grid", "sides"), [(7, (28, 14, 7)), (10, (38, 19, 10)), (14, (56, 28, 14))])
+def test_tokens_to_token_config_has_the_published_sides(grid: int, sides: tuple[int, int, int]) -> None:
+    assert TokensToTokenConfig().sides(224, grid) == sides

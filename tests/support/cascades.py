@@ -11,6 +11,7 @@ from models.config import (
     HybridEmbeddingConfig,
     PatchEmbeddingConfig,
     RelationReuseConfig,
+    TokensToTokenConfig,
 )
 
 TINY = CascadeConfig(
@@ -25,6 +26,27 @@ TINY = CascadeConfig(
     relation_reuse=RelationReuseConfig(expansion=2),
 )
 
+TINY_T2T = replace(
+    TINY,
+    grids=(2, 4, 7),
+    qkv_bias=False,
+    norm_eps=1e-5,
+    positions="sinusoid",
+    embedding=TokensToTokenConfig(token_dim=6, num_features=4, first_splits=((2, 7, 4, 2), (4, 3, 2, 1), (7, 3, 1, 1))),
+)
+
+PLAIN_VIT = CascadeConfig(
+    image_size=56,
+    num_classes=5,
+    embed_dim=24,
+    depth=2,
+    num_heads=3,
+    mlp_ratio=2.0,
+    grids=(14,),
+    feature_reuse=None,
+    relation_reuse=None,
+)
+
 TINY_CONFIGS = {
     "hybrid": TINY,
     "patch": replace(TINY, embedding=PatchEmbeddingConfig()),
@@ -32,6 +54,7 @@ TINY_CONFIGS = {
     "relations_only": replace(TINY, feature_reuse=None),
     "no_reuse": replace(TINY, feature_reuse=None, relation_reuse=None),
     "authors_grids": replace(TINY, grids=(7, 10, 14), image_size=56, embedding=PatchEmbeddingConfig()),
+    "t2t": TINY_T2T,
 }
 
 
@@ -50,3 +73,11 @@ def randomised(config: CascadeConfig, seed: int = 0) -> Cascade:
                 else:
                     tensor.copy_(noise * (tensor[0].numel() ** -0.5 if tensor.ndim > 3 else 0.4))
     return cascade
+
+
+def timm_weights(vit: Cascade) -> dict[str, torch.Tensor]:
+    """The weights of a cascade of one plain stage under timm's names."""
+    return {
+        key.removeprefix("stages.0.").replace("embedding.", "patch_embed."): value
+        for key, value in vit.state_dict().items()
+    }

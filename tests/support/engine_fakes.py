@@ -1,11 +1,13 @@
-"""A runner without a model, and an observer that remembers: what engine tests are made of."""
+"""A runner without a model, an observer that remembers and a clock that is told: what engine tests are made of."""
 
 import threading
+import time
 from collections import Counter
 from collections.abc import Callable, Sequence
 
 import numpy as np
 
+from service.engine.engine import Engine
 from service.engine.policy import ExitReason, Policy
 from service.engine.task import StagePrediction, Task
 
@@ -22,6 +24,14 @@ def pixels(exit_stage: int, tag: int = 0) -> np.ndarray:
 def policy(**changes: object) -> Policy:
     """Thresholds of 0.5 at every exit, no limits."""
     return Policy(**{"thresholds": (0.5,) * 3, "config_version": 1, "max_stage": 3, **changes})
+
+
+def until(condition: Callable[[], bool]) -> None:
+    """Wait for what another thread is about to do."""
+    end = time.monotonic() + 5
+    while not condition():
+        assert time.monotonic() < end, "did not happen in time"
+        time.sleep(0.001)
 
 
 class FakeRunner:
@@ -75,18 +85,32 @@ class FakeRunner:
             self.kept.pop(task.task_id, None)
 
 
+class FakeClock:
+    """Seconds that pass only when told to."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
 class RecordingObserver:
     """Counts like the metrics do."""
 
     def __init__(self) -> None:
         self.counts: Counter[str] = Counter()
         self.batch_sizes: list[tuple[int, int]] = []
+        self.batch_durations_s: list[float] = []
+        self.queued_s: list[Sequence[float]] = []
         self.macs = 0
 
     def batch_done(self, stage: int, size: int, duration_s: float, queued_s: Sequence[float]) -> None:
         assert len(queued_s) == size
         assert duration_s >= 0
         self.batch_sizes.append((stage, size))
+        self.batch_durations_s.append(duration_s)
+        self.queued_s.append(queued_s)
 
     def image_exited(self, stage: int, reason: ExitReason, macs: int) -> None:
         self.counts[f"exited:{reason}"] += 1
@@ -103,3 +127,12 @@ class RecordingObserver:
 
     def device_error(self, kind: str) -> None:
         self.counts[f"device:{kind}"] += 1
+
+
+def hold(runner: FakeRunner, engine: Engine, exit_stage: int = 0) -> Task:
+    """Occupy the worker with one image's first stage until `runner.gate` is set."""
+    runner.gate.clear()
+    runner.entered.clear()
+    task = engine.submit(pixels(exit_stage), policy())
+    assert runner.entered.wait(5)
+    return task

@@ -38,7 +38,8 @@ def write_parquet(path: Path, encoded: list[bytes], labels: list[int], names: li
     return path
 
 
-def two_colour_parquet(path: Path, count: int, side: int = 32) -> Path:
-    """`two_colour_images` as a parquet file with classes red and blue."""
+def two_colour_parquet(path: Path, count: int, side: int = 32, *, mislabelled: float = 0.0) -> Path:
+    """`two_colour_images` as a parquet file with classes red and blue, some of them confused."""
     images, labels = two_colour_images(count, side)
+    labels = labels ^ (np.random.default_rng(1).random(count) < mislabelled)
     return write_parquet(path, [encode(image) for image in images], labels.tolist(), ["red", "blue"])

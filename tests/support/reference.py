@@ -3,21 +3,24 @@
 It reads a state dict and a configuration and shares no code with the models package but the configuration.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from models.config import CascadeConfig, HybridEmbeddingConfig
+from models.config import CascadeConfig, HybridEmbeddingConfig, TokensToTokenConfig
 
 
 @dataclass
 class ReferenceStage:
+    """`steps` are intermediates on the way, by name and, where there is one for each, layer."""
+
     logits: Tensor
     tokens: Tensor
     relations: Tensor
     biases: Tensor | None
+    steps: dict[str, Tensor] = field(default_factory=dict)
 
 
 def resample_cells(cells: Tensor, source: int, target: int) -> Tensor:
@@ -57,7 +60,7 @@ def _stem(state: dict[str, Tensor], embedding: HybridEmbeddingConfig, x: Tensor)
     return x
 
 
-def _embed(w: dict[str, Tensor], source: Tensor, grid: int, image: bool) -> Tensor:
+def _patches(w: dict[str, Tensor], source: Tensor, grid: int, image: bool) -> Tensor:
     side, kernel = source.shape[-1], w["embedding.proj.weight"].shape[-1]
     if image:
         stride, padding = -(-side // grid), (-(-side // grid) * grid - side) // 2
@@ -65,6 +68,47 @@ def _embed(w: dict[str, Tensor], source: Tensor, grid: int, image: bool) -> Tens
         stride, padding = side // grid, 0
     patches = F.unfold(source, kernel, stride=stride, padding=padding).transpose(1, 2)
     return patches @ w["embedding.proj.weight"].flatten(1).T + w["embedding.proj.bias"]
+
+
+def _tokens_to_token(
+    w: dict[str, Tensor], embedding: TokensToTokenConfig, images: Tensor, grid: int, eps: float
+) -> tuple[Tensor, Tensor, Tensor]:
+    kernel, stride, padding = next(split[1:] for split in embedding.first_splits if split[0] == grid)
+    first = _performer(w, "embedding.attention1", _gathered(images, kernel, stride, padding), eps)
+    second = _performer(w, "embedding.attention2", _gathered(_as_map(first), 3, 2, 1), eps)
+    return first, second, _linear(w, "embedding.project", _gathered(_as_map(second), 3, 2, 1))
+
+
+def _gathered(maps: Tensor, kernel: int, stride: int, padding: int) -> Tensor:
+    """Zero-padded patches by explicit indices: [B, C, side, side] -> [B, T, C x kernel x kernel]."""
+    padded = F.pad(maps, (padding,) * 4)
+    places = torch.arange((padded.shape[-1] - kernel) // stride + 1) * stride
+    pixels = (places[:, None] + torch.arange(kernel)).flatten()
+    windows = padded[:, :, pixels][:, :, :, pixels]
+    count = len(places)
+    windows = windows.reshape(len(maps), -1, count, kernel, count, kernel)
+    return windows.permute(0, 2, 4, 1, 3, 5).reshape(len(maps), count * count, -1)
+
+
+def _as_map(tokens: Tensor) -> Tensor:
+    side = int(tokens.shape[1] ** 0.5)
+    return tokens.transpose(1, 2).reshape(len(tokens), -1, side, side)
+
+
+def _performer(w: dict[str, Tensor], at: str, x: Tensor, eps: float) -> Tensor:
+    """With the whole [T, T] kernel matrix, one image at a time."""
+    kqv = _linear(w, f"{at}.kqv", _norm(w, f"{at}.norm1", x, eps))
+    outputs = []
+    for k, q, v in zip(*kqv.chunk(3, dim=-1), strict=True):
+        kernel = _random_features(q, w[f"{at}.w"]) @ _random_features(k, w[f"{at}.w"]).T
+        y = v + _linear(w, f"{at}.proj", kernel @ v / (kernel.sum(dim=1, keepdim=True) + 1e-8))
+        z = _gelu(_linear(w, f"{at}.mlp.fc1", _norm(w, f"{at}.norm2", y, eps)))
+        outputs.append(y + _linear(w, f"{at}.mlp.fc2", z))
+    return torch.stack(outputs)
+
+
+def _random_features(x: Tensor, w: Tensor) -> Tensor:
+    return torch.exp(x @ w.T - (x * x).sum(dim=1, keepdim=True) / 2) / len(w) ** 0.5
 
 
 def _stage(
@@ -76,14 +120,21 @@ def _stage(
     upstream: ReferenceStage | None,
 ) -> ReferenceStage:
     eps, heads, depth = config.norm_eps, config.num_heads, config.depth
-    x = _embed(w, source, grid, image=not isinstance(config.embedding, HybridEmbeddingConfig))
+    steps: dict[str, Tensor] = {}
+    if isinstance(config.embedding, TokensToTokenConfig):
+        steps["t2t_perf1"], steps["t2t_perf2"], x = _tokens_to_token(w, config.embedding, source, grid, eps)
+    else:
+        x = _patches(w, source, grid, image=not isinstance(config.embedding, HybridEmbeddingConfig))
+    steps["embed"] = x
     x = torch.cat([w["cls_token"].expand(len(x), -1, -1), x], dim=1) + w["pos_embed"]
+    steps["block_in"] = x
 
     biases = None
     if upstream is not None and config.relation_reuse is not None:
         mixed = upstream.relations.permute(0, 2, 3, 1)
         mixed = mixed @ w["relation_reuse.fc1.weight"][:, :, 0, 0].T + w["relation_reuse.fc1.bias"]
         mixed = _gelu(mixed) @ w["relation_reuse.fc2.weight"][:, :, 0, 0].T + w["relation_reuse.fc2.bias"]
+        steps["relation_conv_out"] = mixed.permute(0, 3, 1, 2)
         by_key = resample_tokens(mixed, config.grids[index - 1], grid)
         by_both = resample_tokens(by_key.transpose(1, 2), config.grids[index - 1], grid).transpose(1, 2)
         biases = by_both.permute(0, 3, 1, 2)
@@ -108,11 +159,13 @@ def _stage(
             features = _norm(w, f"{reuse}norm", upstream.tokens, eps)
             features = _linear(w, f"{reuse}mlp.fc2", _gelu(_linear(w, f"{reuse}mlp.fc1", features)))
             spatial = resample_cells(features[:, 1:], config.grids[index - 1], grid)
-            z = torch.cat([x, torch.cat([torch.zeros_like(spatial[:, :1]), spatial], dim=1)], dim=-1)
+            steps[f"reused_feature.{layer}"] = torch.cat([torch.zeros_like(spatial[:, :1]), spatial], dim=1)
+            z = torch.cat([x, steps[f"reused_feature.{layer}"]], dim=-1)
         z = _gelu(_linear(w, f"{at}mlp.fc1", _norm(w, f"{at}norm2", z, eps)))
         x = x + _linear(w, f"{at}mlp.fc2", z)
+        steps[f"block_out.{layer}"] = x
     logits = _linear(w, "head", _norm(w, "norm", x, eps)[:, 0])
-    return ReferenceStage(logits, x, torch.stack(relations, dim=1), biases)
+    return ReferenceStage(logits, x, torch.stack(relations, dim=1), biases, steps)
 
 
 def _linear(w: dict[str, Tensor], name: str, x: Tensor) -> Tensor:

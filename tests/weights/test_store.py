@@ -8,9 +8,11 @@ from cascades import TINY, TINY_CONFIGS, randomised
 
 from models.cascade import Cascade
 from models.config import CascadeConfig
-from weights import Manifest, ModelFormatError, load, load_model, save
+from weights import Manifest, ModelFormatError, OperatingPoint, load, load_model, save
 from weights.preprocessing import Preprocessing
 from weights.store import shipped_models
+
+_POINT = {"name": "fast", "thresholds": [0.5, 0.5, 0.5], "accuracy": 0.8, "mean_macs": 1e6}
 
 
 def _manifest(config: CascadeConfig) -> Manifest:
@@ -40,6 +42,13 @@ def test_load_saved_model_gives_equal_manifest_and_outputs(tmp_path: Path, tiny_
     images = torch.randn(2, 3, config.image_size, config.image_size)
     for expected, found in zip(tiny_cascade(images), load_model(tmp_path / "model")(images), strict=True):
         assert torch.equal(found, expected)
+
+
+def test_load_operating_points_are_kept_in_order(tmp_path: Path) -> None:
+    points = tuple(OperatingPoint(**_POINT | {"name": name}) for name in ("fast", "exact"))
+    manifest = _manifest(TINY).model_copy(update={"operating_points": points})
+    save(tmp_path / "model", randomised(TINY), manifest, "")
+    assert load(tmp_path / "model").manifest.operating_points == points
 
 
 def test_save_folder_holds_card_and_standard_checksums(saved: Path) -> None:
@@ -96,6 +105,8 @@ def test_load_missing_file_raises_naming_it(saved: Path, name: str) -> None:
         (("architecture", "colour"), 1, "colour"),
         (("preprocessing", "crop_px"), 20, "crop_px 20 differs from image_size 28"),
         (("format_version",), 2, "format_version"),
+        (("operating_points",), [_POINT | {"thresholds": [0.5]}], "operating point fast has 1 entries, .* needs 3"),
+        (("operating_points",), [_POINT, _POINT], "need different names, got fast, fast"),
     ],
 )
 def test_load_wrong_config_raises_naming_value(saved: Path, path: tuple[str, ...], value: object, message: str) -> None:

@@ -7,8 +7,8 @@ from images import two_colour_images
 
 from weights.data import LabelledImages
 from weights.preprocessing import Preprocessing
-from weights.recipe import AUGMENTATIONS, Recipe
-from weights.trainer import Trainer, exit_loss
+from weights.recipe import RECIPES, Recipe
+from weights.trainer import Trainer, exit_loss, set_drop_path
 
 CONFIG = replace(TINY, num_classes=2)
 RECIPE = Recipe(epochs=1, batch_size=8)
@@ -53,9 +53,9 @@ def test_trainer_norms_biases_and_positions_are_not_decayed() -> None:
     }
 
 
-@pytest.mark.parametrize("name", AUGMENTATIONS)
-def test_trainer_every_augmentation_steps_and_repeats_itself(name: str) -> None:
-    recipe = replace(RECIPE, augmentation=AUGMENTATIONS[name])
+@pytest.mark.parametrize("name", RECIPES)
+def test_trainer_every_recipe_steps_and_repeats_itself(name: str) -> None:
+    recipe = replace(RECIPES[name], epochs=1, batch_size=8)
     first, second = (list(_trainer(recipe).run()) for _ in range(2))
     assert first == second
     assert len(first) == 4
@@ -68,3 +68,17 @@ def test_trainer_averaged_weights_lag_behind_the_trained_ones() -> None:
         pass
     trained, averaged = trainer.cascade.stages[0].head.weight, trainer.averaged_cascade.stages[0].head.weight
     assert 0 < (averaged - before).abs().sum() < (trained - before).abs().sum()
+
+
+def test_set_drop_path_rises_over_the_blocks_and_acts_in_training_only() -> None:
+    cascade = randomised(CONFIG)
+    set_drop_path(cascade, 0.5)
+    assert [[block.drop_path for block in stage.blocks] for stage in cascade.stages] == [[0.0, 0.5]] * 4
+    images = torch.randn(16, 3, 28, 28)
+    assert torch.equal(cascade(images)[0], cascade(images)[0])
+    block, x = cascade.stages[0].blocks[1].train(), torch.randn(64, 5, 12)
+    attended = block.attn(block.norm1(x)).tokens_BND
+    dropped = block._drop(attended)
+    kept = dropped.abs().sum(dim=(1, 2)) > 0
+    assert 0.2 < kept.float().mean() < 0.8
+    torch.testing.assert_close(dropped[kept], 2 * attended[kept])

@@ -1,16 +1,21 @@
+from collections import Counter
 from collections.abc import Callable
 
 import numpy as np
 import pytest
 import torch
 from cascades import TINY_CONFIGS, randomised
-from engine_fakes import policy
+from engine_fakes import RecordingObserver, policy
 
 from models.cascade import Cascade
-from service.engine import runner as runner_module
+from models.reuse import ReuseState
+from models.stage import StageOutput
+from service.engine.engine import Engine
 from service.engine.runner import TorchRunner
 from service.engine.task import StagePrediction, Task
 from service.errors import DeviceLostError
+
+MakePixels = Callable[[int, int], np.ndarray]
 
 MEAN, STD = (0.4, 0.5, 0.6), (0.2, 0.3, 0.4)
 
@@ -48,9 +53,7 @@ def _walk_all(runner: TorchRunner, tasks: list[Task]) -> list[list[StagePredicti
     return stages
 
 
-def test_run_every_kind_equals_the_model_itself(
-    tiny_cascade: Cascade, make_pixels: Callable[[int, int], np.ndarray]
-) -> None:
+def test_run_every_kind_equals_the_model_itself(tiny_cascade: Cascade, make_pixels: MakePixels) -> None:
     images = make_pixels(6, tiny_cascade.config.image_size)
     found = _walk_all(_runner(tiny_cascade), _tasks(images))
     mean, std = (torch.tensor(values).view(3, 1, 1) for values in (MEAN, STD))
@@ -64,7 +67,7 @@ def test_run_every_kind_equals_the_model_itself(
         )
 
 
-def test_run_in_a_batch_equals_alone(make_pixels: Callable[[int, int], np.ndarray]) -> None:
+def test_run_in_a_batch_equals_alone(make_pixels: MakePixels) -> None:
     cascade = randomised(TINY_CONFIGS["hybrid"])
     runner, tasks = _runner(cascade), _tasks(make_pixels(5, 28))
     together = _walk_all(runner, tasks)
@@ -74,7 +77,7 @@ def test_run_in_a_batch_equals_alone(make_pixels: Callable[[int, int], np.ndarra
             assert alone.probs == pytest.approx(together[stage][row].probs, abs=1e-5)
 
 
-def test_run_padded_to_buckets_equals_exact_sizes(make_pixels: Callable[[int, int], np.ndarray]) -> None:
+def test_run_padded_to_buckets_equals_exact_sizes(make_pixels: MakePixels) -> None:
     cascade, tasks = randomised(TINY_CONFIGS["patch"]), _tasks(make_pixels(5, 28))
     exact = _walk_all(_runner(cascade), tasks)
     padded = _walk_all(_runner(cascade, buckets=(4, 8)), tasks)
@@ -85,14 +88,14 @@ def test_run_padded_to_buckets_equals_exact_sizes(make_pixels: Callable[[int, in
         )
 
 
-def test_run_top_k_of_each_row_is_its_own(make_pixels: Callable[[int, int], np.ndarray]) -> None:
+def test_run_top_k_of_each_row_is_its_own(make_pixels: MakePixels) -> None:
     tasks = _tasks(make_pixels(2, 28), top_k=1) + _tasks(make_pixels(1, 28), top_k=99)
     predictions = _runner(randomised(TINY_CONFIGS["hybrid"])).run(0, tasks)
     assert [len(prediction.indices) for prediction in predictions] == [1, 1, 5]
     assert all(len(prediction.probs) == len(prediction.indices) for prediction in predictions)
 
 
-def test_run_escalated_after_a_retry_still_finds_its_state(make_pixels: Callable[[int, int], np.ndarray]) -> None:
+def test_run_escalated_after_a_retry_still_finds_its_state(make_pixels: MakePixels) -> None:
     runner, tasks = _runner(randomised(TINY_CONFIGS["hybrid"])), _tasks(make_pixels(4, 28))
     runner.run(0, tasks)
     runner.keep(range(4))
@@ -105,7 +108,7 @@ def test_run_escalated_after_a_retry_still_finds_its_state(make_pixels: Callable
     assert len(runner.run(2, tasks)) == 4
 
 
-def test_keep_only_named_rows_and_release_empties_the_pool(make_pixels: Callable[[int, int], np.ndarray]) -> None:
+def test_keep_only_named_rows_and_release_empties_the_pool(make_pixels: MakePixels) -> None:
     runner, tasks = _runner(randomised(TINY_CONFIGS["hybrid"])), _tasks(make_pixels(4, 28))
     runner.run(0, tasks)
     runner.keep([1, 3])
@@ -123,7 +126,7 @@ def test_warm_up_leaves_no_state_behind() -> None:
     assert runner.num_kept == 0
 
 
-def test_run_bfloat16_is_close_to_float32(make_pixels: Callable[[int, int], np.ndarray]) -> None:
+def test_run_bfloat16_is_close_to_float32(make_pixels: MakePixels) -> None:
     cascade, tasks = randomised(TINY_CONFIGS["hybrid"]), _tasks(make_pixels(6, 28))
     exact = _walk_all(_runner(cascade), tasks)
     rounded = _walk_all(_runner(cascade, dtype=torch.bfloat16), tasks)
@@ -149,17 +152,106 @@ def test_runner_wrong_number_of_temperatures_raises() -> None:
     ("error", "expected"),
     [
         (RuntimeError("CUDA error: an illegal memory access was encountered"), DeviceLostError),
+        (torch.AcceleratorError("device-side assert triggered"), DeviceLostError),
+        (torch.AcceleratorError("CUDA error: out of memory"), torch.AcceleratorError),
         (torch.OutOfMemoryError("CUDA out of memory"), torch.OutOfMemoryError),
         (RuntimeError("shapes do not match"), RuntimeError),
     ],
 )
-def test_device_errors_tell_a_lost_device_from_a_failed_batch(error: Exception, expected: type[Exception]) -> None:
-    with pytest.raises(expected), runner_module._device_errors():
+def test_run_model_raises_a_lost_device_is_told_from_a_failed_batch(
+    make_pixels: MakePixels, monkeypatch: pytest.MonkeyPatch, error: Exception, expected: type[Exception]
+) -> None:
+    def broken(*args: object) -> None:
         raise error
+
+    runner, tasks = _runner(randomised(TINY_CONFIGS["hybrid"])), _tasks(make_pixels(2, 28))
+    runner.run(0, tasks)
+    monkeypatch.setattr(Cascade, "forward_stage", broken)
+    with pytest.raises(expected) as raised:
+        runner.run(0, tasks)
+    assert raised.type is expected
+    with pytest.raises(RuntimeError, match="no reuse state to keep: the last run failed"):
+        runner.keep([0])
+
+
+@pytest.mark.parametrize(("buckets", "sizes"), [((), [5, 3, 2, 1]), ((4, 8), [8, 4, 4, 4])])
+@pytest.mark.parametrize("kind", ["hybrid", "patch"])
+def test_run_the_model_sees_exactly_the_tasks_given_padded_or_not(
+    make_pixels: MakePixels,
+    monkeypatch: pytest.MonkeyPatch,
+    kind: str,
+    buckets: tuple[int, ...],
+    sizes: list[int],
+) -> None:
+    seen: list[tuple[int, bool, int]] = []
+    forward_stage = Cascade.forward_stage
+
+    def spy(cascade: Cascade, stage: int, images: torch.Tensor | None, state: ReuseState | None) -> StageOutput:
+        output = forward_stage(cascade, stage, images, state)
+        seen.append((stage, images is not None, len(output.logits)))
+        return output
+
+    monkeypatch.setattr(Cascade, "forward_stage", spy)
+    runner, tasks = _runner(randomised(TINY_CONFIGS[kind]), buckets=buckets), _tasks(make_pixels(5, 28))
+    for stage, count in enumerate([5, 3, 2, 1]):
+        assert len(runner.run(stage, tasks[:count])) == count
+        runner.keep(range(count) if stage < 3 else ())
+    assert seen == [(stage, stage == 0 or kind == "patch", size) for stage, size in enumerate(sizes)]
+
+
+@pytest.mark.parametrize("pixels", [np.zeros((3, 28, 27), np.uint8), np.zeros((3, 28, 28))])
+def test_run_pixels_of_another_shape_or_type_raise_and_spoil_nothing(
+    make_pixels: MakePixels, pixels: np.ndarray
+) -> None:
+    runner, tasks = _runner(randomised(TINY_CONFIGS["hybrid"])), _tasks(make_pixels(2, 28))
+    before = runner.run(0, tasks)
+    (bad,) = _tasks(pixels[np.newaxis])
+    for batch in ([tasks[0], bad], [bad]):
+        with pytest.raises((ValueError, TypeError)):
+            runner.run(0, batch)
+    assert runner.run(0, tasks) == before
+
+
+def test_keep_after_the_last_stage_raises(make_pixels: MakePixels) -> None:
+    runner, tasks = _runner(randomised(TINY_CONFIGS["hybrid"])), _tasks(make_pixels(1, 28))
+    for stage in range(4):
+        runner.run(stage, tasks)
+        if stage < 3:
+            runner.keep([0])
+    with pytest.raises(RuntimeError, match="or was of the last stage"):
+        runner.keep([0])
+
+
+def test_engine_with_a_model_exits_as_the_model_alone_would(make_pixels: MakePixels) -> None:
+    cascade = randomised(TINY_CONFIGS["hybrid"])
+    images = make_pixels(24, 28)
+    stages = _walk_all(_runner(cascade, max_batch_size=24, capacity=24), _tasks(images))
+    # Half of the images that reach a stage leave there.
+    thresholds, reached = [], range(24)
+    for stage in range(3):
+        confidences = sorted(stages[stage][row].confidence for row in reached)
+        middle = len(confidences) // 2
+        thresholds.append((confidences[middle - 1] + confidences[middle]) / 2)
+        reached = [row for row in reached if stages[stage][row].confidence < thresholds[stage]]
+    runner, observer = _runner(cascade, capacity=24), RecordingObserver()
+    engine = Engine(runner, observer=observer, max_inflight=24, max_batch_size=8)
+    engine.start()
+    engine.wait_ready(30)
+    tasks = [engine.submit(image, policy(thresholds=tuple(thresholds))) for image in images]
+    answers = [task.future.result(30) for task in tasks]
+    engine.stop(drain=True, timeout_s=30)
+
+    assert Counter(answer.prediction.stage for answer in answers) == {0: 12, 1: 6, 2: 3, 3: 3}
+    for row, answer in enumerate(answers):
+        alone = stages[answer.prediction.stage][row]
+        assert answer.prediction.indices == alone.indices
+        assert answer.prediction.probs == pytest.approx(alone.probs, abs=1e-5)
+    assert observer.macs == sum(sum(runner.stage_macs[: answer.prediction.stage + 1]) for answer in answers)
+    assert runner.num_kept == 0
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
-def test_run_cuda_equals_cpu(make_pixels: Callable[[int, int], np.ndarray]) -> None:
+def test_run_cuda_equals_cpu(make_pixels: MakePixels) -> None:
     cascade, tasks = randomised(TINY_CONFIGS["hybrid"]), _tasks(make_pixels(5, 28))
     on_cpu, on_gpu = _walk_all(_runner(cascade), tasks), _walk_all(_runner(cascade, device="cuda"), tasks)
     for old, new in zip(on_cpu, on_gpu, strict=True):

@@ -58,16 +58,33 @@ def test_next_batch_takes_the_oldest_in_order() -> None:
     ]
 
 
-def test_next_batch_flooded_stage_does_not_starve_a_single_deep_task() -> None:
-    scheduler = _filled((0, 0, 0, 1))
-    for step in range(3 * 4 - 1):
+@pytest.mark.parametrize(("flooded", "lonely"), [(0, 3), (3, 0), (2, 1)])
+def test_next_batch_flooded_stage_does_not_starve_a_single_task(flooded: int, lonely: int) -> None:
+    scheduler = Scheduler(4, 4)
+    scheduler.add(_task(0, lonely), now=0.0)
+    served = []
+    for _ in range(3 * 4 - 1):
         for task_id in range(4):
-            scheduler.add(_task(100 * step + task_id), now=0.0)
+            scheduler.add(_task(task_id, flooded), now=0.0)
         batch = scheduler.next_batch()
         assert batch is not None
-        if batch.stage == 3:
-            return
-    pytest.fail("the deep task was passed over more often than the bound allows")
+        served.append(batch.stage)
+    assert served == [flooded] * 8 + [lonely] + [flooded] * 2
+
+
+def test_next_batch_flood_at_every_stage_but_one_stays_within_the_bound() -> None:
+    scheduler, passed_over = Scheduler(4, 4), 0
+    scheduler.add(_task(0, stage=0), now=0.0)
+    while True:
+        for stage in (1, 2, 3):
+            for task_id in range(4):
+                scheduler.add(_task(task_id, stage), now=0.0)
+        batch = scheduler.next_batch()
+        assert batch is not None
+        if batch.stage == 0:
+            break
+        passed_over += 1
+    assert 8 <= passed_over <= 3 * 4 - 2
 
 
 def test_sweep_drops_cancelled_and_expired_tasks_with_the_reason() -> None:

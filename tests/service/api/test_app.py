@@ -1,0 +1,83 @@
+"""The application as a whole: its description, and the engine's life around it.
+
+That each answer a test gets is declared is checked by the client of `conftest.py`; here, that nothing else is.
+"""
+
+import json
+import re
+
+import pytest
+
+from service.engine.engine import EngineState
+
+SHARED = {"200", "500"}
+
+
+@pytest.fixture
+async def description(serving):
+    return (await serving.client.get("/openapi.json")).json()
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "statuses"),
+    [
+        ("post", "/classify", {"400", "413", "415", "422", "429", "503", "504"}),
+        ("get", "/config", set()),
+        ("patch", "/config", {"401", "403", "412", "413", "415", "422"}),
+        ("get", "/livez", {"503"}),
+        ("get", "/readyz", {"503"}),
+        ("get", "/metrics", set()),
+        ("get", "/models", set()),
+        ("get", "/info", set()),
+    ],
+)
+def test_openapi_declares_exactly_the_statuses_of_the_contract(description, method, path, statuses):
+    assert set(description["paths"][path][method]["responses"]) == SHARED | statuses
+
+
+def test_openapi_every_error_is_a_problem_document(description):
+    for operations in description["paths"].values():
+        for operation in operations.values():
+            for status, response in operation["responses"].items():
+                if status != "200":
+                    schema = response["content"]["application/problem+json"]["schema"]
+                    assert schema == {"$ref": "#/components/schemas/Problem"}
+                    assert ("Retry-After" in response.get("headers", {})) == (status in ("429", "503"))
+
+
+def test_openapi_references_resolve_and_the_frameworks_own_error_is_gone(description):
+    text = json.dumps(description)
+
+    assert set(re.findall(r"#/components/schemas/(\w+)", text)) <= set(description["components"]["schemas"])
+    assert "HTTPValidationError" not in text
+
+
+def test_openapi_describes_every_way_to_send_an_image(description):
+    body = description["paths"]["/classify"]["post"]["requestBody"]
+
+    assert set(body["content"]) == {"image/*", "application/octet-stream", "multipart/form-data"}
+
+
+def test_openapi_names_every_parameter_of_a_classification(description):
+    parameters = description["paths"]["/classify"]["post"]["parameters"]
+
+    assert {parameter["name"] for parameter in parameters if parameter["in"] == "query"} == {
+        "top_k",
+        "thresholds",
+        "min_stage",
+        "max_stage",
+        "max_macs",
+        "deadline_ms",
+        "trace",
+    }
+
+
+async def test_docs_page_is_served(serving):
+    assert (await serving.client.get("/docs")).status_code == 200
+
+
+async def test_lifespan_starts_the_engine_and_stops_it_at_the_end(serve):
+    async with serve() as serving:
+        assert serving.context.engine.state is EngineState.READY
+    assert serving.context.engine.state is EngineState.STOPPED
+    assert not serving.deaths

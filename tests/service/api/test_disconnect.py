@@ -1,0 +1,258 @@
+"""Clients that leave before their answer: nothing goes on for them, and everything they held comes back."""
+
+import asyncio
+import threading
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+
+import pytest
+
+from service.errors import DeviceLostError
+
+
+@dataclass
+class Client:
+    """One request at the ASGI level, since only there a client can leave without the server's being cancelled."""
+
+    messages: asyncio.Queue = field(default_factory=asyncio.Queue)
+    statuses: list[int] = field(default_factory=list)
+
+    def send(self, body, *, more=False):
+        self.messages.put_nowait({"type": "http.request", "body": body, "more_body": more})
+
+    def leave(self):
+        self.messages.put_nowait({"type": "http.disconnect"})
+
+    async def receive_from_server(self, message):
+        if message["type"] == "http.response.start":
+            self.statuses.append(message["status"])
+
+    async def request(self, app, content_type):
+        scope = {
+            "type": "http",
+            "asgi": {"version": "3.0"},
+            "http_version": "1.1",
+            "method": "POST",
+            "scheme": "http",
+            "path": "/classify",
+            "raw_path": b"/classify",
+            "query_string": b"",
+            "root_path": "",
+            "headers": [(b"host", b"service"), (b"content-type", content_type)],
+            "client": ("127.0.0.1", 1),
+            "server": ("127.0.0.1", 80),
+        }
+        await app(scope, self.messages.get, self.receive_from_server)
+
+
+@asynccontextmanager
+async def client_of(serving, content_type=b"image/png"):
+    """A client whose request is under way inside, and has come to its end afterwards."""
+    client = Client()
+    async with asyncio.timeout(5):
+        request = asyncio.create_task(client.request(serving.app, content_type))
+        try:
+            yield client
+        finally:
+            client.leave()
+            await request
+
+
+def multipart(*contents):
+    head = b'--sep\r\nContent-Disposition: form-data; name="file"\r\n\r\n'
+    return b"".join(head + content + b"\r\n" for content in contents) + b"--sep--\r\n"
+
+
+async def assert_all_came_back(serving, *, images):
+    await serving.until(serving.at_rest)
+    await serving.until(serving.images_are_accounted_for)
+    assert serving.total("dvt_images_total") == images
+
+
+@pytest.fixture
+async def one_at_a_time(serve):
+    """A service whose stages take one image a batch, so that what is behind it waits."""
+    async with serve(max_batch_size=1) as serving:
+        serving.runner.may_run.clear()
+        yield serving
+
+
+async def test_client_that_leaves_while_sending_was_never_admitted(serving, image):
+    async with client_of(serving) as client:
+        client.send(image()[:10], more=True)
+        client.leave()
+
+    assert serving.metric("dvt_requests_total", code="499") == 1
+    await assert_all_came_back(serving, images=0)
+    assert not serving.runner.runs
+
+
+async def test_client_that_leaves_while_queued_is_dropped_before_it_runs(one_at_a_time, image):
+    serving = one_at_a_time
+    async with client_of(serving) as staying:
+        staying.send(image())
+        await serving.until(lambda: len(serving.runner.runs) == 1)
+        async with client_of(serving) as leaving:
+            leaving.send(image())
+            await serving.until(lambda: serving.context.engine.queue_depths()[0] == 1)
+        assert serving.metric("dvt_requests_total", code="499") == 1
+        serving.runner.may_run.set()
+        await serving.until(lambda: staying.statuses == [200])
+
+    assert serving.metric("dvt_cancelled_total", where="queue") == 1
+    assert len(serving.runner.runs) == 1
+    await assert_all_came_back(serving, images=2)
+
+
+async def test_client_that_leaves_while_its_stage_runs_gets_no_further_stage(one_at_a_time, image):
+    serving = one_at_a_time
+    async with client_of(serving) as client:
+        client.send(image(180))
+        await serving.until(lambda: serving.runner.runs == [(0, 1)])
+    # The step in progress cannot be taken back: until it ends, its image takes up room.
+    assert serving.context.engine.inflight == 1
+    serving.runner.may_run.set()
+
+    await assert_all_came_back(serving, images=1)
+    assert serving.runner.runs == [(0, 1)]
+    assert serving.metric("dvt_cancelled_total", where="compute") == 1
+
+
+async def test_client_that_leaves_between_two_stages_frees_its_reuse_state(one_at_a_time, image):
+    serving = one_at_a_time
+    async with client_of(serving) as staying, client_of(serving) as leaving:
+        leaving.send(image(180))
+        await serving.until(lambda: len(serving.runner.runs) == 1)
+        staying.send(image(180))
+        await serving.until(lambda: serving.context.engine.inflight == 2)
+        leaving.leave()
+        await serving.until(lambda: serving.metric("dvt_requests_total", code="499") == 1)
+        serving.runner.may_run.set()
+        await serving.until(lambda: staying.statuses == [200])
+
+    assert sorted(serving.runner.runs) == [(0, 1), (0, 1), (1, 1), (2, 1), (3, 1)]
+    await assert_all_came_back(serving, images=2)
+
+
+@pytest.mark.parametrize("count", [1, 3])
+async def test_client_that_leaves_while_decoding_gives_all_permits_back(serve, image, monkeypatch, count):
+    async with serve(decode_threads=1) as serving:
+        decoding, may_decode = threading.Event(), threading.Event()
+        decode = serving.context.decoder.decode
+
+        def slow_decode(data):
+            decoding.set()
+            assert may_decode.wait(5)
+            return decode(data)
+
+        monkeypatch.setattr(serving.context.decoder, "decode", slow_decode)
+        try:
+            async with client_of(serving, b"multipart/form-data; boundary=sep") as client:
+                client.send(multipart(*[image()] * count))
+                await serving.until(decoding.is_set)
+                assert serving.context.engine.inflight == count
+            await assert_all_came_back(serving, images=count)
+            assert serving.metric("dvt_cancelled_total", where="decode") == count
+            assert serving.metric("dvt_requests_total", code="499") == 1
+        finally:
+            may_decode.set()
+        assert not serving.runner.runs
+
+
+async def test_client_that_leaves_with_images_in_every_phase_is_accounted_for_once(serve, image, monkeypatch):
+    async with serve(max_batch_size=1, decode_threads=4) as serving:
+        serving.runner.may_run.clear()
+        decoding, may_decode = threading.Event(), threading.Event()
+        decode, slow = serving.context.decoder.decode, image(120)
+
+        def decode_slow_ones_late(data):
+            if data == slow:
+                decoding.set()
+                assert may_decode.wait(5)
+            return decode(data)
+
+        monkeypatch.setattr(serving.context.decoder, "decode", decode_slow_ones_late)
+        try:
+            async with client_of(serving, b"multipart/form-data; boundary=sep") as client:
+                client.send(multipart(image(0), image(60), b"not an image", slow))
+                await serving.until(lambda: len(serving.runner.runs) == 1)
+                await serving.until(lambda: serving.context.engine.queue_depths()[0] == 1)
+                await serving.until(lambda: serving.metric("dvt_rejected_total", reason="undecodable") == 1)
+                await serving.until(decoding.is_set)
+            serving.runner.may_run.set()
+            await assert_all_came_back(serving, images=4)
+        finally:
+            may_decode.set()
+        cancelled = {
+            where: serving.metric("dvt_cancelled_total", where=where) for where in ("decode", "queue", "compute")
+        }
+        assert cancelled == {"decode": 1, "queue": 1, "compute": 1}
+        assert not client.statuses or client.statuses == [499]
+
+
+async def test_client_that_leaves_and_frees_the_only_permit_makes_room_for_the_next(serve, image):
+    async with serve(max_inflight=1) as serving:
+        serving.runner.may_run.clear()
+        async with client_of(serving) as leaving:
+            leaving.send(image())
+            await serving.until(lambda: len(serving.runner.runs) == 1)
+        serving.runner.may_run.set()
+        await serving.until(serving.at_rest)
+
+        response = await serving.client.post("/classify", content=image(60), headers={"content-type": "image/png"})
+        assert response.json()["label"] == "dog"
+
+
+async def test_client_that_leaves_after_its_answer_changes_nothing(serving, image):
+    async with client_of(serving) as client:
+        client.send(image(60))
+        await serving.until(lambda: bool(client.statuses))
+
+    assert client.statuses == [200]
+    assert serving.total("dvt_cancelled_total") == 0
+    await assert_all_came_back(serving, images=1)
+
+
+async def test_many_clients_of_which_half_leave_are_all_accounted_for(serve, make_runner, image):
+    async with serve(runner=make_runner(step_s=0.002), max_batch_size=4) as serving:
+
+        async def visit(number):
+            async with client_of(serving) as client:
+                client.send(image((0, 60, 120, 180)[number % 4]))
+                if number % 2:
+                    await serving.until(lambda: bool(client.statuses))
+                else:
+                    await serving.until(lambda: len(serving.runner.runs) > number // 4)
+            return client.statuses
+
+        statuses = await asyncio.gather(*(visit(number) for number in range(40)))
+
+        assert statuses[1::2] == [[200]] * 20
+        await assert_all_came_back(serving, images=40)
+        assert serving.total("dvt_exits_total") >= 20
+
+
+@pytest.mark.parametrize("count", [1, 2])
+async def test_engine_that_dies_while_an_image_is_decoded_leaves_nothing_unaccounted(serve, image, monkeypatch, count):
+    async with serve(decode_threads=3) as serving:
+        decoding, may_decode = threading.Event(), threading.Event()
+        decode, slow = serving.context.decoder.decode, image(120)
+
+        def decode_slow_ones_late(data):
+            if data == slow:
+                decoding.set()
+                assert may_decode.wait(5)
+            return decode(data)
+
+        monkeypatch.setattr(serving.context.decoder, "decode", decode_slow_ones_late)
+        files = [("file", ("a.png", slow))] * count
+        waiting = asyncio.create_task(serving.client.post("/classify", files=files))
+        await serving.until(decoding.is_set)
+        serving.runner.error = DeviceLostError("gone")
+        await serving.client.post("/classify", files=[("file", ("a.png", image()))])
+        may_decode.set()
+        response = await waiting
+
+        problems = [response.json()] if count == 1 else [entry["error"] for entry in response.json()["results"]]
+        assert {problem["status"] for problem in problems} == {503}
+        await assert_all_came_back(serving, images=count + 1)

@@ -1,0 +1,173 @@
+"""What an operator looks at: probes, metrics, and what is loaded."""
+
+import asyncio
+
+import pytest
+from prometheus_client.parser import text_string_to_metric_families
+
+from service.errors import DeviceLostError
+
+PNG = {"content-type": "image/png"}
+
+
+async def probe(serving):
+    livez, readyz = await asyncio.gather(serving.client.get("/livez"), serving.client.get("/readyz"))
+    return livez, readyz
+
+
+async def test_probes_when_ready_both_answer_200(serving):
+    livez, readyz = await probe(serving)
+
+    assert (livez.status_code, livez.json()) == (200, {"live": True, "state": "ready"})
+    assert (readyz.status_code, readyz.json()) == (200, {"ready": True, "state": "ready"})
+
+
+async def test_probes_while_warming_up_are_alive_but_not_ready(serve, make_runner):
+    runner = make_runner()
+    runner.warm.clear()
+    async with serve(runner=runner, wait_ready=False) as serving:
+        livez, readyz = await probe(serving)
+        assert (livez.status_code, livez.json()["state"]) == (200, "starting")
+        assert readyz.status_code == 503
+        assert "starting" in readyz.json()["detail"]
+        assert int(readyz.headers["retry-after"]) >= 1
+
+        runner.warm.set()
+        await serving.until(lambda: serving.context.ready)
+        assert (await probe(serving))[1].status_code == 200
+
+
+async def test_probes_while_draining_are_alive_but_not_ready(serving, image):
+    serving.context.draining = True
+
+    livez, readyz = await probe(serving)
+    assert (livez.status_code, livez.json()["state"]) == (200, "draining")
+    assert readyz.status_code == 503
+    assert "draining" in readyz.json()["detail"]
+    # A balancer takes a moment to notice; until then requests still come and are answered.
+    response = await serving.client.post("/classify", content=image(), headers=PNG)
+    assert response.status_code == 200
+
+
+async def test_probes_with_a_dead_device_both_fail_and_the_process_is_ended(serving, image):
+    serving.runner.error = DeviceLostError("gone")
+    response = await serving.client.post("/classify", content=image(), headers=PNG)
+    assert response.status_code == 503
+
+    livez, readyz = await probe(serving)
+    assert livez.status_code == readyz.status_code == 503
+    assert "dead" in livez.json()["detail"]
+    assert "dead" in readyz.json()["detail"]
+    assert (await serving.client.get("/info")).json()["state"] == "dead"
+    await serving.until(lambda: serving.metric("dvt_device_errors_total", kind="device_lost") == 1)
+    await serving.until(lambda: serving.deaths == [True])
+
+
+async def test_probes_with_a_step_that_hangs_both_fail_and_the_process_is_ended(serve, make_runner, image):
+    runner = make_runner()
+    async with serve(runner=runner, max_step_s=0.01) as serving:
+        runner.may_run.clear()
+        hanging = asyncio.create_task(serving.client.post("/classify", content=image(), headers=PNG))
+        await serving.until(lambda: not serving.context.alive)
+
+        livez, readyz = await probe(serving)
+        assert livez.status_code == readyz.status_code == 503
+        await serving.until(lambda: serving.deaths == [True])
+        runner.may_run.set()
+        await hanging
+
+
+async def test_probes_after_a_warm_up_that_failed_both_fail(serve, make_runner):
+    class BrokenRunner(make_runner):
+        def warm_up(self):
+            raise ValueError("a secret detail of the warm-up")
+
+    async with serve(runner=BrokenRunner(), wait_ready=False) as serving:
+        await serving.until(lambda: not serving.context.alive)
+
+        livez, readyz = await probe(serving)
+        assert livez.status_code == readyz.status_code == 503
+        assert "secret" not in livez.text + readyz.text
+        await serving.until(lambda: serving.metric("dvt_device_errors_total", kind="warm_up") == 1)
+
+
+@pytest.mark.parametrize("dead", [False, True])
+async def test_on_death_is_called_only_for_a_dead_engine(serve, make_runner, image, dead):
+    runner = make_runner(error=DeviceLostError("gone") if dead else ValueError("one bad batch"))
+    async with serve(runner=runner) as serving:
+        response = await serving.client.post("/classify", content=image(), headers=PNG)
+        assert response.status_code == (503 if dead else 500)
+        if dead:
+            await serving.until(lambda: serving.deaths == [True])
+    assert serving.deaths == [True] * dead
+
+
+async def test_metrics_after_a_request_are_prometheus_text_with_its_counts(serving, image):
+    await serving.client.post("/classify", content=image(60), headers=PNG)
+    response = await serving.client.get("/metrics")
+
+    assert response.headers["content-type"].startswith("text/plain; version=")
+    samples = {
+        (sample.name, *(sample.labels[label] for label in sorted(sample.labels))): sample.value
+        for family in text_string_to_metric_families(response.text)
+        for sample in family.samples
+    }
+    assert samples["dvt_requests_total", "200"] == 1
+    assert samples["dvt_images_total",] == 1
+    assert samples["dvt_exits_total", "confident", "1"] == 1
+    assert samples["dvt_macs_total",] == 400
+    assert samples["dvt_baseline_macs_total",] == 4000
+    assert [samples["dvt_batch_size_count", stage] for stage in "0123"] == [1, 1, 0, 0]
+
+
+async def test_metrics_gauges_show_the_live_configuration_and_the_queues(serve, make_runner, image):
+    runner = make_runner()
+    async with serve(runner=runner, max_batch_size=1) as serving:
+        await serving.client.patch("/config", json={"thresholds": [0.1, 0.2, 0.3]})
+        runner.may_run.clear()
+        requests = [
+            asyncio.create_task(serving.client.post("/classify", content=image(), headers=PNG)) for _ in range(3)
+        ]
+        await serving.until(lambda: serving.context.engine.queue_depths() == (2, 0, 0, 0))
+
+        assert [serving.metric("dvt_queue_depth", stage=stage) for stage in "0123"] == [2, 0, 0, 0]
+        assert [serving.metric("dvt_threshold", stage=stage) for stage in "012"] == [0.1, 0.2, 0.3]
+        assert serving.metric("dvt_config_version") == 2
+        runner.may_run.set()
+        await asyncio.gather(*requests)
+        assert serving.metric("dvt_queue_depth", stage="0") == 0
+
+
+async def test_models_describes_every_exit_with_its_cost(serving):
+    (model,) = (await serving.client.get("/models")).json()["models"]
+
+    assert model["name"] == "test-model"
+    assert model["class_names"][:2] == ["cat", "dog"]
+    assert model["baseline_macs"] == 4000
+    assert model["stages"][1] == {
+        "stage": 1,
+        "grid": 4,
+        "num_tokens": 17,
+        "macs": 300,
+        "cumulative_macs": 400,
+        "fraction": 0.1,
+    }
+    assert [stage["cumulative_macs"] for stage in model["stages"]] == [100, 400, 1300, 4000]
+    assert model["thresholds"] == [0.9, 0.8, 0.7]
+    assert model["temperatures"] == [1.0, 1.1, 1.2, 1.3]
+    assert model["preprocessing"]["crop_px"] == 28
+    assert model["provenance"] == {"data": "none"}
+
+
+async def test_models_thresholds_are_the_models_own_after_a_change(serving):
+    await serving.client.patch("/config", json={"thresholds": 0})
+
+    (model,) = (await serving.client.get("/models")).json()["models"]
+    assert model["thresholds"] == [0.9, 0.8, 0.7]
+
+
+async def test_info_names_what_runs_where(serving):
+    info = (await serving.client.get("/info")).json()
+
+    assert (info["model"], info["state"], info["device"], info["dtype"]) == ("test-model", "ready", "cpu", "float32")
+    assert set(info["versions"]) == {"python", "torch", "fastapi", "pydantic", "pillow"}

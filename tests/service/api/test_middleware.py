@@ -1,0 +1,78 @@
+"""What every request gets: an id, and a place in the counts."""
+
+import logging
+
+import pytest
+
+PNG = {"content-type": "image/png"}
+
+
+@pytest.mark.parametrize("given", ["abc-123", "A.b_c:d/e+f=g@h", "x" * 128])
+async def test_request_id_that_is_sane_is_kept(serving, image, given):
+    response = await serving.client.post("/classify", content=image(), headers={**PNG, "x-request-id": given})
+
+    assert response.headers["x-request-id"] == given
+    assert response.json()["id"] == given
+
+
+@pytest.mark.parametrize("given", ["", " ", "x" * 129, "a b", "a\tb", "<script>", b"\xe9", 'a"b'])
+async def test_request_id_that_is_not_sane_is_replaced(serving, image, given):
+    response = await serving.client.post("/classify", content=image(), headers={**PNG, "x-request-id": given})
+
+    replaced = response.headers["x-request-id"]
+    assert len(replaced) == 32
+    assert int(replaced, 16)
+    assert response.json()["id"] == replaced
+
+
+async def test_request_id_when_absent_is_new_for_every_request(serving):
+    ids = {(await serving.client.get("/config")).headers["x-request-id"] for _ in range(3)}
+
+    assert len(ids) == 3
+
+
+@pytest.mark.parametrize("path", ["/livez", "/metrics", "/nothing", "/docs", "/openapi.json"])
+async def test_request_id_is_on_every_answer(serving, path):
+    response = await serving.client.get(path, headers={"x-request-id": "mine"})
+
+    assert response.headers["x-request-id"] == "mine"
+
+
+async def test_requests_are_counted_by_status_and_timed(serving, image):
+    for content in (image(), image(60), b"nonsense"):
+        await serving.client.post("/classify", content=content, headers=PNG)
+    await serving.client.get("/nothing")
+    await serving.client.get("/config")
+
+    counts = {code: serving.metric("dvt_requests_total", code=code) for code in ("200", "400", "404")}
+    assert counts == {"200": 3, "400": 1, "404": 1}
+    assert serving.metric("dvt_request_duration_seconds_count") == 5
+
+
+async def test_requests_of_probes_and_scrapes_are_not_counted(serving):
+    for path in ("/livez", "/readyz", "/metrics"):
+        await serving.client.get(path)
+
+    assert serving.total("dvt_requests_total") == 0
+    assert serving.metric("dvt_request_duration_seconds_count") == 0
+
+
+async def test_request_duration_covers_the_whole_request(serve, make_runner, image):
+    async with serve(runner=make_runner(step_s=0.02)) as serving:
+        await serving.client.post("/classify", content=image(180), headers=PNG)
+
+        assert serving.metric("dvt_request_duration_seconds_sum") >= 4 * 0.02
+
+
+async def test_request_that_fails_unexpectedly_is_counted_as_500(serving, image, monkeypatch, caplog):
+    def fail(*_):
+        raise RuntimeError("unforeseen")
+
+    monkeypatch.setattr(serving.context.engine, "admit", fail)
+    with caplog.at_level(logging.ERROR):
+        response = await serving.client.post("/classify", content=image(), headers={**PNG, "x-request-id": "r-9"})
+
+    assert response.status_code == 500
+    assert response.headers["x-request-id"] == response.json()["request_id"] == "r-9"
+    assert serving.metric("dvt_requests_total", code="500") == 1
+    assert "r-9" in caplog.text

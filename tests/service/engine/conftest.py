@@ -1,0 +1,58 @@
+"""A worker on the test's own thread, or an engine with its own, on the same fake runner and observer."""
+
+from collections.abc import Callable, Iterator
+
+import pytest
+from engine_bench import Bench
+from engine_fakes import FakeClock, FakeRunner, RecordingObserver
+
+from service.engine.engine import Engine
+
+
+@pytest.fixture
+def runner() -> FakeRunner:
+    return FakeRunner()
+
+
+@pytest.fixture
+def observer() -> RecordingObserver:
+    return RecordingObserver()
+
+
+@pytest.fixture
+def clock() -> FakeClock:
+    return FakeClock()
+
+
+@pytest.fixture
+def bench(runner: FakeRunner, observer: RecordingObserver, clock: FakeClock) -> Bench:
+    return Bench(runner, observer, clock)
+
+
+@pytest.fixture
+def make_engine(runner: FakeRunner, observer: RecordingObserver) -> Iterator[Callable[..., Engine]]:
+    """`make_engine(**changes)`: an engine that is not started; stopped when the test ends."""
+    engines: list[Engine] = []
+
+    def make(**changes: object) -> Engine:
+        options = {"observer": observer, "max_inflight": 1000, "max_batch_size": 16, **changes}
+        engines.append(Engine(runner, **options))
+        return engines[-1]
+
+    yield make
+    runner.gate.set()
+    for engine in engines:
+        engine.stop(drain=False, timeout_s=5)
+
+
+@pytest.fixture
+def start(make_engine: Callable[..., Engine]) -> Callable[..., Engine]:
+    """`start(**changes)`: an engine that is ready."""
+
+    def start_engine(**changes: object) -> Engine:
+        engine = make_engine(**changes)
+        engine.start()
+        engine.wait_ready(5)
+        return engine
+
+    return start_engine

@@ -1,0 +1,219 @@
+"""From settings to a running process, and how it ends."""
+
+import json
+import math
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import time
+from http.client import HTTPResponse
+from io import BytesIO
+from pathlib import Path
+
+import httpx
+import pytest
+import torch
+from PIL import Image
+
+from models.cascade import Cascade
+from models.config import CascadeConfig
+from service import serve as serve_module
+from service.engine.engine import EngineState
+from service.serve import Server, assemble, serve
+from service.settings import Settings, SettingsError
+from weights.preprocessing import Preprocessing
+from weights.store import Manifest, save
+
+ARCHITECTURE = CascadeConfig(image_size=28, num_classes=3, embed_dim=12, depth=1, num_heads=1)
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory) -> str:
+    manifest = Manifest(
+        name="tiny",
+        architecture=ARCHITECTURE,
+        preprocessing=Preprocessing(resize_px=28, crop_px=28),
+        class_names=("cat", "dog", "ship"),
+        thresholds=(2.0, 2.0, 2.0),
+        temperatures=(1.0, 1.0, 1.0, 1.0),
+        provenance={},
+    )
+    folder = tmp_path_factory.mktemp("models") / "tiny"
+    save(folder, Cascade(ARCHITECTURE), manifest, "# tiny\n")
+    return str(folder)
+
+
+@pytest.fixture
+def _signal_handlers():
+    before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
+    yield
+    for number, handler in before.items():
+        signal.signal(number, handler)
+
+
+def test_assemble_hands_the_settings_and_the_model_on(model):
+    context = assemble(Settings(model=model, max_inflight=3, max_image_pixels=77, max_body_bytes=88))
+
+    assert context.device == ("cuda" if torch.cuda.is_available() else "cpu")
+    assert context.operating_points.current.thresholds == (2.0, 2.0, 2.0)
+    assert (context.decoder.max_pixels, context.decoder.max_bytes) == (77, 88)
+    assert len(context.engine.stage_macs) == 4
+    assert context.engine.state is EngineState.STARTING
+
+
+def test_assemble_torch_threads_are_set(model):
+    before = torch.get_num_threads()
+    try:
+        assemble(Settings(model=model, torch_threads=before + 1))
+        assert torch.get_num_threads() == before + 1
+    finally:
+        torch.set_num_threads(before)
+
+
+@pytest.mark.parametrize("device", ["abacus", "cuda:99"])
+def test_assemble_device_that_is_not_there_is_refused_by_name(model, device):
+    with pytest.raises(SettingsError, match=f"DVT_DEVICE: '{device}'"):
+        assemble(Settings(model=model, device=device))
+
+
+async def test_server_first_signal_only_drains_until_the_delay_is_over(model, monkeypatch):
+    server = Server(context := assemble(Settings(model=model, drain_delay_s=5)))
+    now = time.monotonic()
+    monkeypatch.setattr(serve_module.time, "monotonic", lambda: now)
+    assert not await server.on_tick(1)
+    server.handle_exit(signal.SIGTERM, None)
+
+    assert context.draining
+    assert not await server.on_tick(1)
+    now += 5
+    assert await server.on_tick(1)
+    assert not server.failed
+
+
+async def test_server_second_signal_closes_at_once_and_counts_as_a_failure(model):
+    server = Server(assemble(Settings(model=model, drain_delay_s=1e6)))
+    server.handle_exit(signal.SIGTERM, None)
+    server.handle_exit(signal.SIGTERM, None)
+
+    assert await server.on_tick(1)
+    assert server.force_exit
+    assert server.failed
+
+
+def test_server_never_believes_a_header_about_who_is_asking(model):
+    config = Server(assemble(Settings(model=model, drain_timeout_s=2.5))).config
+
+    assert config.proxy_headers is False
+    assert config.timeout_graceful_shutdown == math.ceil(2.5)
+
+
+@pytest.mark.usefixtures("_signal_handlers")
+def test_serve_warm_up_that_fails_ends_the_process_with_1(model, monkeypatch):
+    def broken(self):
+        raise RuntimeError("no such kernel")
+
+    monkeypatch.setattr(serve_module.TorchRunner, "warm_up", broken)
+
+    assert serve(Settings(model=model, http_port=0, log_level="error")) == 1
+
+
+@pytest.mark.usefixtures("_signal_handlers")
+def test_serve_sigterm_while_the_model_loads_ends_with_0(monkeypatch):
+    def load_slowly(settings):
+        signal.raise_signal(signal.SIGTERM)
+        pytest.fail("still loading")
+
+    monkeypatch.setattr(serve_module, "assemble", load_slowly)
+    with pytest.raises(SystemExit) as ended:
+        serve(Settings())
+
+    assert ended.value.code == 0
+
+
+@pytest.fixture
+def process(model, tmp_path):
+    """A server as its own process: its URL and the process."""
+    log = tmp_path / "log"
+    settings = {"DVT_MODEL": model, "DVT_HTTP_PORT": "0", "DVT_DRAIN_DELAY_S": "0.5", "OMP_NUM_THREADS": "1"}
+    with (
+        log.open("w") as output,
+        subprocess.Popen(
+            [sys.executable, "-m", "service", "serve"],
+            env={**os.environ, **settings},
+            cwd=Path(__file__).parents[2],
+            stdout=output,
+            stderr=subprocess.STDOUT,
+        ) as server,
+    ):
+        try:
+            deadline = time.monotonic() + 60
+            while (found := re.search(r"running on (http://\S+)", log.read_text())) is None:
+                assert server.poll() is None, log.read_text()
+                assert time.monotonic() < deadline
+                time.sleep(0.05)
+            yield found.group(1), server
+        finally:
+            server.kill()
+
+
+def until_status(client, path, status):
+    deadline = time.monotonic() + 30
+    while client.get(path).status_code != status:
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
+def until_nobody_listens(address):
+    deadline = time.monotonic() + 30
+    while time.monotonic() < deadline:
+        try:
+            socket.create_connection(address, timeout=5).close()
+        except ConnectionRefusedError:
+            return
+        time.sleep(0.02)
+    pytest.fail(f"still listening on {address}")
+
+
+def test_serve_upload_under_way_at_sigterm_is_answered_under_the_configuration_patched_before(process):
+    url, server = process
+    address = (httpx.URL(url).host, httpx.URL(url).port)
+    buffer = BytesIO()
+    Image.new("RGB", (20, 20)).save(buffer, "PNG")
+    body = buffer.getvalue()
+    head = f"POST /classify HTTP/1.1\r\nHost: dvt\r\nContent-Type: image/png\r\nContent-Length: {len(body)}\r\n\r\n"
+    with httpx.Client(base_url=url) as client, socket.create_connection(address, timeout=20) as upload:
+        until_status(client, "/readyz", 200)
+        assert client.patch("/config", json={"thresholds": 0}).json()["version"] == 2
+        upload.sendall(head.encode() + body[:-10])
+        # Answered on another connection, so the server has the upload's beginning by now.
+        until_status(client, "/livez", 200)
+        server.send_signal(signal.SIGTERM)
+        until_nobody_listens(address)
+        assert server.poll() is None
+        upload.sendall(body[-10:])
+        with HTTPResponse(upload) as response:
+            response.begin()
+            answer = json.load(response)
+
+    assert response.status == 200
+    assert response.headers["x-dvt-config-version"] == "2"
+    assert (answer["config_version"], answer["exit"]["stage"]) == (2, 0)
+    assert server.wait(20) == 0
+
+
+def test_serve_sigterm_is_unready_at_once_still_answers_and_ends_with_0(process, tmp_path):
+    url, server = process
+    image = tmp_path / "image.png"
+    Image.new("RGB", (20, 20)).save(image)
+    with httpx.Client(base_url=url) as client:
+        until_status(client, "/readyz", 200)
+        server.send_signal(signal.SIGTERM)
+        until_status(client, "/readyz", 503)
+        answer = client.post("/classify", content=image.read_bytes(), headers={"content-type": "image/png"})
+        assert client.get("/livez").status_code == 200
+
+    assert answer.json()["exit"] == {"stage": 3, "grid": 14, "reason": "final", "threshold": None}
+    assert server.wait(20) == 0

@@ -1,0 +1,44 @@
+"""A worker without a thread: nothing in its tests waits, and nothing races."""
+
+from itertools import accumulate, count
+
+import numpy as np
+from engine_fakes import STAGE_MACS, FakeClock, FakeRunner, RecordingObserver, policy
+
+from service.engine.ledger import Ledger
+from service.engine.policy import Policy
+from service.engine.task import Task
+from service.engine.worker import Signal, Worker
+
+
+class Bench:
+    """Submits as the engine does; `serve` then works on the test's own thread until nothing is left.
+
+    What should happen in the middle of a stage goes into `runner.fault`, which is called there.
+    """
+
+    def __init__(self, runner: FakeRunner, observer: RecordingObserver, clock: FakeClock) -> None:
+        walk_macs = tuple(accumulate(STAGE_MACS))
+        self.runner, self.observer, self.clock = runner, observer, clock
+        self.ledger = Ledger(observer, walk_macs)
+        self.worker = Worker(
+            runner, ledger=self.ledger, observer=observer, walk_macs=walk_macs, max_batch_size=16, clock=clock
+        )
+        self._ids = count()
+
+    def submit(self, image: np.ndarray, rule: Policy | None = None) -> Task:
+        rule = rule or policy()
+        now = self.clock()
+        deadline = None if rule.timeout_s is None else now + rule.timeout_s
+        task = Task(task_id=next(self._ids), pixels=image, policy=rule, submitted_at=now, deadline=deadline)
+        self.ledger.open(task)
+        self.worker.inbox.put(task)
+        return task
+
+    def cancel(self, task: Task) -> None:
+        task.cancelled = True
+        self.worker.inbox.put(Signal.CANCELLED)
+
+    def serve(self) -> None:
+        self.worker.inbox.put(Signal.DRAIN)
+        self.worker.serve()
