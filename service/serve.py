@@ -20,6 +20,8 @@ from service.metrics import Metrics
 from service.settings import Settings, SettingsError
 from weights.store import load
 
+_logger = logging.getLogger(__name__)
+
 # Longer than a proxy keeps its idle connections, so that it never sends into one that is being closed here.
 _KEEP_ALIVE_S = 75
 _DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
@@ -34,6 +36,8 @@ def assemble(settings: Settings) -> Context:
     """
     stored = load(settings.model)
     manifest = stored.manifest
+    if "warning" in manifest.provenance:
+        _logger.warning("%s: %s", manifest.name, manifest.provenance["warning"])
     if settings.torch_threads is not None:
         torch.set_num_threads(settings.torch_threads)
     device = _device(settings.device)
@@ -61,6 +65,7 @@ def assemble(settings: Settings) -> Context:
             manifest.preprocessing, max_bytes=settings.max_body_bytes, max_pixels=settings.max_image_pixels
         ),
         device=device,
+        calibration=stored.calibration,
     )
 
 

@@ -2,15 +2,16 @@
 
 import hmac
 from ipaddress import ip_address
-from typing import Annotated
+from itertools import accumulate
+from typing import Annotated, Self
 
 from fastapi import APIRouter, Header, Request, Response
-from pydantic import BaseModel, ConfigDict, Field, StrictFloat, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, StrictFloat, ValidationError, model_validator
 
 from service.api import problems
 from service.api.bodies import read_body
 from service.api.context import Context, ContextDep
-from service.api.schemas import Configuration, Limits
+from service.api.schemas import Configuration, Expected, Limits
 from service.engine.operating import OperatingPoint
 from service.errors import (
     ForbiddenError,
@@ -19,6 +20,7 @@ from service.errors import (
     UnsupportedMediaError,
     VersionConflictError,
 )
+from weights.thresholds import simulate
 
 router = APIRouter()
 
@@ -37,6 +39,15 @@ class ConfigurationPatch(BaseModel):
         default_factory=list,
         description="One number for all exits, or one per exit but the last; 0 is always, above 1 is never.",
     )
+    operating_point: str = Field(
+        default="", description="The thresholds of one of the model's operating points, by its name."
+    )
+
+    @model_validator(mode="after")
+    def _one_way_to_say_it(self) -> Self:
+        if {"thresholds", "operating_point"} <= self.model_fields_set:
+            raise ValueError("give thresholds or an operating_point, not both")
+        return self
 
 
 _PATCH_BODY = {
@@ -75,6 +86,9 @@ async def patch_config(
     version = _matched_version(if_match, current)
     if "thresholds" in patch.model_fields_set:
         current = context.operating_points.update(patch.thresholds, if_version=version)
+    elif "operating_point" in patch.model_fields_set:
+        named = _named_thresholds(patch.operating_point, context)
+        current = context.operating_points.update(named, if_version=version)
     return _document(current, context)
 
 
@@ -127,8 +141,26 @@ def _matched_version(if_match: str | None, current: OperatingPoint) -> int | Non
     return current.version
 
 
+def _named_thresholds(name: str, context: Context) -> tuple[float, ...]:
+    points = context.manifest.operating_points
+    for point in points:
+        if point.name == name:
+            return point.thresholds
+    known = f"{points[0].name} to {points[-1].name}" if points else "none"
+    raise InvalidParameterError(f"operating_point {name[:100]!r} is not one of the model's {len(points)} ({known})")
+
+
 def _etag(point: OperatingPoint) -> str:
     return f'"{point.version}"'
+
+
+def _expected(thresholds: tuple[float, ...], context: Context) -> Expected | None:
+    table = context.calibration
+    if table is None:
+        return None
+    walk_macs = tuple(accumulate(context.engine.stage_macs))
+    outcome = simulate(table.confidence_EN, table.correct_EN, walk_macs, thresholds)
+    return Expected(accuracy=outcome.accuracy, mean_macs=outcome.mean_macs, exit_shares=list(outcome.exit_shares))
 
 
 def _document(point: OperatingPoint, context: Context) -> Response:
@@ -136,6 +168,9 @@ def _document(point: OperatingPoint, context: Context) -> Response:
     document = Configuration(
         version=point.version,
         thresholds=list(point.thresholds),
+        operating_point=next(
+            (each.name for each in context.manifest.operating_points if each.thresholds == point.thresholds), None
+        ),
         temperatures=list(context.manifest.temperatures),
         limits=Limits(
             max_inflight=settings.max_inflight,
@@ -144,7 +179,7 @@ def _document(point: OperatingPoint, context: Context) -> Response:
             max_body_bytes=settings.max_body_bytes,
             max_images_per_request=settings.max_images_per_request,
         ),
-        expected=None,
+        expected=_expected(point.thresholds, context),
         updated_at=point.updated_at,
     )
     return Response(document.to_json(), headers={"ETag": _etag(point)}, media_type="application/json")

@@ -11,6 +11,7 @@ from service.engine.operating import OperatingPoints
 from service.images import ImageDecoder
 from service.metrics import Metrics
 from service.settings import Settings
+from weights.calibration import CalibrationTable
 from weights.store import Manifest
 
 
@@ -20,6 +21,7 @@ class Context:
 
     Attributes:
         device: where the stages really run.
+        calibration: what the exits did on held-out images, where the model has such a table.
         decode_pool: threads that decode images.
         draining: turned on when the process was asked to end; not ready from then on, though still answering.
     """
@@ -31,6 +33,7 @@ class Context:
     metrics: Metrics
     decoder: ImageDecoder
     device: str
+    calibration: CalibrationTable | None = None
     decode_pool: ThreadPoolExecutor = field(init=False)
     draining: bool = False
 

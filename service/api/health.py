@@ -10,7 +10,7 @@ from prometheus_client import CONTENT_TYPE_LATEST
 
 from service.api import problems
 from service.api.context import Context, ContextDep
-from service.api.schemas import Info, Live, ModelInfo, ModelList, Ready, StageInfo
+from service.api.schemas import Info, Live, ModelInfo, ModelList, NamedPoint, Ready, StageInfo
 from service.errors import DeviceLostError, NotReadyError
 
 router = APIRouter()
@@ -58,6 +58,7 @@ async def models(context: ContextDep) -> ModelList:
         preprocessing=asdict(manifest.preprocessing),
         thresholds=list(manifest.thresholds),
         temperatures=list(manifest.temperatures),
+        operating_points=[NamedPoint(**point.model_dump(mode="json")) for point in manifest.operating_points],
         provenance=manifest.provenance,
     )
     return ModelList(models=[model])

@@ -119,14 +119,27 @@ class Limits(Schema):
     max_images_per_request: int
 
 
+class Expected(Schema):
+    """What thresholds did to the held-out images of the model's calibration table."""
+
+    accuracy: float
+    mean_macs: float
+    exit_shares: list[float]
+
+
 class Configuration(Schema):
-    """The live configuration; `expected` is null while no calibration table is known."""
+    """The live configuration.
+
+    `operating_point` is the model's name for these thresholds, null where it has none; `expected` is null for a
+    model without a calibration table.
+    """
 
     version: int
     thresholds: list[float]
+    operating_point: str | None
     temperatures: list[float]
     limits: Limits
-    expected: None
+    expected: Expected | None
     updated_at: datetime
 
 
@@ -155,6 +168,15 @@ class StageInfo(Schema):
     fraction: float
 
 
+class NamedPoint(Schema):
+    """Thresholds that `/config` takes by name, and what they are said to bring."""
+
+    name: str
+    thresholds: list[float]
+    accuracy: float
+    mean_macs: float
+
+
 class ModelInfo(Schema):
     """A loaded model."""
 
@@ -165,6 +187,7 @@ class ModelInfo(Schema):
     preprocessing: dict[str, Any]
     thresholds: list[float]
     temperatures: list[float]
+    operating_points: list[NamedPoint]
     provenance: dict[str, Any]
 
 

@@ -103,6 +103,24 @@ def test_decode_exif_orientation_is_applied(decoder):
     assert (pixels[0, 4, 7], pixels[0, 4, 0]) == (RED[0], 0)
 
 
+@pytest.mark.filterwarnings("ignore:Corrupt EXIF data")
+@pytest.mark.parametrize(
+    "exif",
+    [
+        b"Exif\0\0",
+        b"Exif\0\0garbage",
+        b"Exif\0\0II*\0",
+        b"Exif\0\0II*\0\x08\0\0\0\xff\xff" + b"\0" * 10,  # announces more entries than it holds
+        b"Exif\0\0II*\0\x08\0\0\0\1\0\x12\1\3\0\1\0\0\0\x09\0\0\0\0\0\0\0",  # orientation 9 of 8
+        b"Exif\0\0II*\0\x08\0\0\0\1\0\x12\1\2\0\4\0\0\0abc\0\0\0\0\0",  # orientation as text
+    ],
+)
+def test_decode_damaged_exif_does_not_spoil_the_pixels(decoder, exif):
+    pixels = decoder.decode(encode(of_mode("RGB"), "JPEG", exif=exif))
+
+    assert np.abs(pixels.reshape(3, -1).mean(axis=1) - RED).max() < 6
+
+
 @pytest.mark.parametrize("image_format", FORMATS)
 def test_decode_truncated_image_is_undecodable(decoder, image_format):
     noise = Image.fromarray(np.random.default_rng(0).integers(0, 256, (40, 40, 3), dtype=np.uint8))

@@ -126,6 +126,30 @@ async def test_classify_image_that_breaks_its_stage_fails_alone(serving, image):
     assert serving.at_rest()
 
 
+async def test_classify_corrupt_and_tiny_and_failing_images_leave_their_neighbours_alone(serve, make_runner, image):
+    runner = make_runner()
+    async with serve(runner=runner) as serving:
+        runner.may_run.clear()
+        neighbour = asyncio.create_task(serving.client.post("/classify", content=image(120), headers=PNG))
+        contents = [image(60), image(0, (64, 64))[:-40], image(60, (1, 1)), image(250), image(180)]
+        batch = asyncio.create_task(serving.client.post("/classify", files=files(*contents)))
+        await serving.until(lambda: serving.metric("dvt_rejected_total", reason="undecodable") == 1)
+        await serving.until(lambda: serving.context.engine.inflight == 5 and bool(runner.runs))
+        runner.may_run.set()
+
+        results = (await batch).json()["results"]
+        assert [result.get("label") or result["error"]["status"] for result in results] == [
+            "dog",
+            400,
+            "dog",
+            500,
+            "frog",
+        ]
+        assert (await neighbour).json()["label"] == "ship"
+        assert serving.at_rest()
+        assert serving.images_are_accounted_for()
+
+
 async def test_classify_content_type_may_be_absent(serving, image):
     request = serving.client.build_request("POST", "/classify", content=image(60))
     assert "content-type" not in request.headers

@@ -3,7 +3,10 @@
 import asyncio
 from datetime import datetime, timedelta
 
+import numpy as np
 import pytest
+
+from weights.calibration import CalibrationTable
 
 PNG = {"content-type": "image/png"}
 JSON = {"content-type": "application/json"}
@@ -24,6 +27,7 @@ async def test_get_config_returns_the_document_with_its_etag(serving):
     assert document == {
         "version": 1,
         "thresholds": [0.9, 0.8, 0.7],
+        "operating_point": None,
         "temperatures": [1.0, 1.1, 1.2, 1.3],
         "limits": {
             "max_inflight": 512,
@@ -222,3 +226,14 @@ async def test_patch_config_without_the_right_key_is_refused_even_from_loopback(
 async def test_patch_config_is_authorised_before_its_body_is_judged(serve):
     async with serve(admin_key=KEY) as serving:
         assert (await serving.client.patch("/config", content=b"nonsense")).status_code == 401
+
+
+async def test_get_config_with_a_calibration_table_says_what_to_expect(serving):
+    confidence = np.array([[0.95, 0.5], [0.5, 0.9], [0.5, 0.5], [0.5, 0.5]], dtype=np.float32)
+    correct = np.array([[True, False], [True, False], [True, True], [True, True]])
+    serving.context.calibration = CalibrationTable(confidence, correct)
+
+    expected = (await serving.client.get("/config")).json()["expected"]
+    assert expected == {"accuracy": 0.5, "mean_macs": 250.0, "exit_shares": [0.5, 0.5, 0.0, 0.0]}
+    changed = (await serving.client.patch("/config", json={"thresholds": 2})).json()["expected"]
+    assert changed == {"accuracy": 1.0, "mean_macs": 4000.0, "exit_shares": [0.0, 0.0, 0.0, 1.0]}
