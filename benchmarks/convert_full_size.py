@@ -28,8 +28,8 @@ from rich.table import Table
 from models.cascade import Cascade
 from models.config import VARIANTS
 from weights import load
-from weights.authors import authors_name
-from weights.convert import convert
+from weights.conversion.authors import authors_name
+from weights.conversion.convert import convert
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 

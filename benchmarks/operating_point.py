@@ -28,8 +28,8 @@ from service.engine.runner import TorchRunner
 from service.engine.task import Answer, StagePrediction, Task
 from service.metrics import Metrics
 from weights import load
-from weights.augment import centre_crop
 from weights.data import LabelledImages, load_images, split
+from weights.preprocessing import centre_crop
 from weights.store import StoredModel
 
 

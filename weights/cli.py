@@ -21,7 +21,7 @@ def train(
     static: Annotated[
         int | None, typer.Option(help="Train one plain ViT at this grid instead: the baseline to compare with.")
     ] = None,
-    recipe: Annotated[str, typer.Option(help="A named recipe of weights.recipe.RECIPES.")] = "short",
+    recipe: Annotated[str, typer.Option(help="A named recipe of weights.training.recipe.RECIPES.")] = "short",
     epochs: Annotated[int | None, typer.Option(min=1, help="The recipe's own when left out, as the next two.")] = None,
     batch_size: Annotated[int | None, typer.Option(min=1)] = None,
     learning_rate: Annotated[float | None, typer.Option(min=0.0)] = None,
@@ -40,13 +40,13 @@ def train(
     from dataclasses import replace
 
     from models.config import VARIANTS
-    from weights.checkpoint import CheckpointError
     from weights.data import DataError
     from weights.preprocessing import Preprocessing
-    from weights.recipe import RECIPES
     from weights.store import ModelFormatError, load
-    from weights.train import TrainingRun
-    from weights.train import train as run_training
+    from weights.training.checkpoint import CheckpointError
+    from weights.training.recipe import RECIPES
+    from weights.training.train import TrainingRun
+    from weights.training.train import train as run_training
 
     if variant is not None and init is not None:
         raise typer.BadParameter("the architecture comes from --init; leave --variant out", param_hint="--variant")
@@ -96,9 +96,9 @@ def convert(
     ] = None,
 ) -> None:
     """Convert the authors' checkpoint to a model folder, or a plain ViT to a starting point for `dvt train --init`."""
-    from weights.convert import convert as run_conversion
-    from weights.convert import summary
-    from weights.foreign import ConversionError
+    from weights.conversion.convert import convert as run_conversion
+    from weights.conversion.convert import summary
+    from weights.conversion.foreign import ConversionError
     from weights.store import ModelFormatError
 
     try:
@@ -119,7 +119,7 @@ def calibrate(
     """Fit temperatures, calibration table and default thresholds on images the model was not trained on."""
     from rich.console import Console
 
-    from weights.assess import calibrate_model, print_judgement
+    from weights.calibration.assess import calibrate_model, print_judgement
     from weights.data import DataError
     from weights.store import ModelFormatError, load
 
@@ -143,9 +143,9 @@ def evaluate(
     """Accuracy per exit, and accuracy over compute for a grid of budgets, on images nothing was chosen on."""
     from rich.console import Console
 
-    from weights.assess import evaluate_model, print_curves, print_judgement
+    from weights.calibration.assess import evaluate_model, print_curves, print_judgement
+    from weights.calibration.plots import PlotsMissingError
     from weights.data import DataError
-    from weights.plots import PlotsMissingError
     from weights.store import ModelFormatError, load
 
     console = Console()

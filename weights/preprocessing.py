@@ -1,11 +1,16 @@
-"""From a decoded image to the uint8 pixels a model reads; the same code trains, calibrates and serves."""
+"""From a decoded image to the uint8 pixels a model reads; the same code trains, calibrates and serves.
+
+Shapes: B batch, R stored side, S crop side.
+"""
 
 from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
+import torch
 from PIL import Image, ImageOps
+from torch import Tensor
 
 _FILTERS = {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling.BICUBIC}
 
@@ -50,6 +55,25 @@ class Preprocessing:
         box = (left, top, left + window, top + window)
         resized = upright.resize((self.crop_px, self.crop_px), _FILTERS[self.interpolation], box=box)
         return np.ascontiguousarray(np.asarray(resized, dtype=np.uint8).transpose(2, 0, 1))
+
+
+def centre_crop(images: Tensor, crop_px: int) -> Tensor:
+    """The middle of each image.
+
+    Shape: [B, 3, R, R] -> [B, 3, S, S]
+    """
+    start = (images.shape[-1] - crop_px) // 2
+    return images[..., start : start + crop_px, start : start + crop_px]
+
+
+def normalise(images: Tensor, mean: tuple[float, ...], std: tuple[float, ...]) -> Tensor:
+    """Scale pixels from [0, 255] to [0, 1], subtract the mean, divide by the standard deviation.
+
+    Shape: [B, 3, S, S] -> [B, 3, S, S] float32
+    """
+    scale = torch.tensor(std, device=images.device).view(3, 1, 1) * 255
+    shift = torch.tensor(mean, device=images.device).view(3, 1, 1) * 255
+    return (images.float() - shift) / scale
 
 
 def _to_rgb(image: Image.Image) -> Image.Image:

@@ -17,7 +17,7 @@ from safetensors.torch import load_file, save_file
 
 from models.cascade import Cascade
 from models.config import CascadeConfig
-from weights.calibration import CalibrationError, CalibrationTable
+from weights.calibration.table import CalibrationError, CalibrationTable
 from weights.preprocessing import Preprocessing
 
 ZOO = Path(__file__).parent / "zoo"

@@ -20,7 +20,7 @@ from service.errors import (
     UnsupportedMediaError,
     VersionConflictError,
 )
-from weights.thresholds import simulate
+from weights.calibration.thresholds import simulate
 
 router = APIRouter()
 

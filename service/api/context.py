@@ -11,7 +11,7 @@ from service.engine.operating import OperatingPoints
 from service.images import ImageDecoder
 from service.metrics import Metrics
 from service.settings import Settings
-from weights.calibration import CalibrationTable
+from weights.calibration.table import CalibrationTable
 from weights.store import Manifest
 
 

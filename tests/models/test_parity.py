@@ -15,7 +15,7 @@ from models import VARIANTS, Cascade, stage_macs
 from models.embedding import sinusoid_positions
 from models.reuse import resampling_matrix
 from models.t2t import PerformerLayer
-from weights.authors import authors_name
+from weights.conversion.authors import authors_name
 
 COSTS = {"dvt_deit_small": "DVT_Deit_small", "dvt_t2t_vit_12": "DVT_T2t_vit_12", "dvt_t2t_vit_14": "DVT_T2t_vit_14"}
 SINGLE = {"dvt_deit_small": "DeiT-S", "dvt_t2t_vit_12": "T2T-ViT-12", "dvt_t2t_vit_14": "T2T-ViT-14"}

@@ -18,7 +18,7 @@ from service.api.app import create_app
 from service.engine.runner import TorchRunner
 from service.serve import assemble
 from service.settings import Settings
-from weights.convert import convert
+from weights.conversion.convert import convert
 
 GRIDS = (7, 10, 14)
 RELEASED = ("reduced_deit_released_style.pth.tar", "reduced_deit_released_style_module_prefix.pth.tar")

@@ -15,9 +15,9 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from models.cascade import Cascade
-from weights.authors import STAGES, authors_architecture, authors_cascade
-from weights.convert import convert
-from weights.foreign import Checkpoint
+from weights.conversion.authors import STAGES, authors_architecture, authors_cascade
+from weights.conversion.convert import convert
+from weights.conversion.foreign import Checkpoint
 
 ROOT = Path(__file__).parents[2]
 KEPT = ROOT / "tests" / "data" / "parity"

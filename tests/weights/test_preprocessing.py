@@ -3,10 +3,11 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+import torch
 from images import encode
 from PIL import Image
 
-from weights.preprocessing import Preprocessing
+from weights.preprocessing import Preprocessing, centre_crop, normalise
 
 PREPROCESSING = Preprocessing(resize_px=64, crop_px=56)
 
@@ -70,3 +71,17 @@ def test_apply_truncated_file_raises_oserror() -> None:
 def test_preprocessing_invalid_raises(changes: dict[str, object], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         replace(PREPROCESSING, **changes)
+
+
+def _pixels() -> torch.Tensor:
+    return torch.arange(2 * 3 * 8 * 8, dtype=torch.int64).remainder(251).to(torch.uint8).view(2, 3, 8, 8)
+
+
+def test_centre_crop_takes_the_middle() -> None:
+    assert torch.equal(centre_crop(_pixels(), 4), _pixels()[..., 2:6, 2:6])
+
+
+def test_normalise_uint8_equals_formula() -> None:
+    mean, std = (0.1, 0.2, 0.3), (0.5, 0.6, 0.7)
+    expected = (_pixels() / 255 - torch.tensor(mean).view(3, 1, 1)) / torch.tensor(std).view(3, 1, 1)
+    torch.testing.assert_close(normalise(_pixels(), mean, std), expected)

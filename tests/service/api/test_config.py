@@ -6,7 +6,7 @@ from datetime import datetime, timedelta
 import numpy as np
 import pytest
 
-from weights.calibration import CalibrationTable
+from weights.calibration.table import CalibrationTable
 
 PNG = {"content-type": "image/png"}
 JSON = {"content-type": "application/json"}

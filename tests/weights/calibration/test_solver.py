@@ -1,0 +1,90 @@
+from itertools import product
+
+import numpy as np
+import pytest
+
+from weights.calibration.solver import InfeasibleTargetError, Solver
+from weights.calibration.thresholds import shared_threshold, simulate
+
+MACS = (25, 42, 78, 261)
+
+
+def _cascade(count: int, seed: int, exits: int = 4) -> tuple[np.ndarray, np.ndarray]:
+    """Confidences and correctness of a cascade whose later exits are better; confidence tells, imperfectly."""
+    generator = np.random.default_rng(seed)
+    difficulty = generator.normal(size=count)
+    skill = np.linspace(0.3, 1.4, exits)[:, None]
+    margin = skill - difficulty + generator.normal(scale=0.7, size=(exits, count))
+    return 1 / (1 + np.exp(-1.5 * margin - 0.5)), margin + generator.normal(scale=0.6, size=(exits, count)) > 0
+
+
+def test_solver_small_set_equals_brute_force() -> None:
+    confidence, correct = _cascade(12, seed=0, exits=3)
+    macs = MACS[:3]
+    solver = Solver(confidence, correct, macs)
+    grids = [sorted({0.0, 1.01, *confidence[exit_].tolist()}) for exit_ in range(2)]
+    outcomes = [simulate(confidence, correct, macs, pair) for pair in product(*grids)]
+    for budget in (25, 30, 40, 55, 78):
+        best = max(outcome.accuracy for outcome in outcomes if outcome.mean_macs <= budget)
+        found = solver.for_macs(budget).outcome
+        assert found.accuracy == best
+        assert found.mean_macs == min(o.mean_macs for o in outcomes if o.accuracy == best and o.mean_macs <= budget)
+    for accuracy in sorted({outcome.accuracy for outcome in outcomes}):
+        cheapest = min(outcome.mean_macs for outcome in outcomes if outcome.accuracy >= accuracy)
+        assert solver.for_accuracy(accuracy).outcome.mean_macs == pytest.approx(cheapest)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_for_macs_is_at_least_as_good_as_any_shared_threshold(seed: int) -> None:
+    confidence, correct = _cascade(2500, seed)
+    shared = [(t, t, t) for t in np.round(np.arange(0, 1.02, 0.01), 2)]
+    solver = Solver(confidence, correct, MACS, include=shared)
+    for thresholds in shared[::5]:
+        other = simulate(confidence, correct, MACS, thresholds)
+        found = solver.for_macs(other.mean_macs).outcome
+        assert found.accuracy >= other.accuracy
+        assert found.mean_macs <= other.mean_macs * (1 + 1e-9)
+
+
+def test_for_accuracy_drop_half_a_point_costs_no_more_than_shared_threshold() -> None:
+    confidence, correct = _cascade(2500, seed=4)
+    thresholds = shared_threshold(confidence, correct, MACS, accuracy_drop=0.005)
+    solver = Solver(confidence, correct, MACS, include=[thresholds])
+    solution = solver.for_accuracy_drop(0.005)
+    assert solution.outcome.accuracy >= solver.full_accuracy - 0.005
+    assert solution.outcome.mean_macs <= simulate(confidence, correct, MACS, thresholds).mean_macs
+
+
+def test_for_macs_on_other_images_is_not_worse_than_shared_beyond_noise() -> None:
+    solved_on, judged_on = _cascade(5000, seed=5), _cascade(5000, seed=6)
+    solver = Solver(*solved_on, MACS)
+    for t in (0.5, 0.7, 0.9):
+        other = simulate(*judged_on, MACS, (t, t, t))
+        budget = simulate(*solved_on, MACS, (t, t, t)).mean_macs
+        found = simulate(*judged_on, MACS, solver.for_macs(budget).thresholds)
+        assert found.accuracy >= other.accuracy - 2 * (0.25 / 5000) ** 0.5
+
+
+def test_for_macs_extremes_are_first_stage_alone_and_no_limit() -> None:
+    confidence, correct = _cascade(500, seed=7)
+    solver = Solver(confidence, correct, MACS)
+    assert solver.for_macs(MACS[0]).outcome.exit_shares == (1.0, 0.0, 0.0, 0.0)
+    assert solver.for_macs(10 * MACS[-1]).outcome.accuracy >= solver.full_accuracy
+
+
+def test_for_macs_below_first_stage_raises_naming_it() -> None:
+    with pytest.raises(InfeasibleTargetError, match="below the 25 of the first stage"):
+        Solver(*_cascade(100, seed=8), MACS).for_macs(24)
+
+
+def test_for_accuracy_beyond_reach_raises_naming_the_best() -> None:
+    with pytest.raises(InfeasibleTargetError, match="can be reached"):
+        Solver(*_cascade(100, seed=8), MACS).for_accuracy(1.1)
+
+
+def test_solver_mismatched_or_non_finite_input_raises() -> None:
+    confidence, correct = _cascade(10, seed=9)
+    with pytest.raises(ValueError, match="do not belong together"):
+        Solver(confidence, correct[:3], MACS)
+    with pytest.raises(ValueError, match="finite"):
+        Solver(np.where(confidence > 0.5, np.nan, confidence), correct, MACS)

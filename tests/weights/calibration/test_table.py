@@ -1,0 +1,82 @@
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from safetensors.numpy import save_file
+
+from weights.calibration.table import (
+    CalibrationError,
+    CalibrationTable,
+    calibration_table,
+    expected_calibration_error,
+    fit_temperature,
+    softmax,
+)
+
+
+def _logits(count: int, sharpness: float) -> tuple[np.ndarray, np.ndarray]:
+    """Logits whose softmax is exactly right at temperature `sharpness`."""
+    generator = np.random.default_rng(0)
+    true_logits = generator.normal(scale=2.0, size=(count, 5))
+    probs = softmax(true_logits)
+    labels = np.array([generator.choice(5, p=row) for row in probs])
+    return true_logits * sharpness, labels
+
+
+@pytest.mark.parametrize("sharpness", [0.5, 1.0, 3.0])
+def test_fit_temperature_recovers_the_sharpness(sharpness: float) -> None:
+    logits, labels = _logits(20_000, sharpness)
+    assert fit_temperature(logits, labels) == pytest.approx(sharpness, rel=0.05)
+
+
+def test_fit_temperature_lowers_the_calibration_error() -> None:
+    logits, labels = _logits(5000, 3.0)
+    temperature = fit_temperature(logits, labels)
+    errors = []
+    for value in (1.0, temperature):
+        table = calibration_table(logits[None], labels, (value,))
+        errors.append(expected_calibration_error(table.confidence_EN[0], table.correct_EN[0]))
+    assert errors[0] > 0.1
+    assert errors[1] < 0.02
+
+
+def test_expected_calibration_error_equals_hand_computed_bins() -> None:
+    confidence = np.array([0.95, 0.95, 0.95, 0.95, 0.55, 0.55])
+    correct = np.array([True, True, True, False, True, False])
+    assert expected_calibration_error(confidence, correct) == pytest.approx((4 * 0.2 + 2 * 0.05) / 6)
+    assert expected_calibration_error(np.ones(3), np.ones(3, dtype=bool)) == 0.0
+
+
+def test_softmax_equals_torch_and_survives_large_logits() -> None:
+    logits = np.array([[1e4, 0.0, -1e4], [1.0, 2.0, 3.0]])
+    expected = torch.softmax(torch.from_numpy(logits), dim=-1)
+    np.testing.assert_allclose(softmax(logits), expected.numpy())
+
+
+def test_calibration_table_survives_the_disk(tmp_path: Path) -> None:
+    logits, labels = _logits(50, 1.0)
+    table = calibration_table(np.stack([logits, 2 * logits]), labels, (1.0, 2.0))
+    np.testing.assert_allclose(table.confidence_EN[0], table.confidence_EN[1])
+    table.save(tmp_path / "calibration.safetensors")
+    found = CalibrationTable.load(tmp_path / "calibration.safetensors", 2)
+    assert np.array_equal(found.confidence_EN, table.confidence_EN)
+    assert np.array_equal(found.correct_EN, table.correct_EN)
+
+
+@pytest.mark.parametrize(
+    ("confidence", "exits", "message"),
+    [(np.full((2, 3), 0.5), 4, "expected 4 exits"), (np.full((2, 3), 1.5), 2, "outside")],
+)
+def test_calibration_table_wrong_content_raises(
+    tmp_path: Path, confidence: np.ndarray, exits: int, message: str
+) -> None:
+    save_file({"confidence": confidence.astype(np.float32), "correct": np.zeros((2, 3), np.uint8)}, tmp_path / "c.st")
+    with pytest.raises(CalibrationError, match=message):
+        CalibrationTable.load(tmp_path / "c.st", exits)
+
+
+def test_calibration_table_foreign_file_raises(tmp_path: Path) -> None:
+    (tmp_path / "c.st").write_bytes(b"nothing")
+    with pytest.raises(CalibrationError, match="not a calibration table"):
+        CalibrationTable.load(tmp_path / "c.st", 4)

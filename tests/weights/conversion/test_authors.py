@@ -1,0 +1,135 @@
+from dataclasses import replace
+
+import pytest
+import torch
+from cascades import TINY, TINY_T2T, randomised
+
+from models.cascade import Cascade
+from models.config import (
+    VARIANTS,
+    CascadeConfig,
+    FeatureReuseConfig,
+    PatchEmbeddingConfig,
+    RelationReuseConfig,
+    TokensToTokenConfig,
+)
+from weights.conversion.authors import authors_architecture, authors_cascade, authors_name, is_authors, mlp_ratio
+from weights.conversion.foreign import Checkpoint, ConversionError
+
+SIZES = {
+    "embed_dim": 12,
+    "depth": 2,
+    "num_heads": 3,
+    "num_classes": 5,
+    "mlp_ratio": 2.0,
+    "feature_reuse": FeatureReuseConfig(hidden_dim=8, out_dim=4),
+    "relation_reuse": RelationReuseConfig(expansion=2),
+}
+DEIT = replace(VARIANTS["dvt_deit_small"], image_size=56, **SIZES)
+T2T = replace(VARIANTS["dvt_t2t_vit_12"], embedding=TokensToTokenConfig(token_dim=8, num_features=3), **SIZES)
+CONFIGS = {
+    "deit": DEIT,
+    "t2t": T2T,
+    "features_only": replace(DEIT, relation_reuse=None),
+    "relations_only": replace(DEIT, feature_reuse=None),
+    "no_reuse": replace(T2T, feature_reuse=None, relation_reuse=None),
+}
+
+
+def _checkpoint(cascade: Cascade) -> Checkpoint:
+    return Checkpoint({authors_name(key): value for key, value in cascade.state_dict().items()}, {}, "")
+
+
+@pytest.fixture(params=CONFIGS)
+def config(request: pytest.FixtureRequest) -> CascadeConfig:
+    return CONFIGS[request.param]
+
+
+def test_authors_architecture_is_inferred_from_the_tensors(config: CascadeConfig) -> None:
+    heads = None if config.relation_reuse else config.num_heads
+    assert authors_architecture(_checkpoint(Cascade(config)), heads) == config
+
+
+def test_authors_cascade_puts_every_tensor_in_its_place(config: CascadeConfig) -> None:
+    original = randomised(config)
+    converted = authors_cascade(_checkpoint(original), config)
+    assert not converted.training
+    for key, value in original.state_dict().items():
+        assert torch.equal(converted.state_dict()[key], value), key
+
+
+@pytest.mark.parametrize("name", ["dvt_deit_small", "dvt_t2t_vit_12", "dvt_t2t_vit_14"])
+def test_authors_architecture_of_full_size_is_the_named_variant(name: str) -> None:
+    with torch.device("meta"):
+        checkpoint = _checkpoint(Cascade(VARIANTS[name]))
+    assert authors_architecture(checkpoint) == VARIANTS[name]
+
+
+@pytest.mark.parametrize("name", ["features_only", "no_reuse"])
+def test_authors_architecture_without_relations_asks_for_heads(name: str) -> None:
+    with pytest.raises(ConversionError, match="--heads"):
+        authors_architecture(_checkpoint(Cascade(CONFIGS[name])))
+
+
+def test_authors_architecture_contradicting_heads_raises_naming_both() -> None:
+    with pytest.raises(ConversionError, match="channels of 3 heads, --heads says 4"):
+        authors_architecture(_checkpoint(Cascade(DEIT)), heads=4)
+
+
+def test_authors_architecture_impossible_heads_raises() -> None:
+    with pytest.raises(ConversionError, match="embed_dim 12 is not divisible by num_heads 5"):
+        authors_architecture(_checkpoint(Cascade(CONFIGS["no_reuse"])), heads=5)
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "message"),
+    [
+        ("less_less_token.cls_token", None, "expected a tensor 'less_less_token.cls_token', found less_less_token"),
+        ("less_less_token.cls_token", torch.zeros(12), "cls_token: expected 3 dimensions, none of them 0, found .12."),
+        (
+            "less_token.relation_reuse_conv.0.weight",
+            torch.zeros(10, 5, 1, 1),
+            "multiples of the depth 2, found 5 -> 10",
+        ),
+    ],
+)
+def test_authors_architecture_unreadable_tensor_raises(key: str, value: torch.Tensor | None, message: str) -> None:
+    tensors = _checkpoint(Cascade(DEIT)).tensors | {key: value}
+    tensors = {name: tensor for name, tensor in tensors.items() if tensor is not None}
+    with pytest.raises(ConversionError, match=message):
+        authors_architecture(Checkpoint(tensors, {}, ""))
+
+
+def test_authors_architecture_without_blocks_raises() -> None:
+    tensors = {key: value for key, value in _checkpoint(Cascade(DEIT)).tensors.items() if ".blocks." not in key}
+    with pytest.raises(ConversionError, match=r"expected tensors named less_less_token\.blocks\.0"):
+        authors_architecture(Checkpoint(tensors, {}, ""))
+
+
+def test_authors_cascade_other_tensors_raises_naming_each_kind() -> None:
+    tensors = _checkpoint(Cascade(DEIT)).tensors
+    tensors["normal_token.extra"] = torch.zeros(3)
+    tensors["less_token.head.bias"] = torch.zeros(6)
+    del tensors["normal_token.norm.weight"]
+    with pytest.raises(ConversionError) as raised:
+        authors_cascade(Checkpoint(tensors, {}, ""), DEIT)
+    assert "1 missing (normal_token.norm.weight [12])" in str(raised.value)
+    assert "1 not expected (normal_token.extra [3])" in str(raised.value)
+    assert "1 of another shape (less_token.head.bias: expected [5], found [6])" in str(raised.value)
+
+
+@pytest.mark.parametrize("config", [TINY_T2T, replace(TINY, grids=(4, 7, 14), embedding=PatchEmbeddingConfig())])
+def test_authors_name_is_different_for_every_tensor(config: CascadeConfig) -> None:
+    keys = Cascade(config).state_dict().keys()
+    assert len({authors_name(key) for key in keys}) == len(keys)
+
+
+def test_is_authors_tells_by_the_stages_names() -> None:
+    assert is_authors(_checkpoint(Cascade(DEIT)))
+    assert not is_authors(Checkpoint({"cls_token": torch.zeros(1)}, {}, ""))
+
+
+def test_mlp_ratio_gives_the_hidden_width_back_for_every_size() -> None:
+    for embed_dim in range(1, 120):
+        for hidden_dim in range(1, 400):
+            assert int(embed_dim * mlp_ratio(embed_dim, hidden_dim)) == hidden_dim

@@ -1,0 +1,52 @@
+import json
+from pathlib import Path
+
+import pytest
+from parity import ROOT
+
+from weights.conversion.classes import class_names
+from weights.conversion.foreign import ConversionError
+
+SOURCE = ROOT.parent / "shared" / "data" / "imagenet-1k-classes.json"
+
+
+def test_class_names_thousand_are_imagenet_s() -> None:
+    names = class_names(1000)
+    assert len(names) == 1000
+    assert (names[0], names[207], names[999]) == ("tench", "golden retriever", "toilet tissue")
+
+
+@pytest.mark.skipif(not SOURCE.is_file(), reason="../shared/data is not here")
+def test_class_names_thousand_equal_the_shared_list() -> None:
+    entries = sorted(json.loads(SOURCE.read_text()), key=lambda entry: entry["index"])
+    assert class_names(1000) == tuple(entry["name"] for entry in entries)
+
+
+def test_class_names_other_number_are_indices() -> None:
+    assert class_names(3) == ("0", "1", "2")
+
+
+@pytest.mark.parametrize("text", ["cat\ndog \n", '["cat", "dog"]'])
+def test_class_names_file_is_lines_or_json(tmp_path: Path, text: str) -> None:
+    (tmp_path / "names").write_text(text)
+    assert class_names(2, tmp_path / "names") == ("cat", "dog")
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("cat\n", "expected 2 names, none of them empty; found 1"),
+        ("cat\n\n", "none of them empty"),
+        ("[1, 2]", "expected 2 names"),
+        ("[", "not a readable list of class names"),
+    ],
+)
+def test_class_names_wrong_file_raises(tmp_path: Path, text: str, message: str) -> None:
+    (tmp_path / "names").write_text(text)
+    with pytest.raises(ConversionError, match=message):
+        class_names(2, tmp_path / "names")
+
+
+def test_class_names_missing_file_raises(tmp_path: Path) -> None:
+    with pytest.raises(ConversionError, match="nowhere is not a readable list"):
+        class_names(2, tmp_path / "nowhere")

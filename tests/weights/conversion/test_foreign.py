@@ -1,0 +1,110 @@
+import os
+from collections import OrderedDict
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from weights.conversion.foreign import ConversionError, read_checkpoint
+
+WEIGHTS = {"a.weight": torch.arange(6.0).reshape(2, 3), "b": torch.ones(2)}
+
+
+class Exploit:
+    """Would run a command when unpickled."""
+
+    def __reduce__(self) -> tuple[object, tuple[str]]:
+        return os.system, ("touch exploited",)
+
+
+def _saved(path: Path, document: object) -> Path:
+    torch.save(document, path)
+    return path
+
+
+@pytest.mark.parametrize("container", ["model_state_dict", "state_dict", "model"])
+def test_read_checkpoint_container_gives_weights_and_extras(tmp_path: Path, container: str) -> None:
+    path = _saved(tmp_path / "a.pth", {container: OrderedDict(WEIGHTS), "flops": [1.0]})
+    checkpoint = read_checkpoint(path)
+    assert torch.equal(checkpoint.tensors["a.weight"], WEIGHTS["a.weight"])
+    assert checkpoint.extras == {"flops": [1.0]}
+    assert len(checkpoint.sha256) == 64
+
+
+def test_read_checkpoint_bare_or_safetensors_weights_have_no_extras(tmp_path: Path) -> None:
+    save_file(WEIGHTS, tmp_path / "a.safetensors")
+    for path in (_saved(tmp_path / "a.pth", WEIGHTS), tmp_path / "a.safetensors"):
+        checkpoint = read_checkpoint(path)
+        assert checkpoint.tensors.keys() == WEIGHTS.keys()
+        assert checkpoint.extras == {}
+
+
+def test_read_checkpoint_strips_module_prefix_and_widens_to_float32(tmp_path: Path) -> None:
+    document = {f"module.{key}": value.half() for key, value in WEIGHTS.items()}
+    tensors = read_checkpoint(_saved(tmp_path / "a.pth", document)).tensors
+    assert {key: value.dtype for key, value in tensors.items()} == dict.fromkeys(WEIGHTS, torch.float32)
+
+
+def test_read_checkpoint_cuda_tensors_come_to_the_cpu(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with monkeypatch.context() as patch:  # the tag a tensor of a GPU gets in the file
+        patch.setattr(torch.serialization, "location_tag", lambda storage: "cuda:0")
+        path = _saved(tmp_path / "a.pth", WEIGHTS)
+    assert b"cuda:0" in path.read_bytes()
+    assert {value.device.type for value in read_checkpoint(path).tensors.values()} == {"cpu"}
+
+
+def test_read_checkpoint_with_code_in_it_is_refused_and_not_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    path = _saved(tmp_path / "a.pth", {"model_state_dict": WEIGHTS, "flops": Exploit()})
+    with pytest.raises(
+        ConversionError, match=r"not a PyTorch checkpoint of tensors and plain data.*posix\.system"
+    ) as raised:
+        read_checkpoint(path)
+    assert "weights_only" not in str(raised.value)
+    assert not (tmp_path / "exploited").exists()
+
+
+@pytest.mark.parametrize("name", ["a.pth", "a.safetensors"])
+@pytest.mark.parametrize("share", [0.0, 0.1, 0.5, 0.99])
+def test_read_checkpoint_cut_short_raises(tmp_path: Path, name: str, share: float) -> None:
+    path = tmp_path / name
+    if name.endswith("pth"):
+        _saved(path, WEIGHTS)
+    else:
+        save_file(WEIGHTS, path)
+    data = path.read_bytes()
+    path.write_bytes(data[: int(len(data) * share)])
+    with pytest.raises(ConversionError, match=f"{name} is not a"):
+        read_checkpoint(path)
+
+
+@pytest.mark.parametrize(
+    "content", [b"", b"hello", b"\x80\x04garbage", b"\x00" * 4096, b"{}", b"PK\x03\x04" + b"x" * 99]
+)
+def test_read_checkpoint_foreign_bytes_raise(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "a.pth").write_bytes(content)
+    with pytest.raises(ConversionError, match=r"a\.pth is not a PyTorch checkpoint"):
+        read_checkpoint(tmp_path / "a.pth")
+
+
+@pytest.mark.parametrize(
+    ("document", "message"),
+    [
+        ([1, 2], "expected a dictionary of tensors, found list"),
+        ({"a": 3}, "a: expected a tensor of floating point numbers, found int"),
+        ({"a": torch.ones(2, dtype=torch.int64)}, "a: expected .*, found a tensor of torch.int64"),
+        ({"a": torch.tensor([1.0, float("nan")])}, "a: expected finite numbers"),
+        ({"a": torch.ones(1), "module.a": torch.ones(1)}, "a is there twice"),
+    ],
+)
+def test_read_checkpoint_other_content_raises_naming_it(tmp_path: Path, document: object, message: str) -> None:
+    with pytest.raises(ConversionError, match=message):
+        read_checkpoint(_saved(tmp_path / "a.pth", document))
+
+
+def test_read_checkpoint_missing_file_raises(tmp_path: Path) -> None:
+    with pytest.raises(ConversionError, match="nowhere is not a file"):
+        read_checkpoint(tmp_path / "nowhere")

@@ -1,0 +1,75 @@
+from typing import Any
+
+import pytest
+import torch
+
+from weights.conversion.foreign import Checkpoint, ConversionError
+from weights.conversion.operating_points import sensible_default, stated_exits, stated_operating_points
+from weights.store import OperatingPoint
+
+EXTRAS: dict[str, Any] = {
+    "dynamic_threshold": torch.tensor([[0.25, 0.5, -1e8], [0.75, 1e8, -1e8]]),
+    "budgeted_batch_classification": [[1.5, 3.0], [60.0, 75.5]],
+    "anytime_classification": [50.0, 60.0, 75.5],
+    "flops": [1.0, 2.0, 4.0],
+}
+
+
+def _checkpoint(**changes: object) -> Checkpoint:
+    extras = {key: value for key, value in (EXTRAS | changes).items() if value is not None}
+    return Checkpoint({}, extras, "")
+
+
+def test_stated_operating_points_one_for_each_budget() -> None:
+    assert stated_operating_points(_checkpoint(), 3) == (
+        OperatingPoint(name="budget-1", thresholds=(0.25, 0.5), accuracy=0.6, mean_macs=1.5e9),
+        OperatingPoint(name="budget-2", thresholds=(0.75, 1e8), accuracy=0.755, mean_macs=3e9),
+    )
+
+
+def test_stated_operating_points_no_tables_gives_none() -> None:
+    assert stated_operating_points(_checkpoint(dynamic_threshold=None, budgeted_batch_classification=None), 3) == ()
+
+
+def test_stated_exits_are_shares_and_macs() -> None:
+    stated = stated_exits(_checkpoint(), 3)
+    assert stated["exit_top1"] == [0.5, 0.6, 0.755]
+    assert stated["exit_macs"] == [1e9, 2e9, 4e9]
+    assert "not measured here" in stated["note"]
+    without = stated_exits(_checkpoint(flops=None, anytime_classification=None), 3)
+    assert (without["exit_top1"], without["exit_macs"]) == (None, None)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"dynamic_threshold": None}, "dynamic_threshold and .* together, found budgeted_batch_classification alone"),
+        (
+            {"dynamic_threshold": torch.zeros(2, 2)},
+            r"dynamic_threshold: expected numbers of shape \[-1, 3\], found \[2, 2\]",
+        ),
+        ({"dynamic_threshold": torch.zeros(4, 3)}, r"budgeted.*shape \[2, 4\], found \[2, 2\]"),
+        ({"dynamic_threshold": torch.full((2, 3), -0.5)}, "dynamic_threshold: expected finite numbers from 0"),
+        ({"budgeted_batch_classification": [[1.0], [1.0, 2.0]]}, "budgeted.*found something else"),
+        ({"budgeted_batch_classification": {"a": 1}}, "budgeted.*found something else"),
+        ({"budgeted_batch_classification": [[1.0, float("inf")], [1.0, 2.0]]}, "expected finite numbers"),
+    ],
+)
+def test_stated_operating_points_wrong_table_raises_naming_it(changes: dict[str, object], message: str) -> None:
+    with pytest.raises(ConversionError, match=message):
+        stated_operating_points(_checkpoint(**changes), 3)
+
+
+@pytest.mark.parametrize("key", ["flops", "anytime_classification"])
+def test_stated_exits_wrong_count_raises_naming_it(key: str) -> None:
+    with pytest.raises(ConversionError, match=rf"{key}: expected numbers of shape \[3\], found \[2\]"):
+        stated_exits(_checkpoint(**{key: [1.0, 2.0]}), 3)
+
+
+def test_sensible_default_is_the_cheapest_within_half_a_point() -> None:
+    outcomes = [(0.700, 1.0), (0.745, 3.0), (0.746, 2.0), (0.750, 5.0), (0.7449, 1.5)]
+    points = tuple(
+        OperatingPoint(name=str(index), thresholds=(), accuracy=accuracy, mean_macs=macs)
+        for index, (accuracy, macs) in enumerate(outcomes)
+    )
+    assert sensible_default(points).name == "2"

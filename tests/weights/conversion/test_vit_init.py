@@ -1,0 +1,126 @@
+from dataclasses import replace
+
+import pytest
+import torch
+from cascades import PLAIN_VIT, randomised, timm_weights
+
+from models.cascade import Cascade
+from models.config import PatchEmbeddingConfig
+from weights.conversion.foreign import Checkpoint, ConversionError
+from weights.conversion.vit_init import initial_cascade, is_vit, resample_patch, resample_positions, vit_architecture
+
+
+def _checkpoint(vit: Cascade) -> Checkpoint:
+    return Checkpoint(timm_weights(vit), {}, "")
+
+
+@pytest.fixture(scope="module")
+def vit() -> Cascade:
+    return randomised(PLAIN_VIT)
+
+
+def test_vit_architecture_is_our_family_with_the_vit_s_sizes(vit: Cascade) -> None:
+    config = vit_architecture(_checkpoint(vit), heads=3)
+    assert (config.grids, config.image_size, config.embedding) == ((2, 4, 7, 14), 56, PatchEmbeddingConfig())
+    assert config.plain() == PLAIN_VIT
+    assert config.feature_reuse is not None
+    assert config.relation_reuse is not None
+
+
+def test_initial_cascade_last_stage_has_the_vit_s_own_weights(vit: Cascade) -> None:
+    checkpoint = _checkpoint(vit)
+    stage = initial_cascade(checkpoint, vit_architecture(checkpoint, heads=3)).stages[-1]
+    own = vit.stages[0].state_dict()
+    for key, value in stage.state_dict().items():
+        if key in own and key != "blocks.0.norm2.weight" and key != "blocks.1.norm2.weight":
+            old = own[key]
+            assert torch.equal(value[..., : old.shape[-1]], old), key
+            assert not value[..., old.shape[-1] :].any(), key
+
+
+def test_initial_cascade_last_exit_answers_nearly_like_the_vit() -> None:
+    vit = randomised(replace(PLAIN_VIT, embed_dim=192))
+    checkpoint = _checkpoint(vit)
+    cascade = initial_cascade(checkpoint, vit_architecture(checkpoint, heads=3))
+    images = torch.randn(4, 3, 56, 56, generator=torch.Generator().manual_seed(1))
+
+    def error() -> float:
+        (expected,), found = vit(images), cascade(images)[-1]
+        return float((found - expected).norm() / expected.norm())
+
+    with torch.inference_mode():
+        corrected = error()
+        for block in cascade.stages[-1].blocks:
+            block.norm2.weight[:192] *= (240 / 192) ** 0.5
+        assert corrected < 0.05
+        assert corrected < error() / 2
+
+
+def test_initial_cascade_other_stages_have_the_blocks_and_resampled_embeddings(vit: Cascade) -> None:
+    checkpoint = _checkpoint(vit)
+    first = initial_cascade(checkpoint, vit_architecture(checkpoint, heads=3)).stages[0]
+    own = vit.stages[0]
+    assert torch.equal(first.blocks[1].attn.qkv.weight, own.blocks[1].attn.qkv.weight)
+    assert torch.equal(first.head.weight, own.head.weight)
+    assert torch.equal(first.embedding.proj.weight, resample_patch(own.embedding.proj.weight, 28))
+    assert torch.equal(first.pos_embed, resample_positions(own.pos_embed, 2))
+
+
+def test_initial_cascade_is_the_same_every_time_and_leaves_the_generator_alone(vit: Cascade) -> None:
+    checkpoint = _checkpoint(vit)
+    config = vit_architecture(checkpoint, heads=3)
+    before = torch.random.get_rng_state()
+    one, other = (initial_cascade(checkpoint, config).state_dict() for _ in range(2))
+    assert all(torch.equal(value, other[key]) for key, value in one.items())
+    assert torch.equal(torch.random.get_rng_state(), before)
+
+
+def test_resample_patch_answers_on_an_enlarged_patch_as_before_on_the_original() -> None:
+    generator = torch.Generator().manual_seed(0)
+    weight = torch.randn(4, 3, 4, 4, generator=generator, dtype=torch.float64)
+    patch = torch.randn(2, 3, 4, 4, generator=generator, dtype=torch.float64)
+    expected = torch.einsum("dchw,bchw->bd", weight, patch)
+    for size in (4, 7, 8, 28):
+        enlarged = torch.nn.functional.interpolate(patch, size=size, mode="bilinear")
+        found = torch.einsum("dchw,bchw->bd", resample_patch(weight, size), enlarged)
+        torch.testing.assert_close(found, expected, atol=1e-10, rtol=0)
+
+
+def test_resample_positions_keeps_class_token_and_slope() -> None:
+    rows = torch.linspace(0, 1, 14).repeat_interleave(14)
+    positions = torch.cat([torch.tensor([9.0]), rows])[None, :, None]
+    assert resample_positions(positions, 14) is positions
+    found = resample_positions(positions, 4)[0, :, 0]
+    assert found[0] == 9.0
+    grid = found[1:].reshape(4, 4)
+    torch.testing.assert_close(grid, grid[:, :1].expand(4, 4))
+    assert (grid[1:, 0] > grid[:-1, 0]).all()
+
+
+def test_is_vit_needs_patch_projection_and_class_token(vit: Cascade) -> None:
+    assert is_vit(_checkpoint(vit))
+    assert not is_vit(Checkpoint({"cls_token": torch.zeros(1)}, {}, ""))
+
+
+def test_vit_architecture_without_heads_asks_for_them(vit: Cascade) -> None:
+    with pytest.raises(ConversionError, match="--heads"):
+        vit_architecture(_checkpoint(vit), heads=None)
+
+
+def test_vit_architecture_other_grid_raises_naming_positions() -> None:
+    other = Cascade(replace(PLAIN_VIT, grids=(7,)))
+    with pytest.raises(ConversionError, match="expected 197 positions, 14x14 patches and a class token; found 50"):
+        vit_architecture(_checkpoint(other), heads=3)
+
+
+def test_vit_architecture_impossible_heads_raises(vit: Cascade) -> None:
+    with pytest.raises(ConversionError, match="not divisible by num_heads 5"):
+        vit_architecture(_checkpoint(vit), heads=5)
+
+
+def test_initial_cascade_distilled_vit_raises_naming_the_extra_token(vit: Cascade) -> None:
+    checkpoint = _checkpoint(vit)
+    config = vit_architecture(checkpoint, heads=3)
+    checkpoint.tensors["dist_token"] = torch.zeros(1, 1, 24)
+    with pytest.raises(ConversionError, match=r"1 not expected \(dist_token \[1, 1, 24\]\)"):
+        initial_cascade(checkpoint, config)

@@ -1,0 +1,1 @@
+"""What held-out images say: temperatures, the calibration table, thresholds for a target, and evaluation."""

@@ -1,0 +1,155 @@
+"""`dvt calibrate` and `dvt evaluate` without the command line."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+
+import numpy as np
+from rich.console import Console
+from rich.progress import Progress
+from rich.table import Table
+
+from weights.calibration.calibrate import Calibration, Judgement, calibrate, cumulative_macs, held_out_logits, judge
+from weights.calibration.evaluate import Evaluation, evaluate
+from weights.calibration.plots import StaticResult, plot_accuracy, plot_exit_shares
+from weights.calibration.thresholds import Floats
+from weights.card import model_card
+from weights.data import DataError, LabelledImages, load_images, split
+from weights.store import Manifest, StoredModel, load, save
+
+
+def calibrate_model(
+    model: str | Path, data: Sequence[Path], *, accuracy_drop: float, device: str, console: Console
+) -> tuple[Calibration, Judgement]:
+    """Fit temperatures, calibration table and default thresholds, and write them into the model's folder.
+
+    Raises:
+        DataError: when the data cannot be used or has other classes.
+        ModelFormatError: when the model cannot be used.
+    """
+    stored = load(model)
+    manifest = stored.manifest
+    seen, unseen = held_out_parts(manifest, data, load_images(data, manifest.preprocessing))
+    logits = [_logits(stored, part, device, console) for part in (seen, unseen)]
+    fitted = calibrate(logits[0], seen.labels, manifest.architecture, accuracy_drop)
+    judged = judge(logits[1], unseen.labels, manifest.architecture, fitted.temperatures, fitted.default.thresholds)
+    provenance = {
+        **manifest.provenance,
+        "split": {**manifest.provenance.get("split", {}), "calibration": len(seen), "test": len(unseen)},
+        "results": asdict(judged),
+    }
+    changed = manifest.model_copy(
+        update={
+            "temperatures": fitted.temperatures,
+            "thresholds": fitted.default.thresholds,
+            "provenance": provenance,
+        }
+    )
+    # A card of another kind (a converted model's) has a text of its own.
+    card = model_card(changed) if "recipe" in provenance else (stored.path / "README.md").read_text()
+    save(stored.path, stored.cascade, changed, card, fitted.table)
+    return fitted, judged
+
+
+def evaluate_model(
+    model: str | Path,
+    data: Sequence[Path],
+    *,
+    out: Path,
+    statics: Sequence[str | Path],
+    device: str,
+    console: Console,
+) -> Evaluation:
+    """Judge a calibrated model; writes `evaluation.json` and two pictures into `out`.
+
+    Args:
+        statics: model folders with a single stage, to compare with on the same images.
+
+    Raises:
+        DataError: when the data cannot be used, has other classes, or the model was never calibrated.
+        ModelFormatError: when a model cannot be used.
+        PlotsMissingError: without matplotlib.
+    """
+    stored = load(model)
+    if stored.calibration is None:
+        raise DataError(f"{stored.path} has no calibration table; run `dvt calibrate` first")
+    _, images = held_out_parts(stored.manifest, data, load_images(data, stored.manifest.preprocessing))
+    logits = _logits(stored, images, device, console)
+    evaluation = evaluate(stored.manifest, stored.calibration, logits, images.labels)
+    static_results = [_static(each, images, device, console) for each in statics]
+    out.mkdir(parents=True, exist_ok=True)
+    report = {**evaluation.report(), "statics": [asdict(static) for static in static_results]}
+    (out / "evaluation.json").write_text(json.dumps(report, indent=1) + "\n")
+    plot_accuracy(evaluation, static_results, out / "accuracy.png")
+    plot_exit_shares(evaluation, out / "exit_shares.png")
+    return evaluation
+
+
+def held_out_parts(
+    manifest: Manifest, paths: Sequence[Path], data: LabelledImages
+) -> tuple[LabelledImages, LabelledImages]:
+    """The images to fit on and the images to judge on.
+
+    Of the files a model was trained from, the two held-out parts of its own split; of other files, two halves.
+
+    Raises:
+        DataError: when the data has other classes than the model.
+    """
+    if data.class_names != manifest.class_names:
+        raise DataError(
+            f"the data has {len(data.class_names)} classes ({', '.join(data.class_names[:3])} …), "
+            f"the model {len(manifest.class_names)} ({', '.join(manifest.class_names[:3])} …)"
+        )
+    provenance = manifest.provenance
+    if provenance.get("data") == ", ".join(path.name for path in paths):
+        parts = split(data.labels, provenance["holdout"], provenance["recipe"]["seed"])
+        return data.subset(parts.calibration), data.subset(parts.test)
+    halves = split(data.labels, 0.5, seed=0)
+    return data.subset(halves.train), data.subset(np.concatenate([halves.calibration, halves.test]))
+
+
+def print_judgement(judged: Judgement, manifest: Manifest, console: Console) -> None:
+    """One row per exit, and what the default thresholds do."""
+    table = Table("exit", "top-1", "calibration error", "before", "leaves here")
+    default = judged.default
+    for stage, grid in enumerate(manifest.architecture.grids):
+        table.add_row(
+            f"{grid}x{grid}",
+            f"{judged.exit_accuracy[stage]:.2%}",
+            f"{judged.calibration_error[stage]:.2%}",
+            f"{judged.calibration_error_uncalibrated[stage]:.2%}",
+            f"{default.exit_shares[stage]:.1%}",
+        )
+    console.print(table)
+    console.print(f"default thresholds: top-1 {default.accuracy:.2%} at {default.mean_macs / 1e6:.1f} M MACs an image")
+
+
+def print_curves(evaluation: Evaluation, console: Console) -> None:
+    """Accuracy and mean MACs by budget, by way of choosing thresholds."""
+    table = Table("budget, of baseline", title=f"{evaluation.name}, {evaluation.num_images} held-out images")
+    for way in evaluation.curves:
+        table.add_column(f"{way}: top-1")
+        table.add_column("mean MACs, of baseline")
+    for points in zip(*evaluation.curves.values(), strict=True):
+        row = [f"{points[0].budget_macs / evaluation.baseline_macs:.2f}"]
+        for point in points:
+            row += [f"{point.outcome.accuracy:.2%}", f"{point.outcome.mean_macs / evaluation.baseline_macs:.2f}"]
+        table.add_row(*row)
+    console.print(table)
+
+
+def _static(model: str | Path, images: LabelledImages, device: str, console: Console) -> StaticResult:
+    stored = load(model)
+    logits = _logits(stored, images, device, console)
+    accuracy = float((logits[-1].argmax(axis=-1) == images.labels).mean())
+    return StaticResult(stored.manifest.name, accuracy, cumulative_macs(stored.manifest.architecture)[-1])
+
+
+def _logits(stored: StoredModel, images: LabelledImages, device: str, console: Console) -> Floats:
+    cascade = stored.cascade.to(device)
+    with Progress(console=console, transient=True) as progress:
+        bar = progress.add_task(stored.manifest.name, total=len(images))
+        return held_out_logits(
+            cascade, images, stored.manifest.preprocessing, progress=lambda done: progress.update(bar, completed=done)
+        )

@@ -1,0 +1,132 @@
+"""From logits on held-out images to an operating point: temperatures, calibration table, default thresholds.
+
+Shapes: E exits, N images, K classes.
+"""
+
+from dataclasses import dataclass
+from itertools import accumulate
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from models.cascade import Cascade
+from models.config import CascadeConfig
+from models.macs import stage_macs
+from weights.calibration.solver import Solution, Solver
+from weights.calibration.table import CalibrationTable, calibration_table, expected_calibration_error, fit_temperature
+from weights.calibration.thresholds import Floats, Outcome, shared_threshold, simulate
+from weights.data import LabelledImages
+from weights.preprocessing import Preprocessing, centre_crop, normalise
+
+DEFAULT_ACCURACY_DROP = 0.005
+"""The default operating point stays within half a point of the full cascade."""
+
+
+@dataclass(frozen=True, slots=True)
+class Calibration:
+    """What was fitted on held-out images.
+
+    Attributes:
+        temperatures: one per exit.
+        table: confidences after temperature, and correctness.
+        default: the fewest MACs within the allowed drop.
+    """
+
+    temperatures: tuple[float, ...]
+    table: CalibrationTable
+    default: Solution
+
+
+def cumulative_macs(architecture: CascadeConfig) -> tuple[int, ...]:
+    """MACs of a walk that ends at each exit."""
+    return tuple(accumulate(macs.total for macs in stage_macs(architecture)))
+
+
+def calibrate(
+    logits_ENK: Floats,
+    labels_N: npt.NDArray[np.int64],
+    architecture: CascadeConfig,
+    accuracy_drop: float = DEFAULT_ACCURACY_DROP,
+) -> Calibration:
+    """Fit temperatures, then the cheapest thresholds within `accuracy_drop` of the full cascade."""
+    temperatures = tuple(fit_temperature(exit_logits, labels_N) for exit_logits in logits_ENK)
+    table = calibration_table(logits_ENK, labels_N, temperatures)
+    walk = cumulative_macs(architecture)
+    # The baseline is among the candidates, so the default can never lose to it here.
+    shared = shared_threshold(table.confidence_EN, table.correct_EN, walk, accuracy_drop=accuracy_drop)
+    solver = Solver(table.confidence_EN, table.correct_EN, walk, include=[shared])
+    return Calibration(temperatures, table, solver.for_accuracy_drop(accuracy_drop))
+
+
+@dataclass(frozen=True, slots=True)
+class Judgement:
+    """A calibrated cascade on images that nothing was fitted on.
+
+    Attributes:
+        exit_accuracy: share right if every image left there, [E].
+        calibration_error: expected calibration error of each exit, [E].
+        calibration_error_uncalibrated: the same with all temperatures 1, [E].
+        default: accuracy, mean MACs and exit shares of the thresholds in question.
+    """
+
+    exit_accuracy: tuple[float, ...]
+    calibration_error: tuple[float, ...]
+    calibration_error_uncalibrated: tuple[float, ...]
+    default: Outcome
+
+
+def judge(
+    logits_ENK: Floats,
+    labels_N: npt.NDArray[np.int64],
+    architecture: CascadeConfig,
+    temperatures: tuple[float, ...],
+    thresholds: tuple[float, ...],
+) -> Judgement:
+    """Accuracy, calibration and cost of temperatures and thresholds that were chosen elsewhere."""
+    table = calibration_table(logits_ENK, labels_N, temperatures)
+    raw = calibration_table(logits_ENK, labels_N, (1.0,) * len(logits_ENK))
+
+    def errors(of: CalibrationTable) -> tuple[float, ...]:
+        return tuple(map(expected_calibration_error, of.confidence_EN, of.correct_EN))
+
+    return Judgement(
+        exit_accuracy=tuple(table.correct_EN.mean(axis=1).tolist()),
+        calibration_error=errors(table),
+        calibration_error_uncalibrated=errors(raw),
+        default=simulate(table.confidence_EN, table.correct_EN, cumulative_macs(architecture), thresholds),
+    )
+
+
+@torch.inference_mode()
+def held_out_logits(
+    cascade: Cascade,
+    images: LabelledImages,
+    preprocessing: Preprocessing,
+    *,
+    autocast: bool = False,
+    batch_size: int = 256,
+    progress: Any = None,
+) -> npt.NDArray[np.float32]:
+    """Logits of all exits, on the cascade's device.
+
+    Args:
+        autocast: whether to compute in bfloat16 where that is safe.
+        progress: called with the number of images done after every batch.
+
+    Shape: -> [E, N, K]
+    """
+    cascade.eval()
+    device = next(cascade.parameters()).device
+    batches = []
+    for start in range(0, len(images), batch_size):
+        pixels = torch.from_numpy(images.images[start : start + batch_size]).to(device)
+        pixels = normalise(centre_crop(pixels, preprocessing.crop_px), preprocessing.mean, preprocessing.std)
+        with torch.autocast(device.type, dtype=torch.bfloat16, enabled=autocast):
+            logits = cascade(pixels)
+        batches.append(torch.stack([exit_logits.float() for exit_logits in logits]).cpu())
+        if progress is not None:
+            progress(min(start + batch_size, len(images)))
+    stacked: npt.NDArray[np.float32] = torch.cat(batches, dim=1).numpy()
+    return stacked

@@ -1,0 +1,119 @@
+"""How far confidences can be believed, and the table from which any thresholds can be judged.
+
+Shapes: E exits, N images, K classes.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+from safetensors import SafetensorError
+from safetensors.numpy import load_file, save_file
+
+from weights.calibration.thresholds import Bools, Floats
+
+_BINS = 15
+_TEMPERATURE_RANGE = (0.05, 20.0)
+
+
+class CalibrationError(ValueError):
+    """A calibration table that cannot be used; the text says why."""
+
+
+@dataclass(frozen=True, slots=True)
+class CalibrationTable:
+    """For each held-out image and exit: how confident it was, and whether it was right.
+
+    Attributes:
+        confidence_EN: largest softmax probability after the exit's temperature, float32.
+        correct_EN: bool.
+    """
+
+    confidence_EN: Floats
+    correct_EN: Bools
+
+    def save(self, path: Path) -> None:
+        """Write as safetensors."""
+        confidence = np.ascontiguousarray(self.confidence_EN, dtype=np.float32)
+        save_file({"confidence": confidence, "correct": self.correct_EN.astype(np.uint8)}, path)
+
+    @classmethod
+    def load(cls, path: Path, num_exits: int) -> "CalibrationTable":
+        """Read what `save` wrote.
+
+        Raises:
+            CalibrationError: when the file holds anything else, or another number of exits.
+        """
+        try:
+            tensors = load_file(path)
+            confidence, correct = tensors["confidence"], tensors["correct"].astype(bool)
+        except (OSError, SafetensorError, KeyError) as error:
+            raise CalibrationError(f"{path} is not a calibration table: {error}") from error
+        if confidence.ndim != 2 or confidence.shape != correct.shape or len(confidence) != num_exits:
+            raise CalibrationError(
+                f"{path} holds confidences {confidence.shape} and correctness {correct.shape}, "
+                f"expected {num_exits} exits"
+            )
+        if not ((confidence >= 0) & (confidence <= 1)).all():
+            raise CalibrationError(f"{path} holds confidences outside [0, 1]")
+        return cls(confidence, correct)
+
+
+def softmax(logits: Floats) -> npt.NDArray[np.float64]:
+    """Softmax over the last axis, in float64."""
+    shifted = logits.astype(np.float64) - logits.max(axis=-1, keepdims=True)
+    exponentials = np.exp(shifted)
+    probs: npt.NDArray[np.float64] = exponentials / exponentials.sum(axis=-1, keepdims=True)
+    return probs
+
+
+def calibration_table(
+    logits_ENK: Floats, labels_N: npt.NDArray[np.int64], temperatures: tuple[float, ...]
+) -> CalibrationTable:
+    """The table of logits on held-out images.
+
+    Shape: logits [E, N, K], labels [N]
+    """
+    scaled = logits_ENK / np.asarray(temperatures)[:, None, None]
+    return CalibrationTable(softmax(scaled).max(axis=-1).astype(np.float32), logits_ENK.argmax(axis=-1) == labels_N)
+
+
+def fit_temperature(logits_NK: Floats, labels_N: npt.NDArray[np.int64]) -> float:
+    """The temperature with the smallest negative log-likelihood on held-out images.
+
+    The likelihood has a single minimum over the temperature, found by golden-section search on its logarithm.
+
+    Source: temperature scaling of arXiv 1706.04599, section 4.2.
+    """
+
+    def loss(log_temperature: float) -> float:
+        scaled = logits_NK.astype(np.float64) / np.exp(log_temperature)
+        peak = scaled.max(axis=-1)
+        log_sum = peak + np.log(np.exp(scaled - peak[:, None]).sum(axis=-1))
+        return float((log_sum - scaled[np.arange(len(labels_N)), labels_N]).mean())
+
+    low, high = np.log(_TEMPERATURE_RANGE)
+    ratio = (5**0.5 - 1) / 2
+    left, right = high - ratio * (high - low), low + ratio * (high - low)
+    loss_left, loss_right = loss(left), loss(right)
+    while high - low > 1e-4:
+        if loss_left < loss_right:
+            high, right, loss_right = right, left, loss_left
+            left = high - ratio * (high - low)
+            loss_left = loss(left)
+        else:
+            low, left, loss_left = left, right, loss_right
+            right = low + ratio * (high - low)
+            loss_right = loss(right)
+    return float(np.exp((low + high) / 2))
+
+
+def expected_calibration_error(confidence_N: Floats, correct_N: Bools) -> float:
+    """Mean distance between confidence and accuracy over 15 bins of equal width, weighted by their images.
+
+    Source: arXiv 1706.04599, section 2.
+    """
+    bins = np.minimum((confidence_N * _BINS).astype(int), _BINS - 1)
+    gaps = np.bincount(bins, weights=confidence_N.astype(np.float64) - correct_N, minlength=_BINS)
+    return float(np.abs(gaps).sum() / len(confidence_N))

@@ -1,0 +1,1 @@
+"""How weights made elsewhere become a model folder of ours."""

@@ -1,0 +1,33 @@
+"""Names for a model's classes."""
+
+import json
+from importlib.resources import files
+from pathlib import Path
+
+from weights.conversion.foreign import ConversionError
+
+
+def class_names(num_classes: int, file: Path | None = None) -> tuple[str, ...]:
+    """The names in `file`; without one ImageNet's for 1000 classes, and for any other number the indices.
+
+    Args:
+        file: one name a line, or a JSON list of names.
+
+    Raises:
+        ConversionError: when the file cannot be read or has another number of names.
+    """
+    if file is None:
+        return imagenet_class_names() if num_classes == 1000 else tuple(str(index) for index in range(num_classes))
+    try:
+        text = file.read_text(encoding="utf-8")
+        names = json.loads(text) if text.lstrip().startswith("[") else text.splitlines()
+    except (OSError, ValueError) as error:
+        raise ConversionError(f"{file} is not a readable list of class names: {error}") from error
+    if not all(isinstance(name, str) and name.strip() for name in names) or len(names) != num_classes:
+        raise ConversionError(f"{file}: expected {num_classes} names, none of them empty; found {len(names)} entries")
+    return tuple(name.strip() for name in names)
+
+
+def imagenet_class_names() -> tuple[str, ...]:
+    """One short name for each of the 1000 ImageNet classes, in the usual order of sorted WordNet ids."""
+    return tuple(json.loads(files("weights.conversion").joinpath("imagenet-1k-classes.json").read_text(encoding="utf-8")))

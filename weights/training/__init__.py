@@ -1,0 +1,1 @@
+"""How weights are made: recipe, augmentation, the trainer and resumable runs."""
