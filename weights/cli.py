@@ -21,6 +21,8 @@ def train(
     static: Annotated[
         int | None, typer.Option(help="Train one plain ViT at this grid instead: the baseline to compare with.")
     ] = None,
+    feature_reuse: Annotated[bool, typer.Option(help="Without it: an ablation.")] = True,
+    relation_reuse: Annotated[bool, typer.Option(help="Without it: an ablation.")] = True,
     recipe: Annotated[str, typer.Option(help="A named recipe of weights.training.recipe.RECIPES.")] = "short",
     epochs: Annotated[int | None, typer.Option(min=1, help="The recipe's own when left out, as the next two.")] = None,
     batch_size: Annotated[int | None, typer.Option(min=1)] = None,
@@ -63,6 +65,10 @@ def train(
         else:
             architecture = VARIANTS[variant or "micro_56"]
             preprocessing = Preprocessing(resize_px=architecture.image_size, crop_px=architecture.image_size)
+        if not feature_reuse:
+            architecture = replace(architecture, feature_reuse=None)
+        if not relation_reuse:
+            architecture = replace(architecture, relation_reuse=None)
         if static is not None:
             architecture = architecture.plain(static)
         finished = run_training(

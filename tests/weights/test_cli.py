@@ -9,12 +9,12 @@ from parity import KEPT, weights_of, write_released
 from typer.testing import CliRunner
 
 from weights import Manifest, load, save
-from weights.cli import convert, train
+from weights.cli import calibrate, convert, evaluate, train
 from weights.preprocessing import Preprocessing
 
 app = typer.Typer()
-app.command()(convert)
-app.command()(train)
+for command in (calibrate, convert, evaluate, train):
+    app.command()(command)
 
 
 def _dvt(*arguments: object) -> tuple[int, str]:
@@ -80,3 +80,58 @@ def test_train_init_not_a_model_is_one_line_and_exit_code_two(tmp_path: Path) ->
     code, output = _dvt("train", "data", "--out", tmp_path / "out", "--init", tmp_path / "nothing")
     assert code == 2
     assert "nothing" in output
+
+
+def _train_micro(folder: Path, name: str, *options: object) -> Path:
+    data = folder / "train.parquet"
+    if not data.exists():
+        two_colour_parquet(data, 40, side=32, mislabelled=0.2)
+    code, output = _dvt(
+        "train", data, "--out", folder / name, "--run-dir", folder / f"{name}.run", "--epochs", 1, "--batch-size", 16,
+        "--holdout", 0.4, "--device", "cpu", *options,
+    )  # fmt: skip
+    assert code == 0, output
+    return folder / name
+
+
+def test_train_without_reuse_has_none(tmp_path: Path) -> None:
+    model = _train_micro(tmp_path, "bare", "--no-feature-reuse", "--no-relation-reuse")
+    architecture = load(model).manifest.architecture
+    assert (architecture.feature_reuse, architecture.relation_reuse) == (None, None)
+    assert architecture.grids == (2, 4, 7, 14)
+
+
+def test_calibrate_then_evaluate_against_a_static_model(tmp_path: Path) -> None:
+    pytest.importorskip("matplotlib", reason="pictures need the plots extra")
+    model = _train_micro(tmp_path, "cascade")
+    static = _train_micro(tmp_path, "static", "--static", 7)
+    assert load(static).manifest.architecture.grids == (7,)
+    assert load(static).manifest.thresholds == ()
+    code, output = _dvt("calibrate", model, tmp_path / "train.parquet", "--device", "cpu")
+    assert code == 0, output
+    assert "default thresholds: top-1" in output
+    code, output = _dvt(
+        "evaluate", model, tmp_path / "train.parquet", "--out", tmp_path / "report", "--static", static,
+        "--device", "cpu",
+    )  # fmt: skip
+    assert code == 0, output
+    assert {path.name for path in (tmp_path / "report").iterdir()} == {
+        "accuracy.png",
+        "evaluation.json",
+        "exit_shares.png",
+    }
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [(("--recipe", "fast"), "'fast' is not one of short"), (("--static", 15), "grid 15 is finer than the stem's map")],
+)
+def test_train_wrong_choice_is_refused_naming_it(tmp_path: Path, options: tuple[object, ...], message: str) -> None:
+    code, output = _dvt("train", tmp_path, "--out", tmp_path / "out", *options)
+    assert code == 2
+    assert message in " ".join(output.replace("│", " ").split())
+
+
+def test_evaluate_other_file_is_one_line_and_exit_code_two(tmp_path: Path) -> None:
+    code, output = _dvt("evaluate", tmp_path, tmp_path, "--out", tmp_path / "report")
+    assert (code, output.startswith("error: ")) == (2, True)

@@ -138,7 +138,7 @@ class Solver:
         right, macs = np.zeros(sizes), np.zeros(sizes)
         for exit_, cumulative in enumerate(self._cumulative_macs):
             # Those that stayed at all exits before: ranks up to the candidate's index there.
-            weights = (self._correct_EN[exit_].astype(np.float64), np.full(len(ranks[0]), float(cumulative)))
+            weights = (self._correct_EN[exit_].astype(np.float64), np.full(self._num_images, float(cumulative)))
             for total, weight in zip((right, macs), weights, strict=True):
                 total += _stayed_then_left(ranks, sizes, exit_, weight)
         return right, macs
@@ -152,6 +152,8 @@ def _stayed_then_left(
     Shape: -> [Q of exit 0, ..., Q of exit `exit_`, 1, ...], which broadcasts over the exits that do not matter
     """
     used = min(exit_ + 1, len(sizes))
+    if used == 0:  # a single exit: no thresholds to combine
+        return np.asarray(weight.sum())
     shape = [size + 1 for size in sizes[:used]]
     flat = np.ravel_multi_index([ranks[axis] for axis in range(used)], shape)
     table = np.bincount(flat, weights=weight, minlength=prod(shape)).astype(np.float64).reshape(shape)

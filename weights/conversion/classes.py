@@ -30,4 +30,6 @@ def class_names(num_classes: int, file: Path | None = None) -> tuple[str, ...]:
 
 def imagenet_class_names() -> tuple[str, ...]:
     """One short name for each of the 1000 ImageNet classes, in the usual order of sorted WordNet ids."""
-    return tuple(json.loads(files("weights.conversion").joinpath("imagenet-1k-classes.json").read_text(encoding="utf-8")))
+    return tuple(
+        json.loads(files("weights.conversion").joinpath("imagenet-1k-classes.json").read_text(encoding="utf-8"))
+    )

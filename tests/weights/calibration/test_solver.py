@@ -88,3 +88,10 @@ def test_solver_mismatched_or_non_finite_input_raises() -> None:
         Solver(confidence, correct[:3], MACS)
     with pytest.raises(ValueError, match="finite"):
         Solver(np.where(confidence > 0.5, np.nan, confidence), correct, MACS)
+
+
+def test_solver_single_exit_has_no_thresholds_to_choose() -> None:
+    confidence, correct = _cascade(50, seed=3, exits=1)
+    solution = Solver(confidence, correct, (7,)).for_accuracy_drop(0.0)
+    assert solution.thresholds == ()
+    assert (solution.outcome.mean_macs, solution.outcome.exit_shares) == (7.0, (1.0,))
