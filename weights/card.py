@@ -10,12 +10,11 @@ from weights.store import Manifest
 def headline(manifest: Manifest) -> str:
     """The card's title, and the architecture in a sentence."""
     architecture = manifest.architecture
+    side, width, depth = architecture.image_size, architecture.embed_dim, architecture.depth
     return f"""# {manifest.name}
 
-A cascade of {architecture.num_stages} Vision Transformers for {architecture.num_classes} classes at
-{architecture.image_size} x {architecture.image_size} pixels: width {architecture.embed_dim},
-depth {architecture.depth},
-{architecture.num_heads} heads, MLP ratio {architecture.mlp_ratio:g}.
+A cascade of {architecture.num_stages} Vision Transformers for {architecture.num_classes} classes at {side} x {side}
+pixels: width {width}, depth {depth}, {architecture.num_heads} heads, MLP ratio {architecture.mlp_ratio:g}.
 """
 
 
@@ -62,7 +61,7 @@ calibration images: {_list(provenance["results"]["calibration_error"], ".1%")}; 
 {_list(provenance["results"]["calibration_error_uncalibrated"], ".1%")}.
 
 Default thresholds {_list(manifest.thresholds, ".3f")}, chosen on {provenance["split"]["calibration"]:,}
-other held-out images: top-1 {default["accuracy"]:.1%} at {default["mean_macs"] / 1e6:.1f} M MACs a image on average
+other held-out images: top-1 {default["accuracy"]:.1%} at {default["mean_macs"] / 1e6:.1f} M MACs an image on average
 ({default["mean_macs"] / baseline:.2f} of the baseline), leaving at the exits {shares}.
 
 ## Training

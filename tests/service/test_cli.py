@@ -15,6 +15,7 @@ from typer.testing import CliRunner
 
 from models.cascade import Cascade
 from models.config import CascadeConfig
+from service import local, serve
 from service.cli import app
 from weights.preprocessing import Preprocessing
 from weights.store import Manifest, save
@@ -110,6 +111,21 @@ def test_classify_more_files_than_may_be_in_flight_are_all_answered_in_order(mod
     assert [answer["confidence"] for answer in answers[:3]] == pytest.approx(
         [answer["confidence"] for answer in answers[3:]]
     )
+
+
+@pytest.mark.parametrize(("limit", "used"), [("2", 2), ("64", 3)])
+def test_classify_batches_are_no_larger_than_allowed_or_needed(model, images, monkeypatch, limit, used):
+    sizes = []
+
+    def assemble(settings):
+        sizes.append(settings.max_batch_size)
+        return serve.assemble(settings)
+
+    monkeypatch.setattr(local, "assemble", assemble)
+    monkeypatch.setenv("DVT_MAX_BATCH_SIZE", limit)
+
+    assert dvt("classify", *images, "--model", model).exit_code == 0
+    assert sizes == [used]
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,7 @@
 """`POST /classify`: what goes in and what comes out."""
 
 import asyncio
+import time
 
 import httpx
 import pytest
@@ -221,3 +222,21 @@ async def test_classify_deadline_after_the_first_stage_gives_the_best_answer_so_
 
         assert response.json()["exit"]["reason"] == "deadline"
         assert response.json()["exit"]["stage"] == 0
+
+
+async def test_classify_deadline_counts_the_time_spent_decoding(serving, image, monkeypatch):
+    decode = serving.context.decoder.decode
+
+    def decode_past_the_deadline(data):
+        started_at = time.perf_counter()
+        while time.perf_counter() - started_at < 0.1:
+            time.sleep(0.01)
+        return decode(data)
+
+    monkeypatch.setattr(serving.context.decoder, "decode", decode_past_the_deadline)
+    response = await serving.client.post("/classify?deadline_ms=90", content=image(), headers=PNG)
+
+    assert response.status_code == 504
+    assert not serving.runner.runs
+    assert serving.metric("dvt_rejected_total", reason="deadline") == 1
+    assert serving.at_rest()

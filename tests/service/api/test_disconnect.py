@@ -49,13 +49,15 @@ class Client:
 async def client_of(serving, content_type=b"image/png"):
     """A client whose request is under way inside, and has come to its end afterwards."""
     client = Client()
-    async with asyncio.timeout(5):
-        request = asyncio.create_task(client.request(serving.app, content_type))
-        try:
-            yield client
-        finally:
-            client.leave()
-            await request
+    request = asyncio.create_task(client.request(serving.app, content_type))
+    try:
+        yield client
+    finally:
+        client.leave()
+        _, hanging = await asyncio.wait({request}, timeout=5)
+        request.cancel()
+    assert not hanging, "the request goes on although its client has left"
+    await request
 
 
 def multipart(*contents):

@@ -1,5 +1,6 @@
 """What every request gets: an id, and a place in the counts."""
 
+import asyncio
 import logging
 
 import pytest
@@ -76,3 +77,18 @@ async def test_request_that_fails_unexpectedly_is_counted_as_500(serving, image,
     assert response.headers["x-request-id"] == response.json()["request_id"] == "r-9"
     assert serving.metric("dvt_requests_total", code="500") == 1
     assert "r-9" in caplog.text
+
+
+async def test_request_that_the_server_gives_up_is_counted_as_500_and_leaves_nothing_behind(serving, image):
+    serving.runner.may_run.clear()
+    request = asyncio.create_task(serving.client.post("/classify", content=image(180), headers=PNG))
+    await serving.until(lambda: len(serving.runner.runs) == 1)
+    request.cancel()  # the client runs the application in its own task
+    with pytest.raises(asyncio.CancelledError):
+        await request
+    serving.runner.may_run.set()
+
+    await serving.until(serving.at_rest)
+    await serving.until(serving.images_are_accounted_for)
+    assert serving.metric("dvt_requests_total", code="500") == 1
+    assert serving.runner.runs == [(0, 1)]
