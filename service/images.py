@@ -29,7 +29,7 @@ class ImageDecoder:
         """Decode `data` and preprocess the result; of an animation, its first frame.
 
         Raises:
-            TooLargeError: more bytes or pixels than allowed; the pixels are known before they are decoded.
+            TooLargeError: more bytes or pixels than allowed, which is known before decoding, or than memory holds.
             UndecodableImageError: not a complete image in one of `FORMATS`.
         """
         if len(data) > self.max_bytes:
@@ -43,8 +43,10 @@ class ImageDecoder:
                 # Transparency is not used, and Pillow warns of a palette that has it.
                 image.info.pop("transparency", None)
                 return self._preprocessing.apply(image)
-        except (TooLargeError, MemoryError):
+        except TooLargeError:
             raise
+        except MemoryError as error:
+            raise TooLargeError("the image does not fit into the memory that is left") from error
         except (Image.DecompressionBombWarning, Image.DecompressionBombError) as error:
             raise TooLargeError(f"the image has more pixels than the limit of {self.max_pixels}") from error
         except UnidentifiedImageError as error:

@@ -92,6 +92,8 @@ def policy_maker(
 
 def _numbers(text: str) -> float | list[float]:
     try:
+        if "_" in text:  # Python reads 1_0 as 10, nobody else does
+            raise ValueError
         numbers = [float(item) for item in text.split(",")]
     except ValueError as error:
         raise InvalidParameterError(f"thresholds: {text[:100]!r} is not a number or numbers with commas") from error

@@ -183,11 +183,11 @@ def test_decode_pillows_own_limit_is_the_one_settings_are_held_to():
     assert PILLOW_MAX_PIXELS == Image.MAX_IMAGE_PIXELS
 
 
-def test_decode_without_memory_is_not_blamed_on_the_image(decoder, monkeypatch):
+def test_decode_without_memory_refuses_that_image_only(decoder, monkeypatch):
     def no_memory(self):
         raise MemoryError
 
     monkeypatch.setattr(Image.Image, "load", no_memory)
     monkeypatch.setattr("PIL.PngImagePlugin.PngImageFile.load", no_memory)
-    with pytest.raises(MemoryError):
+    with pytest.raises(TooLargeError, match="does not fit into the memory"):
         decoder.decode(encode(of_mode("RGB")))

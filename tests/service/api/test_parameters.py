@@ -53,7 +53,7 @@ def test_policy_maker_own_thresholds_replace_the_configured_ones(text, threshold
     assert policy.config_version == 7
 
 
-@pytest.mark.parametrize("text", ["", ",", "0.9,", "0.9 0.8 0.7", "0.9;0.8", "nan", "inf", "-1", "1e999", "0x1"])
+@pytest.mark.parametrize("text", ["", ",", "0.9,", "0.9 0.8 0.7", "0.9;0.8", "nan", "inf", "-1", "1e999", "0x1", "1_0"])
 def test_policy_maker_thresholds_that_are_not_numbers_in_range_are_refused(text):
     with pytest.raises(InvalidParameterError, match="threshold"):
         policy_of(thresholds=text)
