@@ -184,10 +184,12 @@ def test_decode_pillows_own_limit_is_the_one_settings_are_held_to():
 
 
 def test_decode_without_memory_refuses_that_image_only(decoder, monkeypatch):
+    data = encode(of_mode("RGB"))
+
     def no_memory(self):
         raise MemoryError
 
     monkeypatch.setattr(Image.Image, "load", no_memory)
     monkeypatch.setattr("PIL.PngImagePlugin.PngImageFile.load", no_memory)
     with pytest.raises(TooLargeError, match="does not fit into the memory"):
-        decoder.decode(encode(of_mode("RGB")))
+        decoder.decode(data)
