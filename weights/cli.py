@@ -87,7 +87,7 @@ def train(
                 checkpoint_s=checkpoint_s,
             )
         )
-    except (CheckpointError, DataError, ModelFormatError, ValueError) as error:
+    except (CheckpointError, DataError, FloatingPointError, ModelFormatError, ValueError) as error:
         raise _failure(error) from error
     if not finished:
         raise typer.Exit(130)
