@@ -113,11 +113,6 @@ class CascadeConfig:
         return len(self.grids)
 
     @property
-    def head_dim(self) -> int:
-        """Channels of one attention head."""
-        return self.embed_dim // self.num_heads
-
-    @property
     def mlp_hidden_dim(self) -> int:
         """Hidden width of a block's MLP."""
         return int(self.embed_dim * self.mlp_ratio)

@@ -94,7 +94,7 @@ def held_out_parts(
     Of the files a model was trained from, the two held-out parts of its own split; of other files, two halves.
 
     Raises:
-        DataError: when the data has other classes than the model.
+        DataError: when the data has other classes than the model, or is not all that it was trained from.
     """
     if data.class_names != manifest.class_names:
         raise DataError(
@@ -103,6 +103,12 @@ def held_out_parts(
         )
     provenance = manifest.provenance
     if provenance.get("data") == ", ".join(path.name for path in paths):
+        trained_with = sum(provenance["split"].values())
+        if len(data) != trained_with:  # another split, whose held-out parts the weights may have seen
+            raise DataError(
+                f"the model was made from {trained_with} images of {provenance['data']}, this has {len(data)}: "
+                "which of them are held out is not known"
+            )
         parts = split(data.labels, provenance["holdout"], provenance["recipe"]["seed"])
         return data.subset(parts.calibration), data.subset(parts.test)
     halves = split(data.labels, 0.5, seed=0)

@@ -127,3 +127,10 @@ def test_evaluate_model_without_calibration_raises_saying_what_to_do(
     (model / "calibration.safetensors").unlink()
     with pytest.raises(DataError, match="run `dvt calibrate` first"):
         evaluate_model(model, [trained[1]], out=tmp_path, statics=[], device="cpu", console=CONSOLE)
+
+
+def test_held_out_parts_of_other_images_than_training_had_raises(trained: tuple[Path, Path]) -> None:
+    manifest = load(trained[0]).manifest
+    data = load_images([trained[1]], manifest.preprocessing, limit=100)
+    with pytest.raises(DataError, match=r"made from 120 images of train\.parquet, this has 100"):
+        held_out_parts(manifest, [trained[1]], data)
