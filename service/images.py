@@ -11,6 +11,10 @@ from weights.preprocessing import Preprocessing
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF")
 """The only formats whose decoders see a client's bytes."""
 
+# What decodes in a fraction of a millisecond: handing it to another thread and back would take longer.
+_SMALL_BYTES = 16_384
+_SMALL_PIXELS = 128 * 128
+
 
 class ImageDecoder:
     """Decodes one image completely and brings it into a model's input format. Thread-safe.
@@ -24,6 +28,19 @@ class ImageDecoder:
         self.max_bytes = max_bytes
         self.max_pixels = max_pixels
         self._preprocessing = preprocessing
+        # Pillow imports its decoders at the first image; no request should wait for that.
+        Image.init()
+
+    def is_small(self, data: bytes) -> bool:
+        """Whether an image, by its size and what its header says, may be decoded where nothing else can run."""
+        if len(data) > _SMALL_BYTES:
+            return False
+        try:
+            with Image.open(BytesIO(data), formats=FORMATS) as image:
+                return image.width * image.height <= _SMALL_PIXELS
+        # Whatever is wrong with it, `decode` says so in its own words.
+        except Exception:
+            return True
 
     def decode(self, data: bytes) -> Pixels:
         """Decode `data` and preprocess the result; of an animation, its first frame.

@@ -9,14 +9,15 @@ from pathlib import Path
 from typing import Any
 
 from service.api.answers import result_fields
-from service.api.context import Context
+from service.api.context import Context, Submitted
 from service.api.parameters import ClassifyParameters, policy_maker
 from service.api.schemas import ImageResult
 from service.api.walk import Walked
+from service.backend import build
 from service.engine.policy import Policy
-from service.engine.task import Pixels, Task
+from service.engine.task import Pixels
 from service.errors import ServiceError, UndecodableImageError
-from service.serve import assemble
+from service.serve import context_of
 from service.settings import Settings
 
 _WARM_UP_TIMEOUT_S = 600.0
@@ -48,19 +49,21 @@ def classify_files(paths: Sequence[Path], settings: Settings, thresholds: str | 
         SettingsError: the device does not exist here.
     """
     batch_size = min(settings.max_batch_size, len(paths))
-    context = assemble(settings.model_copy(update={"max_batch_size": batch_size}))
+    settings = settings.model_copy(update={"max_batch_size": batch_size})
+    backend = build(settings)
+    engine, context = backend.engine, context_of(backend, settings)
     parameters = ClassifyParameters(thresholds=thresholds)
     policy = policy_maker(parameters, context, timeout_s=None)(context.operating_points.current)
-    context.engine.start()
+    engine.start()
     try:
-        context.engine.wait_ready(_WARM_UP_TIMEOUT_S)
+        engine.wait_ready(_WARM_UP_TIMEOUT_S)
         remaining = iter(paths)
         results: list[FileResult] = []
         while group := list(islice(remaining, settings.max_inflight)):
             results += _classify_group(group, context, policy)
         return results
     finally:
-        context.engine.stop(drain=False, timeout_s=_STOP_TIMEOUT_S)
+        engine.stop(drain=False, timeout_s=_STOP_TIMEOUT_S)
         context.decode_pool.shutdown(cancel_futures=True)
 
 
@@ -85,7 +88,7 @@ def _decode(path: Path, context: Context) -> tuple[Pixels, float]:
 
 def _submit(
     decoding: Future[tuple[Pixels, float]], context: Context, policy: Policy
-) -> tuple[Task, float] | ServiceError:
+) -> tuple[Submitted, float] | ServiceError:
     try:
         pixels, decode_s = decoding.result()
         return context.engine.submit(pixels, policy), decode_s
@@ -93,7 +96,7 @@ def _submit(
         return error
 
 
-def _result(path: Path, walk: tuple[Task, float] | ServiceError, context: Context) -> FileResult:
+def _result(path: Path, walk: tuple[Submitted, float] | ServiceError, context: Context) -> FileResult:
     if isinstance(walk, ServiceError):
         return FileResult(path=path, error=str(walk))
     task, decode_s = walk

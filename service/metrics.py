@@ -44,6 +44,7 @@ class Metrics:
         self._macs = self._counter("macs", "Multiply-accumulates executed for answered images.")
         self._baseline_macs = self._counter("baseline_macs", "What a plain ViT would have executed for them.")
         self._device_errors = self._counter("device_errors", "Failures of the device or the worker.", "kind")
+        self._front_end_deaths = self._counter("front_end_deaths", "Front-end processes that ended unasked.")
         self._exits = self._counter("exits", "Images answered, by exit.", "stage", "reason")
         failed = self._counter("failed_images", "Images that failed inside a stage.", "stage")
         queue_duration = self._histogram("queue_duration_seconds", "Wait of an image for a stage.", "stage")
@@ -75,6 +76,10 @@ class Metrics:
     def render(self) -> bytes:
         """All metrics in Prometheus' text format."""
         return generate_latest(self.registry)
+
+    async def scrape(self) -> bytes:
+        """`render`, for callers to whom the metrics may be in another process."""
+        return self.render()
 
     def request_done(self, status: int, duration_s: float) -> None:
         """A request was answered with this status."""
@@ -113,6 +118,10 @@ class Metrics:
     def device_error(self, kind: str) -> None:
         """The device or the worker failed."""
         self._device_errors.labels(kind).inc()
+
+    def front_end_died(self) -> None:
+        """A front-end process ended unasked."""
+        self._front_end_deaths.inc()
 
     def _start_at_zero(self) -> None:
         # A series that appears only with its first event hides that event from rate().

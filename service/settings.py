@@ -34,6 +34,7 @@ class Settings(BaseSettings):
     Attributes:
         http_host: address to listen on.
         http_port: port to listen on; 0 takes a free one.
+        http_workers: front-end processes; 0 serves HTTP in the engine's own process, for debugging.
         model: a shipped model's name or the path of a model folder.
         device: `auto`, `cpu`, `cuda`, `cuda:1` …
         dtype: floating point type the stages are computed in.
@@ -59,6 +60,7 @@ class Settings(BaseSettings):
 
     http_host: str = "127.0.0.1"
     http_port: int = Field(default=8000, ge=0, le=65535)
+    http_workers: int = Field(default=1, ge=0, le=64)
     model: str = Field(default="dvt-cifar10", min_length=1)
     device: str = Field(default="auto", min_length=1)
     dtype: Literal["float32", "bfloat16"] = "float32"

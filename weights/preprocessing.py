@@ -4,13 +4,14 @@ Shapes: B batch, R stored side, S crop side.
 """
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 import numpy.typing as npt
-import torch
 from PIL import Image, ImageOps
-from torch import Tensor
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 _FILTERS = {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling.BICUBIC}
 
@@ -57,7 +58,7 @@ class Preprocessing:
         return np.ascontiguousarray(np.asarray(resized, dtype=np.uint8).transpose(2, 0, 1))
 
 
-def centre_crop(images: Tensor, crop_px: int) -> Tensor:
+def centre_crop(images: "Tensor", crop_px: int) -> "Tensor":
     """The middle of each image.
 
     Shape: [B, 3, R, R] -> [B, 3, S, S]
@@ -66,11 +67,13 @@ def centre_crop(images: Tensor, crop_px: int) -> Tensor:
     return images[..., start : start + crop_px, start : start + crop_px]
 
 
-def normalise(images: Tensor, mean: tuple[float, ...], std: tuple[float, ...]) -> Tensor:
+def normalise(images: "Tensor", mean: tuple[float, ...], std: tuple[float, ...]) -> "Tensor":
     """Scale pixels from [0, 255] to [0, 1], subtract the mean, divide by the standard deviation.
 
     Shape: [B, 3, S, S] -> [B, 3, S, S] float32
     """
+    import torch  # here, so that a process that only decodes does not load it
+
     scale = torch.tensor(std, device=images.device).view(3, 1, 1) * 255
     shift = torch.tensor(mean, device=images.device).view(3, 1, 1) * 255
     return (images.float() - shift) / scale

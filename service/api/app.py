@@ -34,7 +34,7 @@ def create_app(context: Context, *, on_death: Callable[[], None] = lambda: None)
             watch.cancel()
             with suppress(asyncio.CancelledError):
                 await watch
-            await asyncio.to_thread(context.engine.stop, drain=True, timeout_s=context.settings.drain_timeout_s)
+            await context.engine.close(timeout_s=context.settings.drain_timeout_s)
             context.decode_pool.shutdown(wait=False, cancel_futures=True)
 
     app = FastAPI(

@@ -71,7 +71,7 @@ async def get_config(context: ContextDep) -> Response:
     "/config",
     summary="Change the live configuration",
     response_model=Configuration,
-    responses={200: {"headers": _ETAG}, **problems.responses(401, 403, 412, 413, 415, 422, 500)},
+    responses={200: {"headers": _ETAG}, **problems.responses(401, 403, 412, 413, 415, 422, 500, 503)},
     openapi_extra={"requestBody": _PATCH_BODY},
 )
 async def patch_config(
@@ -85,10 +85,10 @@ async def patch_config(
     current = context.operating_points.current
     version = _matched_version(if_match, current)
     if "thresholds" in patch.model_fields_set:
-        current = context.operating_points.update(patch.thresholds, if_version=version)
+        current = await context.operating_points.change(patch.thresholds, if_version=version)
     elif "operating_point" in patch.model_fields_set:
         named = _named_thresholds(patch.operating_point, context)
-        current = context.operating_points.update(named, if_version=version)
+        current = await context.operating_points.change(named, if_version=version)
     return _document(current, context)
 
 

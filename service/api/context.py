@@ -1,18 +1,98 @@
 """What the routes work with, put together once when the process starts."""
 
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
-from typing import Annotated
+from typing import Annotated, Any, Protocol
 
 from fastapi import Depends, Request
 
-from service.engine.engine import Engine, EngineState
-from service.engine.operating import OperatingPoints
+from service.engine.engine import EngineState
+from service.engine.operating import OperatingPoint
+from service.engine.permits import Permits
+from service.engine.policy import Policy
+from service.engine.task import Answer, Pixels
 from service.images import ImageDecoder
-from service.metrics import Metrics
 from service.settings import Settings
 from weights.calibration.table import CalibrationTable
-from weights.store import Manifest
+from weights.manifest import Manifest
+
+
+class Submitted(Protocol):
+    """An image the engine works on."""
+
+    @property
+    def future(self) -> Future[Answer]:
+        """Ends with the answer, or with one of `service.errors`."""
+
+
+class EngineInterface(Protocol):
+    """The engine as the routes see it, on a thread of this process or in a process of its own."""
+
+    @property
+    def state(self) -> EngineState:
+        """Where the engine is in its life."""
+
+    @property
+    def stage_macs(self) -> tuple[int, ...]:
+        """MACs of each stage for one image."""
+
+    @property
+    def baseline_macs(self) -> int:
+        """MACs of one plain ViT at the last grid, for one image."""
+
+    @property
+    def busy_s(self) -> float:
+        """Seconds the step in progress has taken so far."""
+
+    @property
+    def dtype(self) -> str:
+        """Floating point type the stages are computed in; empty until it is known."""
+
+    def start(self) -> None:
+        """Begin; called once, on the event loop."""
+
+    async def close(self, *, timeout_s: float) -> None:
+        """Finish what was submitted, within this time, and end."""
+
+    def admit(self, count: int) -> Permits:
+        """Take one permit per image, at once or not at all."""
+
+    def submit(self, pixels: Pixels, policy: Policy) -> Submitted:
+        """Send one admitted image on its walk."""
+
+    def cancel(self, task: Any) -> None:
+        """Give up what `submit` returned."""
+
+
+class LiveConfiguration(Protocol):
+    """The configuration of the replica."""
+
+    @property
+    def current(self) -> OperatingPoint:
+        """What requests admitted now are given."""
+
+    async def change(self, thresholds: float | Sequence[float], *, if_version: int | None = None) -> OperatingPoint:
+        """Put new thresholds into force everywhere."""
+
+
+class RequestCounts(Protocol):
+    """Counts what happens to requests and images before the engine has them."""
+
+    def request_done(self, status: int, duration_s: float) -> None:
+        """A request was answered with this status."""
+
+    def images_presented(self, count: int) -> None:
+        """A request brought this many images."""
+
+    def image_rejected(self, reason: str, count: int = 1) -> None:
+        """Images were refused."""
+
+    def image_cancelled(self, where: str, count: int = 1) -> None:
+        """Images were dropped since their client left."""
+
+    async def scrape(self) -> bytes:
+        """All metrics of the replica in Prometheus' text format."""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -28,9 +108,9 @@ class Context:
 
     settings: Settings
     manifest: Manifest
-    engine: Engine
-    operating_points: OperatingPoints
-    metrics: Metrics
+    engine: EngineInterface
+    operating_points: LiveConfiguration
+    metrics: RequestCounts
     decoder: ImageDecoder
     device: str
     calibration: CalibrationTable | None = None
@@ -56,11 +136,6 @@ class Context:
 
     def __post_init__(self) -> None:
         self.decode_pool = ThreadPoolExecutor(self.settings.decode_threads, thread_name_prefix="decode")
-        self.metrics.watch(
-            queue_depths=self.engine.queue_depths,
-            thresholds=lambda: self.operating_points.current.thresholds,
-            config_version=lambda: self.operating_points.current.version,
-        )
 
 
 async def _context_of(request: Request) -> Context:

@@ -39,11 +39,11 @@ async def readyz(context: ContextDep) -> Ready:
     "/metrics",
     summary="Prometheus metrics",
     response_class=Response,
-    responses={200: {"content": {"text/plain": {"schema": {"type": "string"}}}}, **problems.responses(500)},
+    responses={200: {"content": {"text/plain": {"schema": {"type": "string"}}}}, **problems.responses(500, 503)},
 )
 async def metrics(context: ContextDep) -> Response:
-    """All metrics of this process in Prometheus' text format."""
-    return Response(context.metrics.render(), media_type=CONTENT_TYPE_LATEST)
+    """All metrics of this replica in Prometheus' text format."""
+    return Response(await context.metrics.scrape(), media_type=CONTENT_TYPE_LATEST)
 
 
 @router.get("/models", summary="What is loaded", responses=problems.responses(500))
@@ -73,7 +73,7 @@ async def info(context: ContextDep) -> Info:
         model=context.manifest.name,
         state=context.state,
         device=context.device,
-        dtype=context.settings.dtype,
+        dtype=context.engine.dtype,
         versions={"python": python_version(), **{name: version(name) for name in _LIBRARIES}},
     )
 

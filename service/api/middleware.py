@@ -9,8 +9,8 @@ from fastapi import Request
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from service.api.context import RequestCounts
 from service.api.problems import internal_error_response
-from service.metrics import Metrics
 
 logger = logging.getLogger(__name__)
 
@@ -26,7 +26,7 @@ class RequestMiddleware:
     Plain ASGI: Starlette's base class costs a task and a queue per request, and hides disconnects.
     """
 
-    def __init__(self, app: ASGIApp, metrics: Metrics) -> None:
+    def __init__(self, app: ASGIApp, metrics: RequestCounts) -> None:
         self._app = app
         self._metrics = metrics
 

@@ -91,9 +91,12 @@ class _Walk:
         return Walked(answer=answer, decode_s=decode_s, total_s=self.elapsed_s())
 
     async def _decode(self, data: bytes) -> Pixels:
-        loop = asyncio.get_running_loop()
+        decoder = self._context.decoder
         try:
-            return await loop.run_in_executor(self._context.decode_pool, self._context.decoder.decode, data)
+            if decoder.is_small(data):
+                return decoder.decode(data)
+            loop = asyncio.get_running_loop()
+            return await loop.run_in_executor(self._context.decode_pool, decoder.decode, data)
         except (UndecodableImageError, TooLargeError) as error:
             self._undecided -= 1
             self._permits.release()

@@ -1,5 +1,6 @@
 """The engine as its users see it: admission, submission, cancellation and the life of the worker thread."""
 
+import asyncio
 import logging
 import threading
 import time
@@ -15,11 +16,16 @@ from service.engine.permits import PermitPool, Permits
 from service.engine.policy import Policy
 from service.engine.task import Answer, Pixels, Task
 from service.engine.worker import Signal, Worker
-from service.errors import DeviceLostError, NotReadyError, OverloadedError, TooLargeError
+from service.errors import DeviceLostError, NotReadyError, OverloadedError, ServiceError, TooLargeError
 
 _logger = logging.getLogger(__name__)
 
-_REFUSALS = {NotReadyError: "not_ready", OverloadedError: "full", TooLargeError: "too_large"}
+REFUSALS: dict[type[ServiceError], str] = {
+    NotReadyError: "not_ready",
+    OverloadedError: "full",
+    TooLargeError: "too_large",
+}
+"""Under what reason an image that was not admitted is counted."""
 
 
 class EngineState(StrEnum):
@@ -90,6 +96,11 @@ class Engine:
         return self._runner.baseline_macs
 
     @property
+    def dtype(self) -> str:
+        """Floating point type the stages are computed in."""
+        return self._runner.dtype
+
+    @property
     def inflight(self) -> int:
         """How many images are admitted: permits taken."""
         return self._permits.taken
@@ -136,7 +147,7 @@ class Engine:
             self._require(EngineState.READY)
             return self._permits.take(count)
         except (NotReadyError, OverloadedError, TooLargeError) as error:
-            self._observer.image_rejected(_REFUSALS[type(error)], count)
+            self._observer.image_rejected(REFUSALS[type(error)], count)
             raise
 
     def submit(self, pixels: Pixels, policy: Policy) -> Task:
@@ -161,7 +172,7 @@ class Engine:
             try:
                 self._require(EngineState.READY, EngineState.DRAINING)
             except NotReadyError:
-                self._observer.image_rejected(_REFUSALS[NotReadyError])
+                self._observer.image_rejected(REFUSALS[NotReadyError])
                 raise
             task_id = next(self._task_ids)
             task = Task(task_id=task_id, pixels=pixels, policy=policy, submitted_at=now, deadline=deadline)
@@ -196,6 +207,10 @@ class Engine:
         if self._thread.is_alive():
             self._worker.inbox.put(Signal.STOP)
         self._close()
+
+    async def close(self, *, timeout_s: float) -> None:
+        """`stop` with draining, for callers on an event loop."""
+        await asyncio.to_thread(self.stop, drain=True, timeout_s=timeout_s)
 
     def _run(self) -> None:
         kind = "warm_up"

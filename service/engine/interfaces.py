@@ -22,6 +22,10 @@ class Runner(Protocol):
     def baseline_macs(self) -> int:
         """MACs of one plain ViT at the last grid, for one image."""
 
+    @property
+    def dtype(self) -> str:
+        """Floating point type the stages are computed in; may be settled by the warm-up."""
+
     def warm_up(self) -> None:
         """Run every stage once for every batch size it may be padded to."""
 

@@ -80,3 +80,7 @@ class OperatingPoints:
             now = datetime.now(UTC)
             self._current = OperatingPoint(version=version + 1, thresholds=parsed, updated_at=now)
             return self._current
+
+    async def change(self, thresholds: float | Sequence[float], *, if_version: int | None = None) -> OperatingPoint:
+        """`update`, for callers to whom the configuration may be in another process."""
+        return self.update(thresholds, if_version=if_version)

@@ -2,7 +2,7 @@
 
 import threading
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, MutableSequence
 from types import TracebackType
 from typing import Self
 
@@ -52,26 +52,38 @@ class Permits:
 
 
 class PermitPool:
-    """A fixed number of permits, safe to use from any thread.
+    """A fixed number of permits, safe to use from any thread, and from several processes that share `counts`.
+
+    Each process writes its own count only, so that no lock outlives a process that was killed. It adds to its count
+    first and looks at the sum then: two that race for the last permits may both be refused, never both admitted.
 
     Args:
-        capacity: how many images may be in flight.
+        capacity: how many images may be in flight, over all processes.
         clock: seconds, monotonic; only used to estimate when a retry makes sense.
+        counts: permits out, by process.
+        index: this process's place in `counts`.
     """
 
-    def __init__(self, capacity: int, clock: Callable[[], float]) -> None:
+    def __init__(
+        self,
+        capacity: int,
+        clock: Callable[[], float],
+        counts: MutableSequence[int] | None = None,
+        index: int = 0,
+    ) -> None:
         if capacity < 1:
             raise ValueError(f"capacity must be at least 1, got {capacity}")
         self._capacity = capacity
         self._clock = clock
-        self._taken = 0
+        self._counts = [0] if counts is None else counts
+        self._index = index
         self._releases: deque[tuple[float, int]] = deque(maxlen=_REMEMBERED_RELEASES)
         self._lock = threading.Lock()
 
     @property
     def taken(self) -> int:
-        """How many permits are out."""
-        return self._taken
+        """How many permits are out, over all processes."""
+        return sum(self._counts)
 
     def take(self, count: int) -> Permits:
         """Take `count` permits, all or none.
@@ -86,26 +98,30 @@ class PermitPool:
         if count > self._capacity:
             raise TooLargeError(f"{count} images in one request; the limit is {self._capacity}")
         with self._lock:
-            free = self._capacity - self._taken
-            if count > free:
+            self._counts[self._index] += count
+            taken = self.taken
+            if taken > self._capacity:
+                self._counts[self._index] -= count
                 raise OverloadedError(
-                    f"no room for {count} more: {self._taken} of {self._capacity} images are in flight",
-                    self._retry_after_s(count - free),
+                    f"no room for {count} more: {taken - count} of {self._capacity} images are in flight",
+                    self._retry_after_s(taken - self._capacity),
                 )
-            self._taken += count
         return Permits(self, count)
 
     def put_back(self, count: int) -> None:
         """Return permits to the pool; `Permits` does this for its holder."""
         with self._lock:
-            self._taken -= count
+            self._counts[self._index] -= count
             self._releases.append((self._clock(), count))
 
     def _retry_after_s(self, missing: int) -> float:
-        """How long `missing` more permits take to come back, at the rate at which the last ones did."""
+        """How long `missing` more permits take to come back, at the rate at which the last ones did.
+
+        Of several processes each sees its own releases only, and takes the others to be as fast.
+        """
         now = self._clock()
         recent = [(at, count) for at, count in self._releases if now - at <= _RATE_WINDOW_S]
         if not recent:
             return _DEFAULT_RETRY_AFTER_S
         returned = sum(count for _, count in recent)
-        return min(missing * (now - recent[0][0]) / returned, _MAX_RETRY_AFTER_S)
+        return min(missing * (now - recent[0][0]) / (returned * len(self._counts)), _MAX_RETRY_AFTER_S)

@@ -90,6 +90,11 @@ class TorchRunner:
         return self._baseline_macs
 
     @property
+    def dtype(self) -> str:
+        """Floating point type the stages are computed in."""
+        return str(self._dtype).removeprefix("torch.")
+
+    @property
     def num_kept(self) -> int:
         """How many images hold reuse state."""
         return len(self._pool)

@@ -15,7 +15,7 @@ from typer.testing import CliRunner
 
 from models.cascade import Cascade
 from models.config import CascadeConfig
-from service import local, serve
+from service import backend, local
 from service.cli import app
 from weights.preprocessing import Preprocessing
 from weights.store import Manifest, save
@@ -117,11 +117,11 @@ def test_classify_more_files_than_may_be_in_flight_are_all_answered_in_order(mod
 def test_classify_batches_are_no_larger_than_allowed_or_needed(model, images, monkeypatch, limit, used):
     sizes = []
 
-    def assemble(settings):
+    def build(settings):
         sizes.append(settings.max_batch_size)
-        return serve.assemble(settings)
+        return backend.build(settings)
 
-    monkeypatch.setattr(local, "assemble", assemble)
+    monkeypatch.setattr(local, "build", build)
     monkeypatch.setenv("DVT_MAX_BATCH_SIZE", limit)
 
     assert dvt("classify", *images, "--model", model).exit_code == 0

@@ -193,3 +193,16 @@ def test_decode_without_memory_refuses_that_image_only(decoder, monkeypatch):
     monkeypatch.setattr("PIL.PngImagePlugin.PngImageFile.load", no_memory)
     with pytest.raises(TooLargeError, match="does not fit into the memory"):
         decoder.decode(data)
+
+
+def test_is_small_thumbnail_may_be_decoded_in_place(decoder: ImageDecoder) -> None:
+    assert decoder.is_small(encode(Image.new("RGB", (64, 64), RED), "JPEG"))
+
+
+def test_is_small_goes_by_what_the_header_announces_and_by_the_bytes(decoder: ImageDecoder) -> None:
+    assert not decoder.is_small(huge_png(3000, 3000))
+    assert not decoder.is_small(encode(Image.effect_noise((127, 127), 90).convert("RGB"), "BMP"))
+
+
+def test_is_small_damaged_image_is_left_to_decode(decoder: ImageDecoder) -> None:
+    assert decoder.is_small(b"not an image")

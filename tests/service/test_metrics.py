@@ -23,6 +23,7 @@ DOCUMENTED = {
     "dvt_threshold": ("gauge", {"stage"}),
     "dvt_config_version": ("gauge", set()),
     "dvt_device_errors_total": ("counter", {"kind"}),
+    "dvt_front_end_deaths_total": ("counter", set()),
 }
 
 

@@ -20,9 +20,12 @@ from PIL import Image
 
 from models.cascade import Cascade
 from models.config import CascadeConfig
+from service import backend as backend_module
 from service import serve as serve_module
+from service import server as server_module
 from service.engine.engine import EngineState
-from service.serve import Server, assemble, serve
+from service.serve import assemble, serve
+from service.server import StandaloneServer
 from service.settings import Settings, SettingsError
 from weights.preprocessing import Preprocessing
 from weights.store import Manifest, save
@@ -80,9 +83,9 @@ def test_assemble_device_that_is_not_there_is_refused_by_name(model, device):
 
 
 async def test_server_first_signal_only_drains_until_the_delay_is_over(model, monkeypatch):
-    server = Server(context := assemble(Settings(model=model, drain_delay_s=5)))
+    server = StandaloneServer(context := assemble(Settings(model=model, drain_delay_s=5)))
     now = time.monotonic()
-    monkeypatch.setattr(serve_module.time, "monotonic", lambda: now)
+    monkeypatch.setattr(server_module.time, "monotonic", lambda: now)
     assert not await server.on_tick(1)
     server.handle_exit(signal.SIGTERM, None)
 
@@ -94,7 +97,7 @@ async def test_server_first_signal_only_drains_until_the_delay_is_over(model, mo
 
 
 async def test_server_second_signal_closes_at_once_and_counts_as_a_failure(model):
-    server = Server(assemble(Settings(model=model, drain_delay_s=1e6)))
+    server = StandaloneServer(assemble(Settings(model=model, drain_delay_s=1e6)))
     server.handle_exit(signal.SIGTERM, None)
     server.handle_exit(signal.SIGTERM, None)
 
@@ -104,20 +107,21 @@ async def test_server_second_signal_closes_at_once_and_counts_as_a_failure(model
 
 
 def test_server_never_believes_a_header_about_who_is_asking(model):
-    config = Server(assemble(Settings(model=model, drain_timeout_s=2.5))).config
+    config = StandaloneServer(assemble(Settings(model=model, drain_timeout_s=2.5))).config
 
     assert config.proxy_headers is False
     assert config.timeout_graceful_shutdown == math.ceil(2.5)
 
 
 @pytest.mark.usefixtures("_signal_handlers")
-def test_serve_warm_up_that_fails_ends_the_process_with_1(model, monkeypatch):
+@pytest.mark.parametrize("http_workers", [0, 1])
+def test_serve_warm_up_that_fails_ends_the_process_with_1(model, monkeypatch, http_workers):
     def broken(self):
         raise RuntimeError("no such kernel")
 
-    monkeypatch.setattr(serve_module.TorchRunner, "warm_up", broken)
+    monkeypatch.setattr(backend_module.TorchRunner, "warm_up", broken)
 
-    assert serve(Settings(model=model, http_port=0, log_level="error")) == 1
+    assert serve(Settings(model=model, http_port=0, http_workers=http_workers, log_level="error")) == 1
 
 
 @pytest.mark.usefixtures("_signal_handlers")
@@ -126,18 +130,24 @@ def test_serve_sigterm_while_the_model_loads_ends_with_0(monkeypatch):
         signal.raise_signal(signal.SIGTERM)
         pytest.fail("still loading")
 
-    monkeypatch.setattr(serve_module, "assemble", load_slowly)
+    monkeypatch.setattr(serve_module, "build", load_slowly)
     with pytest.raises(SystemExit) as ended:
         serve(Settings())
 
     assert ended.value.code == 0
 
 
-@pytest.fixture
-def process(model, tmp_path):
+@pytest.fixture(params=[0, 2], ids=["one_process", "two_front_ends"])
+def process(request, model, tmp_path):
     """A server as its own process: its URL and the process."""
     log = tmp_path / "log"
-    settings = {"DVT_MODEL": model, "DVT_HTTP_PORT": "0", "DVT_DRAIN_DELAY_S": "0.5", "OMP_NUM_THREADS": "1"}
+    settings = {
+        "DVT_MODEL": model,
+        "DVT_HTTP_PORT": "0",
+        "DVT_HTTP_WORKERS": str(request.param),
+        "DVT_DRAIN_DELAY_S": "0.5",
+        "OMP_NUM_THREADS": "1",
+    }
     with (
         log.open("w") as output,
         subprocess.Popen(

@@ -39,6 +39,7 @@ class FakeRunner:
 
     stage_macs = STAGE_MACS
     baseline_macs = 10
+    dtype = "float32"
 
     def __init__(self, fault: Callable[[int, Sequence[Task]], None] | None = None) -> None:
         self.fault = fault

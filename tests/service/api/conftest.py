@@ -39,6 +39,7 @@ class ScriptedRunner:
     step_s: float = 0.0
     stage_macs: tuple[int, ...] = STAGE_MACS
     baseline_macs: int = BASELINE_MACS
+    dtype: str = "float32"
     warm: threading.Event = field(default_factory=threading.Event)
     may_run: threading.Event = field(default_factory=threading.Event)
     error: Exception | None = None
@@ -140,16 +141,20 @@ def _manifest() -> Manifest:
 def _assemble(runner: ScriptedRunner, settings: Settings) -> Context:
     manifest = _manifest()
     metrics = Metrics(len(runner.stage_macs), runner.baseline_macs)
+    engine = Engine(
+        runner, observer=metrics, max_inflight=settings.max_inflight, max_batch_size=settings.max_batch_size
+    )
+    points = OperatingPoints(manifest.thresholds)
+    metrics.watch(
+        queue_depths=engine.queue_depths,
+        thresholds=lambda: points.current.thresholds,
+        config_version=lambda: points.current.version,
+    )
     return Context(
         settings=settings,
         manifest=manifest,
-        engine=Engine(
-            runner,
-            observer=metrics,
-            max_inflight=settings.max_inflight,
-            max_batch_size=settings.max_batch_size,
-        ),
-        operating_points=OperatingPoints(manifest.thresholds),
+        engine=engine,
+        operating_points=points,
         metrics=metrics,
         decoder=ImageDecoder(
             manifest.preprocessing, max_bytes=settings.max_body_bytes, max_pixels=settings.max_image_pixels

@@ -23,10 +23,10 @@ async def description(serving):
     [
         ("post", "/classify", {"400", "413", "415", "422", "429", "503", "504"}),
         ("get", "/config", set()),
-        ("patch", "/config", {"401", "403", "412", "413", "415", "422"}),
+        ("patch", "/config", {"401", "403", "412", "413", "415", "422", "503"}),
         ("get", "/livez", {"503"}),
         ("get", "/readyz", {"503"}),
-        ("get", "/metrics", set()),
+        ("get", "/metrics", {"503"}),
         ("get", "/models", set()),
         ("get", "/info", set()),
     ],

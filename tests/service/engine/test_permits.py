@@ -77,3 +77,32 @@ def test_take_from_many_threads_never_exceeds_the_capacity() -> None:
         thread.join()
     assert max(most) <= 5
     assert pool.taken == 0
+
+
+def test_take_from_pools_that_share_counts_never_exceeds_the_capacity() -> None:
+    counts = [0, 0]
+    first, second = (PermitPool(3, lambda: 0.0, counts, index) for index in range(2))
+    held = first.take(2)
+    with pytest.raises(OverloadedError, match="no room for 2 more: 2 of 3"):
+        second.take(2)
+    assert counts == [2, 0]
+    second.take(1)
+    held.release(2)
+    assert (first.taken, counts) == (1, [0, 1])
+
+
+def test_retry_after_takes_other_processes_to_be_as_fast() -> None:
+    now = [0.0]
+    alone, shared = PermitPool(4, lambda: now[0]), PermitPool(4, lambda: now[0], [0, 0], 1)
+    waits_s = []
+    for pool in (alone, shared):
+        now[0] = 0.0
+        permits = pool.take(4)
+        permits.release()
+        now[0] = 2.0
+        permits.release()
+        pool.take(2)
+        with pytest.raises(OverloadedError) as refused:
+            pool.take(2)
+        waits_s.append(refused.value.retry_after_s)
+    assert waits_s == [2.0, 1.0]

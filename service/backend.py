@@ -1,0 +1,80 @@
+"""The parts of a replica that exist once, whatever speaks HTTP for them: model, engine, configuration, metrics."""
+
+import logging
+from dataclasses import dataclass
+
+import torch
+
+from service.engine.engine import Engine
+from service.engine.operating import OperatingPoints
+from service.engine.runner import TorchRunner
+from service.metrics import Metrics
+from service.settings import Settings, SettingsError
+from weights.store import StoredModel, load
+
+_logger = logging.getLogger(__name__)
+
+_DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Backend:
+    """What a replica computes with.
+
+    Attributes:
+        device: where the stages really run.
+    """
+
+    model: StoredModel
+    engine: Engine
+    operating_points: OperatingPoints
+    metrics: Metrics
+    device: str
+
+
+def build(settings: Settings) -> Backend:
+    """Load the model and build the engine around it; nothing runs yet.
+
+    Raises:
+        ModelFormatError: the model cannot be used.
+        SettingsError: the device does not exist here.
+    """
+    model = load(settings.model)
+    manifest = model.manifest
+    if "warning" in manifest.provenance:
+        _logger.warning("%s: %s", manifest.name, manifest.provenance["warning"])
+    if settings.torch_threads is not None:
+        torch.set_num_threads(settings.torch_threads)
+    device = _device(settings.device)
+    runner = TorchRunner(
+        model.cascade,
+        mean=manifest.preprocessing.mean,
+        std=manifest.preprocessing.std,
+        temperatures=manifest.temperatures,
+        max_batch_size=settings.max_batch_size,
+        capacity=settings.max_inflight,
+        device=device,
+        dtype=_DTYPES[settings.dtype],
+    )
+    metrics = Metrics(len(runner.stage_macs), runner.baseline_macs)
+    engine = Engine(
+        runner, observer=metrics, max_inflight=settings.max_inflight, max_batch_size=settings.max_batch_size
+    )
+    operating_points = OperatingPoints(manifest.thresholds)
+    metrics.watch(
+        queue_depths=engine.queue_depths,
+        thresholds=lambda: operating_points.current.thresholds,
+        config_version=lambda: operating_points.current.version,
+    )
+    return Backend(model=model, engine=engine, operating_points=operating_points, metrics=metrics, device=device)
+
+
+def _device(name: str) -> str:
+    if name == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        torch.empty(0, device=name)
+    # torch raises RuntimeError for a name it does not know, AssertionError where it was built without CUDA.
+    except (RuntimeError, AssertionError) as error:
+        raise SettingsError(f"DVT_DEVICE: {name!r} cannot be used here; known are auto, cpu and cuda[:N]") from error
+    return name

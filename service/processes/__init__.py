@@ -1,0 +1,1 @@
+"""One replica as several processes: an engine process, and front ends that speak HTTP and decode."""

@@ -1,0 +1,277 @@
+"""A front end's side of a channel: the engine, its configuration and its metrics, as if they were here."""
+
+import asyncio
+import time
+from collections import Counter
+from collections.abc import Callable, Coroutine, MutableSequence, Sequence
+from concurrent.futures import Future
+from dataclasses import dataclass, field
+from itertools import count
+from typing import Any
+
+from service.engine.engine import REFUSALS, EngineState
+from service.engine.operating import OperatingPoint, parse_thresholds
+from service.engine.permits import PermitPool, Permits
+from service.engine.policy import Policy
+from service.engine.task import Answer, Pixels
+from service.errors import DeviceLostError, NotReadyError, OverloadedError, TooLargeError
+from service.processes import failures
+from service.processes.channel import Channel
+from service.processes.messages import (
+    Cancel,
+    Configure,
+    Configured,
+    Counted,
+    Drain,
+    Ended,
+    Failed,
+    FromFrontEnd,
+    Reply,
+    Scrape,
+    Seen,
+    ShutDown,
+    State,
+    Submit,
+    ToFrontEnd,
+    Welcome,
+)
+
+_REPORT_INTERVAL_S = 0.1
+
+
+@dataclass(slots=True, eq=False)
+class RemoteTask:
+    """An image that the engine process works on."""
+
+    task_id: int
+    future: Future[Answer] = field(default_factory=Future)
+
+
+class Counts:
+    """Counts what happens in this front end until it is reported. Used from the event loop only.
+
+    Attributes:
+        scrape: asks for the metrics of the whole replica.
+    """
+
+    def __init__(self, scrape: Callable[[], Coroutine[Any, Any, bytes]]) -> None:
+        self.scrape = scrape
+        self._clear()
+
+    def _clear(self) -> None:
+        self._requests: list[tuple[int, float]] = []
+        self._presented = 0
+        self._rejected: Counter[str] = Counter()
+        self._cancelled: Counter[str] = Counter()
+
+    def request_done(self, status: int, duration_s: float) -> None:
+        """A request was answered with this status."""
+        self._requests.append((status, duration_s))
+
+    def images_presented(self, count: int) -> None:
+        """A request brought this many images."""
+        self._presented += count
+
+    def image_rejected(self, reason: str, count: int = 1) -> None:
+        """Images were refused before they reached the engine."""
+        self._rejected[reason] += count
+
+    def image_cancelled(self, where: str, count: int = 1) -> None:
+        """Images were dropped before they reached the engine."""
+        self._cancelled[where] += count
+
+    def take(self) -> Counted | None:
+        """What was counted since the last time, if anything."""
+        if not (self._requests or self._presented or self._rejected or self._cancelled):
+            return None
+        counted = Counted(self._requests, self._presented, dict(self._rejected), dict(self._cancelled))
+        self._clear()
+        return counted
+
+
+class RemoteEngine:
+    """The engine process as `service.api` sees an engine. Everything happens on the event loop it was started on.
+
+    Args:
+        open_channel: called once, by `start`.
+        permits_taken: permits out at each front end, shared memory; this one's own is `permits_taken[index]`.
+
+    Attributes:
+        on_message: told of the messages that concern the whole process.
+        dtype: floating point type the stages are computed in; empty until it is known.
+    """
+
+    def __init__(
+        self,
+        welcome: Welcome,
+        open_channel: Callable[[], Any],
+        *,
+        max_inflight: int,
+        permits_taken: MutableSequence[int],
+        index: int,
+    ) -> None:
+        self.stage_macs = welcome.stage_macs
+        self.baseline_macs = welcome.baseline_macs
+        self.state = welcome.state
+        self.dtype = welcome.dtype
+        self.counts = Counts(self.scrape)
+        self.operating_point = welcome.operating_point
+        self._open_channel = open_channel
+        self._permits = PermitPool(max_inflight, time.monotonic, permits_taken, index)
+        self.on_message: Callable[[Drain | ShutDown], None] = lambda _: None
+        self._channel: Channel[ToFrontEnd] | None = None
+        self._task_ids = count()
+        self._tasks: dict[int, RemoteTask] = {}
+        self._calls: dict[int, asyncio.Future[Any]] = {}
+        self._background: list[asyncio.Task[None]] = []
+
+    @property
+    def connected(self) -> bool:
+        """Whether the engine process can be spoken to."""
+        return self._channel is not None
+
+    @property
+    def inflight(self) -> int:
+        """How many images are admitted, over all front ends."""
+        return self._permits.taken
+
+    @property
+    def busy_s(self) -> float:
+        """Always 0: the engine process itself ends when a step hangs."""
+        return 0.0
+
+    def start(self) -> None:
+        """Begin to listen to the engine process; needs a running event loop."""
+        self._background = [asyncio.create_task(self._listen()), asyncio.create_task(self._report())]
+
+    async def close(self, *, timeout_s: float) -> None:
+        """Leave the engine process, which then drops whatever of this front end is under way."""
+        if self._channel is not None:
+            self._send_counts()
+            await self._channel.close()
+        for task in self._background:
+            task.cancel()
+        await asyncio.gather(*self._background, return_exceptions=True)
+
+    def admit(self, count: int) -> Permits:
+        """As `Engine.admit`; what other front ends have admitted counts too."""
+        try:
+            if self.state is not EngineState.READY:
+                raise NotReadyError(f"the engine is {self.state}")
+            return self._permits.take(count)
+        except (NotReadyError, OverloadedError, TooLargeError) as error:
+            self.counts.image_rejected(REFUSALS[type(error)], count)
+            raise
+
+    def submit(self, pixels: Pixels, policy: Policy) -> RemoteTask:
+        """As `Engine.submit`, except that the engine's refusal comes through the future."""
+        task = RemoteTask(next(self._task_ids))
+        if self._channel is None or self.state in (EngineState.DEAD, EngineState.STOPPED):
+            self.counts.image_rejected("not_ready")
+            raise NotReadyError(f"the engine is {self.state}")
+        self._tasks[task.task_id] = task
+        self._send_counts()
+        self._channel.send(Submit(task.task_id, policy, pixels.tobytes()))
+        return task
+
+    def cancel(self, task: RemoteTask) -> None:
+        """As `Engine.cancel`."""
+        if self._channel is not None and task.task_id in self._tasks:
+            self._channel.send(Cancel(task.task_id))
+
+    async def configure(self, thresholds: Sequence[float], if_version: int | None) -> OperatingPoint:
+        """Change the configuration of the whole replica; it holds everywhere when this returns."""
+        call = next(self._task_ids)
+        point: OperatingPoint = await self._call(Configure(call, tuple(thresholds), if_version))
+        return point
+
+    async def scrape(self) -> bytes:
+        """The metrics of the whole replica."""
+        self._send_counts()
+        text: bytes = await self._call(Scrape(next(self._task_ids)))
+        return text
+
+    async def _call(self, message: Configure | Scrape) -> Any:
+        if self._channel is None or self.state is EngineState.DEAD:
+            raise NotReadyError(f"the engine is {self.state}")
+        reply = self._calls[message.call] = asyncio.get_running_loop().create_future()
+        self._channel.send(message)
+        try:
+            return await reply
+        finally:
+            self._calls.pop(message.call, None)
+
+    async def _listen(self) -> None:
+        try:
+            self._channel = await self._open_channel()
+            async for message in self._channel.receive():
+                self._handle(message)
+        finally:
+            self._lose()
+
+    def _handle(self, message: ToFrontEnd) -> None:
+        match message:
+            case Ended():
+                for task_id, outcome in message.outcomes:
+                    self._end(task_id, outcome)
+            case Reply():
+                if (reply := self._calls.get(message.call)) is not None and not reply.done():
+                    if isinstance(message.result, Failed):
+                        reply.set_exception(failures.unpack(message.result))
+                    else:
+                        reply.set_result(message.result)
+            case Configured():
+                self.operating_point = message.operating_point
+                self._send(Seen(message.operating_point.version))
+            case State():
+                self.state, self.dtype = message.state, message.dtype
+            case Drain() | ShutDown():
+                self.on_message(message)
+
+    def _end(self, task_id: int, outcome: Answer | Failed) -> None:
+        future = self._tasks.pop(task_id).future
+        if not future.set_running_or_notify_cancel():
+            return
+        if isinstance(outcome, Failed):
+            future.set_exception(failures.unpack(outcome))
+        else:
+            future.set_result(outcome)
+
+    def _lose(self) -> None:
+        """The engine process is gone: whatever waits for it ends now."""
+        self.state = EngineState.DEAD
+        for task_id in list(self._tasks):
+            self._end(task_id, failures.pack(DeviceLostError("the engine process is gone")))
+        for reply in self._calls.values():
+            if not reply.done():
+                reply.set_exception(NotReadyError("the engine process is gone"))
+
+    async def _report(self) -> None:
+        while True:
+            await asyncio.sleep(_REPORT_INTERVAL_S)
+            self._send_counts()
+
+    def _send_counts(self) -> None:
+        if self._channel is not None and (counted := self.counts.take()) is not None:
+            self._channel.send(counted)
+
+    def _send(self, message: FromFrontEnd) -> None:
+        if self._channel is not None:
+            self._channel.send(message)
+
+
+class RemoteOperatingPoints:
+    """The replica's configuration, as `OperatingPoints` is the process's own."""
+
+    def __init__(self, engine: RemoteEngine) -> None:
+        self._engine = engine
+
+    @property
+    def current(self) -> OperatingPoint:
+        """What requests admitted now are given."""
+        return self._engine.operating_point
+
+    async def change(self, thresholds: float | Sequence[float], *, if_version: int | None = None) -> OperatingPoint:
+        """As `OperatingPoints.change`."""
+        num_stages = len(self._engine.stage_macs)
+        return await self._engine.configure(parse_thresholds(thresholds, num_stages), if_version)

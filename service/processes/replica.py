@@ -1,0 +1,188 @@
+"""The engine process: owns the engine, its configuration and its metrics, and keeps the front ends running."""
+
+import asyncio
+import logging
+import mmap
+import os
+import signal
+import socket
+import tempfile
+from contextlib import suppress
+
+from service.backend import Backend
+from service.engine.engine import EngineState
+from service.processes.channel import Channel
+from service.processes.front_ends import FrontEnd
+from service.processes.gateway import Gateway
+from service.processes.messages import Drain, FromFrontEnd, ShutDown, State, Welcome
+from service.settings import Settings, SettingsError
+
+_logger = logging.getLogger(__name__)
+
+_BACKLOG = 2048
+_WATCH_INTERVAL_S = 0.05
+# A front end that dies young this often in a row will not live longer the next time.
+_MAX_EARLY_DEATHS = 3
+_EARLY_S = 5.0
+_RESTART_DELAY_S = 0.1
+# What a front end may take beyond its drain timeout, for the interpreter to end.
+_EXIT_GRACE_S = 3.0
+# What the front ends have for their last answers once the engine is dead.
+_DEATH_GRACE_S = 0.8
+# For the engine to let go of what a front end that was killed had sent.
+_KILLED_GRACE_S = 1.0
+
+
+class Replica:
+    """One engine and its front ends, from start to end."""
+
+    def __init__(self, backend: Backend, settings: Settings) -> None:
+        self._backend = backend
+        self._settings = settings
+        self._gateway = Gateway(backend.engine, backend.operating_points, backend.metrics)
+        self._front_ends: dict[int, FrontEnd] = {}
+        self._state = backend.engine.state
+        self._draining = False
+        self._shutting_down = False
+        self._failed = False
+        self._wake = asyncio.Event()
+
+    def run(self) -> int:
+        """Serve until a signal or a death; returns the process's exit code."""
+        try:
+            import uvloop
+        except ImportError:
+            return asyncio.run(self._run())
+        return uvloop.run(self._run())
+
+    async def _run(self) -> int:
+        listener, permits = _listen(self._settings), _shared_memory(8 * self._settings.http_workers)
+        host, port = listener.getsockname()[:2]
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGINT, signal.SIGTERM):
+            loop.add_signal_handler(number, self._on_signal)
+        engine = self._backend.engine
+        engine.start()
+        keeping = [
+            asyncio.create_task(self._keep_front_end(index, listener, permits))
+            for index in range(self._settings.http_workers)
+        ]
+        shown = f"[{host}]" if ":" in host else host
+        _logger.info("running on http://%s:%d with %d front end(s)", shown, port, len(keeping))
+        try:
+            await self._watch()
+            listener.close()
+            if not self._failed:
+                self._gateway.broadcast(ShutDown())
+            grace_s = _DEATH_GRACE_S if self._failed else self._settings.drain_timeout_s + _EXIT_GRACE_S
+            _, late = await asyncio.wait(keeping, timeout=grace_s)
+            self._failed |= bool(late)
+        finally:
+            for front_end in self._front_ends.values():
+                front_end.kill()
+            _, waiting = await asyncio.wait(keeping, timeout=_KILLED_GRACE_S)
+            for task in waiting:
+                task.cancel()
+            for front_end in self._front_ends.values():
+                await front_end.wait()
+            engine.stop(drain=False, timeout_s=0.0 if self._failed else self._settings.drain_timeout_s)
+        return 1 if self._failed else 0
+
+    async def _watch(self) -> None:
+        """Tell the front ends of every change, until it is time to end."""
+        while not self._shutting_down:
+            engine = self._backend.engine
+            if engine.busy_s > self._settings.max_step_s:
+                _logger.critical("a batch has taken more than %g s; the device hangs", self._settings.max_step_s)
+                engine.stop(drain=False, timeout_s=0.0)
+                self._end(EngineState.DEAD)
+            elif engine.state is not self._state:
+                self._state = engine.state
+                self._gateway.broadcast(State(self._state, engine.dtype))
+                if self._state is EngineState.DEAD:
+                    self._end(EngineState.DEAD)
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._wake.wait(), _WATCH_INTERVAL_S)
+
+    def _on_signal(self) -> None:
+        if self._draining:
+            self._failed = True
+            self._shut_down()
+            return
+        self._draining = True
+        self._gateway.broadcast(Drain())
+        asyncio.get_running_loop().call_later(self._settings.drain_delay_s, self._shut_down)
+
+    def _end(self, state: EngineState) -> None:
+        """End with an error."""
+        self._gateway.broadcast(State(state, self._backend.engine.dtype))
+        self._failed = True
+        self._shut_down()
+
+    def _shut_down(self) -> None:
+        self._shutting_down = True
+        self._wake.set()
+
+    async def _keep_front_end(self, index: int, listener: socket.socket, permits: tuple[int, memoryview]) -> None:
+        """Run a front end, and another one when it dies; it holds nothing that a new one could not have."""
+        descriptor, taken = permits
+        loop = asyncio.get_running_loop()
+        early_deaths = 0
+        while True:
+            started_at = loop.time()
+            front_end = self._front_ends[index] = FrontEnd.start(index, listener.fileno(), descriptor)
+            channel = await Channel[FromFrontEnd].open(front_end.channel, FromFrontEnd)
+            await self._gateway.serve(channel, self._welcome)
+            code = await front_end.wait()
+            taken[index] = 0
+            if self._shutting_down:
+                self._failed |= code != 0
+                return
+            _logger.error("front end %d ended with code %d; its connections are lost", index, code)
+            self._backend.metrics.front_end_died()
+            early_deaths = early_deaths + 1 if loop.time() - started_at < _EARLY_S else 0
+            if early_deaths >= _MAX_EARLY_DEATHS:
+                _logger.critical("front end %d does not stay up", index)
+                self._end(EngineState.DEAD)
+                return
+            await asyncio.sleep(_RESTART_DELAY_S)
+
+    def _welcome(self) -> Welcome:
+        settings = self._settings
+        key = settings.admin_key
+        values = settings.model_dump(mode="json", exclude={"admin_key", "admin_key_file"})
+        engine = self._backend.engine
+        return Welcome(
+            settings={**values, "admin_key": None if key is None else key.get_secret_value()},
+            device=self._backend.device,
+            dtype=engine.dtype,
+            stage_macs=engine.stage_macs,
+            baseline_macs=engine.baseline_macs,
+            operating_point=self._backend.operating_points.current,
+            state=engine.state,
+        )
+
+
+def _listen(settings: Settings) -> socket.socket:
+    """The socket all front ends accept from; it is kept here too, so that a connection in it outlives a front end."""
+    family = socket.AF_INET6 if ":" in settings.http_host else socket.AF_INET
+    listener = socket.socket(family)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listener.bind((settings.http_host, settings.http_port))
+    except OSError as error:
+        listener.close()
+        raise SettingsError(f"cannot listen on {settings.http_host}:{settings.http_port}: {error.strerror}") from error
+    listener.listen(_BACKLOG)
+    return listener
+
+
+def _shared_memory(size: int) -> tuple[int, memoryview]:
+    """Memory that front ends inherit by its descriptor; it has no name that could be left behind."""
+    if hasattr(os, "memfd_create"):
+        descriptor = os.memfd_create("dvt-permits")
+    else:
+        with tempfile.TemporaryFile() as file:
+            descriptor = os.dup(file.fileno())
+    os.ftruncate(descriptor, size)
+    return descriptor, memoryview(mmap.mmap(descriptor, size)).cast("q")

@@ -1,0 +1,60 @@
+import asyncio
+import socket
+
+import pytest
+
+from service.processes.channel import Channel, receive_one
+from service.processes.messages import Cancel, FromFrontEnd, Seen
+
+
+async def channels() -> tuple[Channel, Channel]:
+    ours, theirs = socket.socketpair()
+    return await Channel.open(ours, FromFrontEnd), await Channel.open(theirs, FromFrontEnd)
+
+
+async def test_channel_messages_arrive_in_order_as_what_they_were() -> None:
+    here, there = await channels()
+    sent = [Cancel(1), Seen(2), Cancel(3)]
+    for message in sent:
+        here.send(message)
+    await here.close()
+
+    assert [message async for message in there.receive()] == sent
+    await there.close()
+
+
+async def test_receive_other_side_dies_within_a_message_ends_quietly() -> None:
+    ours, theirs = socket.socketpair()
+    there = await Channel.open(theirs, FromFrontEnd)
+    with ours:
+        ours.sendall((100).to_bytes(4, "little") + b"part of it")
+
+    assert [message async for message in there.receive()] == []
+    await there.close()
+
+
+async def test_send_after_the_other_side_is_gone_does_nothing() -> None:
+    here, there = await channels()
+    await there.close()
+    async for _ in here.receive():
+        pass
+    for _ in range(3):
+        here.send(Cancel(1))
+        await asyncio.sleep(0)
+    await here.close()
+
+
+def test_receive_one_reads_exactly_one_message() -> None:
+    async def send(sock: socket.socket) -> None:
+        channel: Channel = await Channel.open(sock, FromFrontEnd)
+        channel.send(Seen(7))
+        channel.send(Seen(8))
+        await channel.close()
+
+    ours, theirs = socket.socketpair()
+    asyncio.run(send(ours))
+    with theirs:
+        assert receive_one(theirs, FromFrontEnd) == Seen(7)
+        assert receive_one(theirs, FromFrontEnd) == Seen(8)
+        with pytest.raises(EOFError):
+            receive_one(theirs, FromFrontEnd)

@@ -1,0 +1,81 @@
+import asyncio
+
+import pytest
+from engine_fakes import hold, pixels, policy
+
+from service.engine.engine import EngineState
+from service.errors import CancelledError, DeviceLostError, NotReadyError, OverloadedError, TooLargeError
+
+
+async def test_admit_counts_what_other_front_ends_admitted(together) -> None:
+    first, second = await together.connect(), await together.connect()
+    permits = first.admit(6)
+
+    with pytest.raises(OverloadedError, match="no room for 3 more: 6 of 8"):
+        second.admit(3)
+    second.admit(2).release(2)
+    permits.release(6)
+    with second.admit(8):
+        assert first.inflight == 8
+    assert together.permits == [0, 0]
+
+
+async def test_admit_refusals_are_counted_by_reason(together) -> None:
+    remote = await together.connect()
+    with pytest.raises(TooLargeError), remote.admit(9):
+        pass
+    with remote.admit(8), pytest.raises(OverloadedError):
+        remote.admit(2)
+    remote.state = EngineState.STARTING
+    with pytest.raises(NotReadyError, match="the engine is starting"):
+        remote.admit(1)
+    await remote.scrape()
+
+    reasons = ("too_large", "full", "not_ready")
+    assert [together.metric("dvt_rejected_total", reason=reason) for reason in reasons] == [9, 2, 1]
+
+
+async def test_cancel_ends_the_image_before_its_next_stage(together) -> None:
+    remote = await together.connect()
+    hold(together.runner, together.engine)
+    task = remote.submit(pixels(3), policy())
+    remote.cancel(task)
+    await remote.scrape()  # the engine process has read the cancellation now
+    together.runner.gate.set()
+
+    with pytest.raises(CancelledError):
+        await asyncio.wait_for(asyncio.wrap_future(task.future), 5)
+    assert together.metric("dvt_cancelled_total", where="queue") == 1
+
+
+async def test_engine_process_gone_everything_in_flight_ends_and_nothing_more_is_taken(together) -> None:
+    remote = await together.connect()
+    together.runner.gate.clear()
+    task = remote.submit(pixels(3), policy())
+    change = asyncio.create_task(remote.configure((0.1, 0.1, 0.1), 77))
+    await together.channels[0].close()
+
+    with pytest.raises(DeviceLostError, match="the engine process is gone"):
+        await asyncio.wait_for(asyncio.wrap_future(task.future), 5)
+    with pytest.raises((NotReadyError, Exception)):
+        await asyncio.wait_for(change, 5)
+    assert remote.state is EngineState.DEAD
+    with pytest.raises(NotReadyError):
+        remote.admit(1)
+    with pytest.raises(NotReadyError):
+        remote.submit(pixels(0), policy())
+    with pytest.raises(NotReadyError):
+        await remote.scrape()
+    together.runner.gate.set()
+
+
+async def test_counts_take_is_empty_when_nothing_happened(together) -> None:
+    remote = await together.connect()
+    await remote.scrape()
+
+    assert remote.counts.take() is None
+    remote.counts.image_cancelled("decode", 2)
+    counted = remote.counts.take()
+    assert counted is not None
+    assert counted.cancelled == {"decode": 2}
+    assert remote.counts.take() is None
