@@ -27,7 +27,7 @@ class Server(uvicorn.Server):
     def __init__(self, context: Context) -> None:
         settings = context.settings
         config = uvicorn.Config(
-            create_app(context, on_death=self._on_death),
+            create_app(context, on_death=self.end_at_once),
             host=settings.http_host,
             port=settings.http_port,
             log_level=settings.log_level,
@@ -45,7 +45,8 @@ class Server(uvicorn.Server):
         self.failed = False
         self.context = context
 
-    def _on_death(self) -> None:
+    def end_at_once(self) -> None:
+        """Write the answers that are ready, and end; only a new process can help."""
         self.failed = self.should_exit = True
         # A client that is still sending its body must not keep a dead service up.
         asyncio.get_running_loop().call_later(_LAST_WORDS_S, self._force_exit)

@@ -67,7 +67,7 @@ def run(channel: socket.socket, listener: socket.socket, permits_taken: MutableS
         calibration=read_calibration(folder, manifest),
     )
     server = FrontEndServer(context)
-    engine.on_message = server.note
+    engine.on_message, engine.on_lost = server.note, server.end_at_once
     server.run(sockets=[listener])
     return 1 if server.failed else 0
 

@@ -98,6 +98,7 @@ class RemoteEngine:
 
     Attributes:
         on_message: told of the messages that concern the whole process.
+        on_lost: called when the engine process is gone.
         dtype: floating point type the stages are computed in; empty until it is known.
     """
 
@@ -119,10 +120,12 @@ class RemoteEngine:
         self._open_channel = open_channel
         self._permits = PermitPool(max_inflight, time.monotonic, permits_taken, index)
         self.on_message: Callable[[Drain | ShutDown], None] = lambda _: None
+        self.on_lost: Callable[[], None] = lambda: None
         self._channel: Channel[ToFrontEnd] | None = None
         self._task_ids = count()
         self._tasks: dict[int, RemoteTask] = {}
         self._calls: dict[int, asyncio.Future[Any]] = {}
+        self._closing = False
         self._background: list[asyncio.Task[None]] = []
 
     @property
@@ -146,6 +149,7 @@ class RemoteEngine:
 
     async def close(self, *, timeout_s: float) -> None:
         """Leave the engine process, which then drops whatever of this front end is under way."""
+        self._closing = True
         if self._channel is not None:
             self._send_counts()
             await self._channel.close()
@@ -245,6 +249,8 @@ class RemoteEngine:
         for reply in self._calls.values():
             if not reply.done():
                 reply.set_exception(NotReadyError("the engine process is gone"))
+        if not self._closing:
+            self.on_lost()
 
     async def _report(self) -> None:
         while True:

@@ -46,6 +46,7 @@ class Replica:
         self._shutting_down = False
         self._failed = False
         self._wake = asyncio.Event()
+        self._aborted = asyncio.Event()
 
     def run(self) -> int:
         """Serve until a signal or a death; returns the process's exit code."""
@@ -74,9 +75,7 @@ class Replica:
             listener.close()
             if not self._failed:
                 self._gateway.broadcast(ShutDown())
-            grace_s = _DEATH_GRACE_S if self._failed else self._settings.drain_timeout_s + _EXIT_GRACE_S
-            _, late = await asyncio.wait(keeping, timeout=grace_s)
-            self._failed |= bool(late)
+            await self._front_ends_end(keeping)
         finally:
             for front_end in self._front_ends.values():
                 front_end.kill()
@@ -87,6 +86,15 @@ class Replica:
                 await front_end.wait()
             engine.stop(drain=False, timeout_s=0.0 if self._failed else self._settings.drain_timeout_s)
         return 1 if self._failed else 0
+
+    async def _front_ends_end(self, keeping: list[asyncio.Task[None]]) -> None:
+        """Wait for the front ends, as long as they may take, or until told not to."""
+        grace_s = _DEATH_GRACE_S if self._failed else self._settings.drain_timeout_s + _EXIT_GRACE_S
+        ended = asyncio.gather(*keeping)
+        aborted = asyncio.create_task(self._aborted.wait())
+        await asyncio.wait({ended, aborted}, timeout=grace_s, return_when=asyncio.FIRST_COMPLETED)
+        aborted.cancel()
+        self._failed |= not ended.done()
 
     async def _watch(self) -> None:
         """Tell the front ends of every change, until it is time to end."""
@@ -107,6 +115,7 @@ class Replica:
     def _on_signal(self) -> None:
         if self._draining:
             self._failed = True
+            self._aborted.set()
             self._shut_down()
             return
         self._draining = True
