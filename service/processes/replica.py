@@ -8,6 +8,7 @@ import signal
 import socket
 import tempfile
 from contextlib import suppress
+from typing import Any
 
 from service.backend import Backend
 from service.engine.engine import EngineState
@@ -90,8 +91,8 @@ class Replica:
     async def _front_ends_end(self, keeping: list[asyncio.Task[None]]) -> None:
         """Wait for the front ends, as long as they may take, or until told not to."""
         grace_s = _DEATH_GRACE_S if self._failed else self._settings.drain_timeout_s + _EXIT_GRACE_S
-        ended = asyncio.gather(*keeping)
-        aborted = asyncio.create_task(self._aborted.wait())
+        ended: asyncio.Future[Any] = asyncio.gather(*keeping)
+        aborted: asyncio.Future[Any] = asyncio.create_task(self._aborted.wait())
         await asyncio.wait({ended, aborted}, timeout=grace_s, return_when=asyncio.FIRST_COMPLETED)
         aborted.cancel()
         self._failed |= not ended.done()
