@@ -48,7 +48,8 @@ def classify_files(paths: Sequence[Path], settings: Settings, thresholds: str | 
         SettingsError: the device does not exist here.
     """
     batch_size = min(settings.max_batch_size, len(paths))
-    context = assemble(settings.model_copy(update={"max_batch_size": batch_size}))
+    # Nobody is kept waiting here, so thresholds give way to nothing.
+    context = assemble(settings.model_copy(update={"max_batch_size": batch_size, "shed_accuracy_drop": None}))
     parameters = ClassifyParameters(thresholds=thresholds)
     policy = policy_maker(parameters, context, timeout_s=None)(context.operating_points.current)
     context.engine.start()

@@ -5,6 +5,7 @@ import math
 import signal
 import sys
 import time
+from itertools import accumulate
 from types import FrameType
 
 import torch
@@ -18,7 +19,8 @@ from service.engine.runner import TorchRunner
 from service.images import ImageDecoder
 from service.metrics import Metrics
 from service.settings import Settings, SettingsError
-from weights.store import load
+from service.shedding import ThresholdLadder
+from weights.store import StoredModel, load
 
 _logger = logging.getLogger(__name__)
 
@@ -32,7 +34,7 @@ def assemble(settings: Settings) -> Context:
 
     Raises:
         ModelFormatError: the model cannot be used.
-        SettingsError: the device does not exist here.
+        SettingsError: the device does not exist here, or thresholds may give way but nothing says how far.
     """
     stored = load(settings.model)
     manifest = stored.manifest
@@ -53,7 +55,11 @@ def assemble(settings: Settings) -> Context:
     )
     metrics = Metrics(len(runner.stage_macs), runner.baseline_macs)
     engine = Engine(
-        runner, observer=metrics, max_inflight=settings.max_inflight, max_batch_size=settings.max_batch_size
+        runner,
+        observer=metrics,
+        max_inflight=settings.max_inflight,
+        max_batch_size=settings.max_batch_size,
+        ladder=_ladder(settings.shed_accuracy_drop, stored, tuple(accumulate(runner.stage_macs))),
     )
     return Context(
         settings=settings,
@@ -129,6 +135,18 @@ class Server(uvicorn.Server):
 
     def _on_death(self) -> None:
         self.failed = self.should_exit = True
+
+
+def _ladder(accuracy_drop: float | None, stored: StoredModel, walk_macs: tuple[int, ...]) -> ThresholdLadder | None:
+    if accuracy_drop is None:
+        return None
+    if stored.calibration is None:
+        raise SettingsError(
+            f"DVT_SHED_ACCURACY_DROP: {accuracy_drop} needs a calibration table, and {stored.manifest.name} has none"
+        )
+    ladder = ThresholdLadder(stored.calibration, walk_macs, accuracy_drop)
+    ladder(1, stored.manifest.thresholds)  # solved now rather than under the first load
+    return ladder
 
 
 def _device(name: str) -> str:

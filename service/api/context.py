@@ -60,6 +60,7 @@ class Context:
             queue_depths=self.engine.queue_depths,
             thresholds=lambda: self.operating_points.current.thresholds,
             config_version=lambda: self.operating_points.current.version,
+            load_level=lambda: self.engine.load_level,
         )
 
 

@@ -1,6 +1,6 @@
 """What the engine needs from outside: something that runs a stage, and someone who counts."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Protocol
 
 from service.engine.policy import ExitReason
@@ -22,8 +22,12 @@ class Runner(Protocol):
     def baseline_macs(self) -> int:
         """MACs of one plain ViT at the last grid, for one image."""
 
-    def warm_up(self) -> None:
-        """Run every stage once for every batch size it may be padded to."""
+    def warm_up(self) -> Iterable[tuple[int, int, float]] | None:
+        """Run every stage once for every batch size it may be padded to.
+
+        Returns:
+            (stage, batch size, seconds) of batches as they will take from now on, if it knows.
+        """
 
     def run(self, stage: int, tasks: Sequence[Task]) -> list[StagePrediction]:
         """Compute `stage` for these tasks; one prediction a task, in order.
