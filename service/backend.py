@@ -2,6 +2,7 @@
 
 import logging
 from dataclasses import dataclass
+from itertools import accumulate
 
 import torch
 
@@ -10,6 +11,7 @@ from service.engine.operating import OperatingPoints
 from service.engine.runner import TorchRunner
 from service.metrics import Metrics
 from service.settings import Settings, SettingsError
+from service.shedding import ThresholdLadder
 from weights.store import StoredModel, load
 
 _logger = logging.getLogger(__name__)
@@ -37,7 +39,7 @@ def build(settings: Settings) -> Backend:
 
     Raises:
         ModelFormatError: the model cannot be used.
-        SettingsError: the device does not exist here.
+        SettingsError: the device does not exist here, or thresholds may give way but nothing says how far.
     """
     model = load(settings.model)
     manifest = model.manifest
@@ -58,13 +60,18 @@ def build(settings: Settings) -> Backend:
     )
     metrics = Metrics(len(runner.stage_macs), runner.baseline_macs)
     engine = Engine(
-        runner, observer=metrics, max_inflight=settings.max_inflight, max_batch_size=settings.max_batch_size
+        runner,
+        observer=metrics,
+        max_inflight=settings.max_inflight,
+        max_batch_size=settings.max_batch_size,
+        ladder=_ladder(settings.shed_accuracy_drop, model, tuple(accumulate(runner.stage_macs))),
     )
     operating_points = OperatingPoints(manifest.thresholds)
     metrics.watch(
         queue_depths=engine.queue_depths,
         thresholds=lambda: operating_points.current.thresholds,
         config_version=lambda: operating_points.current.version,
+        load_level=lambda: engine.load_level,
     )
     return Backend(model=model, engine=engine, operating_points=operating_points, metrics=metrics, device=device)
 
@@ -78,3 +85,15 @@ def _device(name: str) -> str:
     except (RuntimeError, AssertionError) as error:
         raise SettingsError(f"DVT_DEVICE: {name!r} cannot be used here; known are auto, cpu and cuda[:N]") from error
     return name
+
+
+def _ladder(accuracy_drop: float | None, stored: StoredModel, walk_macs: tuple[int, ...]) -> ThresholdLadder | None:
+    if accuracy_drop is None:
+        return None
+    if stored.calibration is None:
+        raise SettingsError(
+            f"DVT_SHED_ACCURACY_DROP: {accuracy_drop} needs a calibration table, and {stored.manifest.name} has none"
+        )
+    ladder = ThresholdLadder(stored.calibration, walk_macs, accuracy_drop)
+    ladder(1, stored.manifest.thresholds)  # solved now rather than under the first load
+    return ladder

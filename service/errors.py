@@ -11,7 +11,7 @@ ServiceError
 ├── VersionConflictError     a conditional write to a configuration that has moved on
 ├── OverloadedError          no permit left
 ├── NotReadyError            starting, draining or dead
-├── DeadlineExceededError    the deadline passed before any stage finished
+├── DeadlineExceededError    no stage can finish before the deadline
 ├── CancelledError           the client left
 └── InferenceError           a stage failed for this image
     └── DeviceLostError      the device is gone; nothing can be computed any more
@@ -71,7 +71,7 @@ class NotReadyError(ServiceError):
 
 
 class DeadlineExceededError(ServiceError):
-    """The deadline passed before the first stage finished."""
+    """No stage could finish before the deadline."""
 
 
 class CancelledError(ServiceError):

@@ -49,7 +49,8 @@ def classify_files(paths: Sequence[Path], settings: Settings, thresholds: str | 
         SettingsError: the device does not exist here.
     """
     batch_size = min(settings.max_batch_size, len(paths))
-    settings = settings.model_copy(update={"max_batch_size": batch_size})
+    # Nobody is kept waiting here, so thresholds give way to nothing.
+    settings = settings.model_copy(update={"max_batch_size": batch_size, "shed_accuracy_drop": None})
     backend = build(settings)
     engine, context = backend.engine, context_of(backend, settings)
     parameters = ClassifyParameters(thresholds=thresholds)

@@ -62,6 +62,7 @@ class Metrics:
         queue_depths: Callable[[], Sequence[int]],
         thresholds: Callable[[], Sequence[float]],
         config_version: Callable[[], int],
+        load_level: Callable[[], int],
     ) -> None:
         """Register the gauges; they are read from these functions at every scrape."""
         depth = Gauge("dvt_queue_depth", "Images that wait for a stage.", ["stage"], registry=self.registry)
@@ -72,6 +73,10 @@ class Metrics:
             threshold.labels(stage).set_function(partial(_item, thresholds, index))
         version = Gauge("dvt_config_version", "Version of the live configuration.", registry=self.registry)
         version.set_function(config_version)
+        level = Gauge(
+            "dvt_load_level", "How far thresholds give way to the load; 0 is not at all.", registry=self.registry
+        )
+        level.set_function(load_level)
 
     def render(self) -> bytes:
         """All metrics in Prometheus' text format."""

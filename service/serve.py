@@ -17,7 +17,7 @@ def assemble(settings: Settings) -> Context:
 
     Raises:
         ModelFormatError: the model cannot be used.
-        SettingsError: the device does not exist here.
+        SettingsError: the device does not exist here, or thresholds may give way but nothing says how far.
     """
     return context_of(build(settings), settings)
 

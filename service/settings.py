@@ -47,6 +47,7 @@ class Settings(BaseSettings):
         torch_threads: threads a stage computes with on a CPU; None leaves it to torch.
         admin_key: needed to change the configuration; None accepts changes from loopback only.
         admin_key_file: file that holds the admin key.
+        shed_accuracy_drop: accuracy that thresholds may give up under load, 0.01 for one point; None for none.
         max_step_s: seconds one batch may take before the device counts as hung.
         drain_delay_s: seconds to go on accepting after SIGTERM, no longer ready, so that balancers notice.
         drain_timeout_s: seconds that admitted requests then get to finish.
@@ -73,6 +74,7 @@ class Settings(BaseSettings):
     torch_threads: int | None = Field(default=None, ge=1)
     admin_key: SecretStr | None = Field(default=None, min_length=1)
     admin_key_file: Path | None = None
+    shed_accuracy_drop: float | None = Field(default=None, gt=0, le=1, allow_inf_nan=False)
     max_step_s: float = Field(default=60.0, gt=0, allow_inf_nan=False)
     drain_delay_s: float = Field(default=0.0, ge=0, allow_inf_nan=False)
     drain_timeout_s: float = Field(default=30.0, ge=0, allow_inf_nan=False)

@@ -44,7 +44,10 @@ class ClassifyParameters(BaseModel):
         description="Multiply-accumulates one image may cost; a stage beyond is not begun.",
     )
     deadline_ms: float | None = Field(
-        default=None, gt=0, allow_inf_nan=False, description="After this, the best answer so far is given."
+        default=None,
+        gt=0,
+        allow_inf_nan=False,
+        description="No stage is begun that cannot finish in this time: the best answer so far is given.",
     )
     trace: Annotated[bool, BeforeValidator(_boolean)] = Field(
         default=False, description="Whether to return every stage's prediction."
@@ -78,6 +81,7 @@ def policy_maker(
         return Policy(
             thresholds=point.thresholds if thresholds is None else thresholds,
             config_version=point.version,
+            follows_config=thresholds is None,
             min_stage=parameters.min_stage,
             max_stage=max_stage,
             max_macs=parameters.max_macs,

@@ -12,6 +12,7 @@ from itertools import accumulate, count
 
 from service.engine.interfaces import Observer, Runner
 from service.engine.ledger import Ledger
+from service.engine.load import Ladder, Shedding
 from service.engine.permits import PermitPool, Permits
 from service.engine.policy import Policy
 from service.engine.task import Answer, Pixels, Task
@@ -48,6 +49,7 @@ class Engine:
         runner: used by the worker thread only, from `start` on.
         max_inflight: how many images may be admitted at a time.
         clock: seconds, monotonic.
+        ladder: thresholds that the configuration's give way to under load; without it nothing gives way.
     """
 
     def __init__(
@@ -58,6 +60,7 @@ class Engine:
         max_inflight: int,
         max_batch_size: int,
         clock: Callable[[], float] = time.monotonic,
+        ladder: Ladder | None = None,
     ) -> None:
         self._runner = runner
         self._observer = observer
@@ -65,6 +68,7 @@ class Engine:
         self._permits = PermitPool(max_inflight, clock)
         walk_macs = tuple(accumulate(runner.stage_macs))
         self._ledger = Ledger(observer, walk_macs)
+        self._shedding = None if ladder is None else Shedding(ladder, lambda: self._pressure / max_inflight)
         self._worker = Worker(
             runner,
             ledger=self._ledger,
@@ -72,6 +76,7 @@ class Engine:
             walk_macs=walk_macs,
             max_batch_size=max_batch_size,
             clock=clock,
+            shedding=self._shedding,
         )
         self._task_ids = count()
         self._state = EngineState.STARTING
@@ -109,6 +114,16 @@ class Engine:
     def busy_s(self) -> float:
         """Seconds the step in progress has taken so far, 0 between steps; a hung device shows here."""
         return self._worker.busy_s
+
+    @property
+    def load_level(self) -> int:
+        """How far thresholds have given way to the load, from 0, not at all, to `load.NUM_LEVELS`."""
+        return 0 if self._shedding is None else self._shedding.level(self._clock())
+
+    @property
+    def _pressure(self) -> int:
+        # Images admitted elsewhere show only once they are submitted here.
+        return max(self._permits.taken, len(self._ledger))
 
     def queue_depths(self) -> tuple[int, ...]:
         """How many tasks wait for each stage."""
@@ -215,7 +230,8 @@ class Engine:
     def _run(self) -> None:
         kind = "warm_up"
         try:
-            self._runner.warm_up()
+            for stage, size, seconds in self._runner.warm_up() or ():
+                self._worker.times.observe(stage, size, seconds)
             with self._state_changed:
                 if self._state is EngineState.STARTING:
                     self._enter(EngineState.READY)

@@ -1,6 +1,6 @@
 """What the engine needs from outside: something that runs a stage, and someone who counts."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Protocol
 
 from service.engine.policy import ExitReason
@@ -26,8 +26,12 @@ class Runner(Protocol):
     def dtype(self) -> str:
         """Floating point type the stages are computed in; may be settled by the warm-up."""
 
-    def warm_up(self) -> None:
-        """Run every stage once for every batch size it may be padded to."""
+    def warm_up(self) -> Iterable[tuple[int, int, float]] | None:
+        """Run every stage once for every batch size it may be padded to.
+
+        Returns:
+            (stage, batch size, seconds) of batches as they will take from now on, if it knows.
+        """
 
     def run(self, stage: int, tasks: Sequence[Task]) -> list[StagePrediction]:
         """Compute `stage` for these tasks; one prediction a task, in order.

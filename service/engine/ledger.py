@@ -25,6 +25,9 @@ class Ledger:
         self._walk_macs = tuple(walk_macs)
         self._open: dict[int, Task] = {}
 
+    def __len__(self) -> int:
+        return len(self._open)
+
     def open(self, task: Task) -> None:
         """Take in a submitted task."""
         self._open[task.task_id] = task
@@ -33,13 +36,20 @@ class Ledger:
         """The task, unless it has ended."""
         return self._open.get(task_id)
 
-    def answer(self, task: Task, reason: ExitReason, where: str = "compute") -> None:
-        """End with the prediction of the last stage it finished."""
+    def answer(
+        self, task: Task, reason: ExitReason, where: str = "compute", lowered_threshold: float | None = None
+    ) -> None:
+        """End with the prediction of the last stage it finished.
+
+        Args:
+            lowered_threshold: what its policy's threshold had given way to, where that let it go.
+        """
         prediction = task.predictions[-1]
+        threshold = task.policy.threshold(prediction.stage) if lowered_threshold is None else lowered_threshold
         answer = Answer(
             prediction=prediction,
             reason=reason,
-            threshold=task.policy.threshold(prediction.stage),
+            threshold=threshold,
             macs=self._walk_macs[prediction.stage],
             config_version=task.policy.config_version,
             queue_s=task.queue_s,
@@ -49,11 +59,11 @@ class Ledger:
         self._end(task, answer, where, lambda: self._observer.image_exited(prediction.stage, reason, answer.macs))
 
     def expire(self, task: Task) -> None:
-        """End a task whose deadline passed in a queue: with the best answer so far, if there is one."""
+        """End a task that no further stage can finish for in time: with the best answer so far, if there is one."""
         if task.predictions:
             self.answer(task, ExitReason.DEADLINE, where="queue")
         else:
-            error = DeadlineExceededError(f"no stage finished within {task.policy.timeout_s} s")
+            error = DeadlineExceededError(f"no stage could finish within {task.policy.timeout_s} s")
             self._end(task, error, "queue", lambda: self._observer.image_rejected("deadline"))
 
     def cancel(self, task: Task, where: str) -> None:

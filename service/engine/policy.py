@@ -15,6 +15,7 @@ class ExitReason(StrEnum):
     MAX_STAGE = "max_stage"
     MAX_MACS = "max_macs"
     DEADLINE = "deadline"
+    LOAD = "load"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -28,6 +29,7 @@ class Policy:
         max_stage: the last stage allowed to run.
         max_macs: budget for the whole walk; a stage that would exceed it is not started.
         timeout_s: seconds from submission after which the best answer so far is given.
+        follows_config: whether the thresholds are the configuration's, and so may give way under load.
         top_k: how many classes to return.
         trace: whether to return every stage's prediction.
     """
@@ -38,6 +40,7 @@ class Policy:
     min_stage: int = 0
     max_macs: int | None = None
     timeout_s: float | None = None
+    follows_config: bool = True
     top_k: int = 5
     trace: bool = False
 

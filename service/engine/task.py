@@ -39,7 +39,7 @@ class Answer:
     Attributes:
         prediction: the exit stage's prediction.
         reason: why the image left there.
-        threshold: the exit stage's threshold; None at the last stage.
+        threshold: the exit stage's threshold, as it was in force; None at the last stage.
         macs: multiply-accumulates executed for this image, over all stages it walked.
         config_version: the configuration it was admitted with.
         queue_s: seconds spent waiting in stage queues.

@@ -6,10 +6,15 @@ from collections.abc import Callable, Sequence
 from enum import Enum, auto
 from queue import Empty, SimpleQueue
 
+from service.engine.batch_limits import BatchLimits
+from service.engine.device_errors import is_out_of_memory
 from service.engine.interfaces import Observer, Runner
 from service.engine.ledger import Ledger
-from service.engine.policy import ExitReason
+from service.engine.load import Shedding
+from service.engine.policy import ExitReason, Policy
 from service.engine.scheduler import Dropped, DropReason, Scheduler
+from service.engine.stage_health import StageHealth
+from service.engine.stage_times import StageTimes
 from service.engine.task import StagePrediction, Task
 from service.errors import DeviceLostError, InferenceError
 
@@ -41,12 +46,16 @@ _Row = tuple[Task, StagePrediction, ExitReason | _Verdict]
 class Worker:
     """Forms batches, runs them and ends or escalates their tasks, until told to stop.
 
-    Everything reaches it through `inbox`. An error of one row fails that row; whatever else goes wrong
-    escapes from `serve`, and the tasks that are left are the caller's to end.
+    Everything reaches it through `inbox`. An error of one row fails that row; whatever else goes wrong, a stage
+    that fails for everyone included, escapes from `serve`, and the tasks that are left are the caller's to end.
+
+    Attributes:
+        times: what a stage is expected to take; whoever knows may teach it before `serve`.
 
     Args:
         walk_macs: MACs of the walk up to each stage, that stage included.
         clock: seconds, monotonic.
+        shedding: what gives way under load; nothing does without it.
     """
 
     def __init__(
@@ -58,13 +67,19 @@ class Worker:
         walk_macs: Sequence[int],
         max_batch_size: int,
         clock: Callable[[], float],
+        shedding: Shedding | None = None,
     ) -> None:
         self.inbox: SimpleQueue[Task | Signal] = SimpleQueue()
         self._runner = runner
         self._ledger = ledger
         self._observer = observer
         self._walk_macs = tuple(walk_macs)
-        self._scheduler = Scheduler(len(self._walk_macs), max_batch_size)
+        num_stages = len(self._walk_macs)
+        self.times = StageTimes(num_stages)
+        self._limits = BatchLimits(num_stages, max_batch_size)
+        self._health = StageHealth(num_stages)
+        self._scheduler = Scheduler(num_stages, self._limits, self.times)
+        self._shedding = shedding
         self._clock = clock
         self._draining = False
         self._stopped = False
@@ -83,15 +98,26 @@ class Worker:
 
     def serve(self) -> None:
         """Work until told to stop; sleeps while nothing waits."""
-        while True:
-            self._receive()
-            if self._stopped or (self._draining and not self._scheduler):
-                break
-            self._step()
+        while self.turn():
+            pass
         self._runner.release(self._scheduler.drain())
+
+    def turn(self) -> bool:
+        """Take in what has arrived, waiting for it when nothing else is to do, and run one batch.
+
+        Returns:
+            False when it is time to end.
+        """
+        self._receive()
+        if self._stopped or (self._draining and not self._scheduler):
+            return False
+        self._step()
+        return True
 
     def _receive(self) -> None:
         block = not self._scheduler and not self._draining
+        if block and self._shedding is not None and self.inbox.empty():
+            self._shedding.idle(self._clock())
         while True:
             try:
                 message = self.inbox.get(block)
@@ -110,24 +136,32 @@ class Worker:
 
     def _step(self) -> None:
         now = self._busy_since = self._clock()
-        self._drop(self._scheduler.sweep(now))
-        batch = self._scheduler.next_batch()
-        if batch is not None:
-            for task in batch.tasks:
+        if self._shedding is not None:
+            self._shedding.update(now)
+        step = self._scheduler.next_step(now)
+        self._drop(step.dropped, now)
+        if step.batch is not None:
+            stage, tasks = step.batch.stage, step.batch.tasks
+            for task in tasks:
                 task.queue_s += now - task.enqueued_at
-            self._attempt(batch.stage, batch.tasks, now)
+            failed = self._attempt(stage, tasks, now)
+            if len(failed) < len(tasks):
+                self._health.succeeded(stage)
+            else:
+                self._health.failed(stage, failed)
         self._busy_since = None
 
-    def _drop(self, dropped: Sequence[Dropped]) -> None:
+    def _drop(self, dropped: Sequence[Dropped], now: float) -> None:
         self._runner.release([drop.task for drop in dropped])
         for drop in dropped:
+            drop.task.queue_s += now - drop.task.enqueued_at
             if drop.reason is DropReason.CANCELLED:
                 self._ledger.cancel(drop.task, "queue")
             else:
                 self._ledger.expire(drop.task)
 
-    def _attempt(self, stage: int, tasks: Sequence[Task], step_started: float) -> None:
-        """Run a batch; when it fails, its halves, down to the row that is to blame."""
+    def _attempt(self, stage: int, tasks: Sequence[Task], step_started: float) -> list[Task]:
+        """Run a batch; when it fails, its halves, down to the rows that are to blame, which are returned."""
         attempt_started = self._clock()
         try:
             predictions = self._runner.run(stage, tasks)
@@ -137,38 +171,55 @@ class Worker:
         except DeviceLostError:
             raise
         except Exception as error:
-            if len(tasks) == 1:
+            if is_out_of_memory(error):
+                self._limits.out_of_memory(stage, len(tasks))
+                _logger.warning("stage %d ran out of memory with %d images", stage, len(tasks))
+            elif len(tasks) == 1:
                 _logger.warning("stage %d failed for one image", stage, exc_info=error)
         else:
-            self._finish(stage, list(zip(tasks, predictions, verdicts, strict=True)), attempt_started, step_started)
-            return
+            return self._finish(
+                stage, list(zip(tasks, predictions, verdicts, strict=True)), attempt_started, step_started
+            )
         # Only here, where the error is gone: its traceback held the batch's memory, and the halves may need it.
         if len(tasks) > 1:
             middle = len(tasks) // 2
-            self._attempt(stage, tasks[:middle], step_started)
-            self._attempt(stage, tasks[middle:], step_started)
-        else:
-            self._runner.release(tasks)
-            self._ledger.fail(tasks[0], InferenceError(f"stage {stage} could not be computed for this image"))
+            failed = self._attempt(stage, tasks[:middle], step_started)
+            return failed + self._attempt(stage, tasks[middle:], step_started)
+        self._runner.release(tasks)
+        self._ledger.fail(tasks[0], InferenceError(f"stage {stage} could not be computed for this image"))
+        return list(tasks)
 
-    def _finish(self, stage: int, rows: Sequence[_Row], attempt_started: float, step_started: float) -> None:
+    def _finish(self, stage: int, rows: Sequence[_Row], attempt_started: float, step_started: float) -> list[Task]:
+        """Settle the rows of a batch that ran; those that failed all the same are returned."""
         now = self._clock()
         queued_s = [step_started - task.enqueued_at for task, _, _ in rows]
         self._observer.batch_done(stage, len(rows), now - attempt_started, queued_s)
+        self.times.observe(stage, len(rows), now - attempt_started)
+        self._limits.fitted(stage, len(rows))
         # Released before anyone hears of an answer: who has been answered holds nothing here.
         self._runner.release([task for task, _, verdict in rows if verdict is not _Verdict.ESCALATE])
         for task, prediction, verdict in rows:
             task.compute_s += now - step_started
             task.predictions.append(prediction)
             self._settle(stage, task, verdict, now)
+        return [task for task, _, verdict in rows if verdict is _Verdict.NOT_FINITE]
 
     def _judge(self, stage: int, task: Task, prediction: StagePrediction) -> ExitReason | _Verdict:
         if task.cancelled:
             return _Verdict.CANCELLED
-        if not math.isfinite(prediction.confidence):
+        if not all(map(math.isfinite, prediction.probs)):
             return _Verdict.NOT_FINITE
+        policy, confidence = task.policy, prediction.confidence
         next_macs = self._walk_macs[stage + 1] if stage + 1 < len(self._walk_macs) else None
-        return task.policy.exit_reason(stage, prediction.confidence, next_macs) or _Verdict.ESCALATE
+        reason = policy.exit_reason(stage, confidence, next_macs)
+        if reason is None and stage >= policy.min_stage:
+            lowered = self._lowered_threshold(stage, policy)
+            if lowered is not None and confidence >= lowered:
+                return ExitReason.LOAD
+        return reason or _Verdict.ESCALATE
+
+    def _lowered_threshold(self, stage: int, policy: Policy) -> float | None:
+        return None if self._shedding is None else self._shedding.threshold(stage, policy)
 
     def _settle(self, stage: int, task: Task, verdict: ExitReason | _Verdict, now: float) -> None:
         match verdict:
@@ -178,6 +229,8 @@ class Worker:
             case _Verdict.CANCELLED:
                 self._ledger.cancel(task, "compute")
             case _Verdict.NOT_FINITE:
-                self._ledger.fail(task, InferenceError(f"stage {stage} gave a confidence that is not finite"))
+                self._ledger.fail(task, InferenceError(f"stage {stage} gave probabilities that are not finite"))
+            case ExitReason.LOAD:
+                self._ledger.answer(task, verdict, lowered_threshold=self._lowered_threshold(stage, task.policy))
             case ExitReason():
                 self._ledger.answer(task, verdict)

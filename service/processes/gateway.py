@@ -35,12 +35,17 @@ _SEEN_TIMEOUT_S = 1.0
 
 
 class Gateway:
-    """Serves one engine to any number of front ends. Belongs to one event loop."""
+    """Serves one engine to any number of front ends. Belongs to one event loop.
+
+    Attributes:
+        reached: set once a front end has begun to serve.
+    """
 
     def __init__(self, engine: Engine, operating_points: OperatingPoints, metrics: Metrics) -> None:
         self.engine = engine
         self.operating_points = operating_points
         self.metrics = metrics
+        self.reached = asyncio.Event()
         self._connections: set[_Connection] = set()
 
     def broadcast(self, message: ToFrontEnd) -> None:
@@ -105,6 +110,7 @@ class _Connection:
             case Counted():
                 self._count(message)
             case Seen():
+                self._gateway.reached.set()
                 self._see(message.version)
             case Scrape():
                 self.channel.send(Reply(message.call, self._gateway.metrics.render()))

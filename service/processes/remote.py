@@ -208,6 +208,7 @@ class RemoteEngine:
     async def _listen(self) -> None:
         try:
             self._channel = await self._open_channel()
+            self._send(Seen(self.operating_point.version))
             async for message in self._channel.receive():
                 self._handle(message)
         finally:

@@ -59,7 +59,6 @@ class Replica:
 
     async def _run(self) -> int:
         listener, permits = _listen(self._settings), _shared_memory(8 * self._settings.http_workers)
-        host, port = listener.getsockname()[:2]
         loop = asyncio.get_running_loop()
         for number in (signal.SIGINT, signal.SIGTERM):
             loop.add_signal_handler(number, self._on_signal)
@@ -69,8 +68,7 @@ class Replica:
             asyncio.create_task(self._keep_front_end(index, listener, permits))
             for index in range(self._settings.http_workers)
         ]
-        shown = f"[{host}]" if ":" in host else host
-        _logger.info("running on http://%s:%d with %d front end(s)", shown, port, len(keeping))
+        announcing = asyncio.create_task(self._announce(listener))
         try:
             await self._watch()
             listener.close()
@@ -78,6 +76,7 @@ class Replica:
                 self._gateway.broadcast(ShutDown())
             await self._front_ends_end(keeping)
         finally:
+            announcing.cancel()
             for front_end in self._front_ends.values():
                 front_end.kill()
             _, waiting = await asyncio.wait(keeping, timeout=_KILLED_GRACE_S)
@@ -87,6 +86,12 @@ class Replica:
                 await front_end.wait()
             engine.stop(drain=False, timeout_s=0.0 if self._failed else self._settings.drain_timeout_s)
         return 1 if self._failed else 0
+
+    async def _announce(self, listener: socket.socket) -> None:
+        host, port = listener.getsockname()[:2]
+        await self._gateway.reached.wait()
+        shown = f"[{host}]" if ":" in host else host
+        _logger.info("running on http://%s:%d with %d front end(s)", shown, port, self._settings.http_workers)
 
     async def _front_ends_end(self, keeping: list[asyncio.Task[None]]) -> None:
         """Wait for the front ends, as long as they may take, or until told not to."""

@@ -82,6 +82,27 @@ def test_assemble_device_that_is_not_there_is_refused_by_name(model, device):
         assemble(Settings(model=model, device=device))
 
 
+def test_assemble_thresholds_may_give_way_without_a_calibration_table_is_refused(model):
+    with pytest.raises(SettingsError, match=r"DVT_SHED_ACCURACY_DROP: 0\.01 needs a calibration table, and tiny has"):
+        assemble(Settings(model=model, shed_accuracy_drop=0.01))
+
+
+def test_assemble_thresholds_may_give_way_the_engine_gets_the_tables_ladder(monkeypatch):
+    ladders = []
+
+    class Engine(backend_module.Engine):
+        def __init__(self, *args, ladder, **options):
+            ladders.append(ladder)
+            super().__init__(*args, ladder=ladder, **options)
+
+    monkeypatch.setattr(backend_module, "Engine", Engine)
+    for drop in (None, 0.01):
+        thresholds = assemble(Settings(shed_accuracy_drop=drop)).manifest.thresholds
+
+    assert ladders[0] is None
+    assert ladders[1](1, thresholds)[-1] < thresholds
+
+
 async def test_server_first_signal_only_drains_until_the_delay_is_over(model, monkeypatch):
     server = StandaloneServer(context := assemble(Settings(model=model, drain_delay_s=5)))
     now = time.monotonic()

@@ -84,6 +84,8 @@ def test_load_settings_what_kubernetes_sets_for_a_service_named_dvt_is_ignored(m
         ("max_images_per_request", "0"),
         ("decode_threads", "0"),
         ("torch_threads", "0"),
+        ("shed_accuracy_drop", "0"),
+        ("shed_accuracy_drop", "1.5"),
         ("max_step_s", "0"),
         ("drain_delay_s", "-1"),
         ("drain_timeout_s", "inf"),

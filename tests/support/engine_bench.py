@@ -6,6 +6,7 @@ import numpy as np
 from engine_fakes import STAGE_MACS, FakeClock, FakeRunner, RecordingObserver, policy
 
 from service.engine.ledger import Ledger
+from service.engine.load import Shedding
 from service.engine.policy import Policy
 from service.engine.task import Task
 from service.engine.worker import Signal, Worker
@@ -17,12 +18,20 @@ class Bench:
     What should happen in the middle of a stage goes into `runner.fault`, which is called there.
     """
 
-    def __init__(self, runner: FakeRunner, observer: RecordingObserver, clock: FakeClock) -> None:
+    def __init__(
+        self, runner: FakeRunner, observer: RecordingObserver, clock: FakeClock, shedding: Shedding | None = None
+    ) -> None:
         walk_macs = tuple(accumulate(STAGE_MACS))
         self.runner, self.observer, self.clock = runner, observer, clock
         self.ledger = Ledger(observer, walk_macs)
         self.worker = Worker(
-            runner, ledger=self.ledger, observer=observer, walk_macs=walk_macs, max_batch_size=16, clock=clock
+            runner,
+            ledger=self.ledger,
+            observer=observer,
+            walk_macs=walk_macs,
+            max_batch_size=16,
+            clock=clock,
+            shedding=shedding,
         )
         self._ids = count()
 

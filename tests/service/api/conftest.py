@@ -149,6 +149,7 @@ def _assemble(runner: ScriptedRunner, settings: Settings) -> Context:
         queue_depths=engine.queue_depths,
         thresholds=lambda: points.current.thresholds,
         config_version=lambda: points.current.version,
+        load_level=lambda: engine.load_level,
     )
     return Context(
         settings=settings,

@@ -33,6 +33,7 @@ def test_policy_maker_without_parameters_follows_the_operating_point_it_is_given
     assert (policy.thresholds, policy.config_version) == ((0.6, 0.5, 0.4), 7)
     assert (policy.min_stage, policy.max_stage, policy.max_macs) == (0, 3, None)
     assert (policy.timeout_s, policy.top_k, policy.trace) == (None, 5, False)
+    assert policy.follows_config
 
 
 @pytest.mark.parametrize(
@@ -51,6 +52,7 @@ def test_policy_maker_own_thresholds_replace_the_configured_ones(text, threshold
 
     assert policy.thresholds == thresholds
     assert policy.config_version == 7
+    assert not policy.follows_config
 
 
 @pytest.mark.parametrize("text", ["", ",", "0.9,", "0.9 0.8 0.7", "0.9;0.8", "nan", "inf", "-1", "1e999", "0x1", "1_0"])

@@ -5,14 +5,16 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
-from engine_fakes import FakeRunner, RecordingObserver, hold, pixels, policy, until
+from engine_fakes import FakeClock, FakeRunner, RecordingObserver, hold, pixels, policy, until
 
 from service.engine.engine import Engine
+from service.engine.load import RISE_AFTER_S
 from service.engine.operating import OperatingPoints
-from service.engine.policy import Policy
+from service.engine.policy import ExitReason, Policy
 from service.engine.task import Task
 from service.errors import (
     CancelledError,
+    DeadlineExceededError,
     InvalidParameterError,
     OverloadedError,
     TooLargeError,
@@ -131,3 +133,33 @@ async def test_future_client_stops_waiting_counts_as_cancelled_and_the_worker_li
     assert observer.counts[f"cancelled:{'compute' if running else 'queue'}"] == 1
     assert [stage for stage, ids in runner.batches if task.task_id in ids] == ([0] if running else [])
     assert runner.kept == {}
+
+
+def test_load_level_follows_the_share_of_permits_taken_and_thresholds_give_way(
+    start: MakeEngine, runner: FakeRunner
+) -> None:
+    clock = FakeClock()
+    engine = start(max_inflight=4, clock=clock, ladder=lambda version, thresholds: [(0.15,) * 3])
+    assert engine.load_level == 0
+    with engine.admit(4):
+        task = hold(runner, engine, exit_stage=3)
+        clock.now += RISE_AFTER_S
+        runner.gate.set()
+        answer = task.future.result(5)
+        assert (answer.prediction.stage, answer.reason) == (1, ExitReason.LOAD)
+        assert engine.load_level == 1
+
+
+def test_load_level_without_a_ladder_is_zero(start: MakeEngine) -> None:
+    assert start().load_level == 0
+
+
+def test_warm_up_times_are_known_to_the_scheduler(make_engine: MakeEngine, runner: FakeRunner) -> None:
+    runner.warm_up = lambda: [(0, 1, 60.0)]  # type: ignore[method-assign,assignment,return-value]
+    engine = make_engine()
+    engine.start()
+    engine.wait_ready(5)
+    task = engine.submit(pixels(0), policy(timeout_s=30))
+    with pytest.raises(DeadlineExceededError):
+        task.future.result(5)
+    assert runner.batches == []

@@ -9,6 +9,7 @@ from service.engine.engine import Engine, EngineState
 from service.engine.task import Task
 from service.errors import (
     DeviceLostError,
+    InferenceError,
     NotReadyError,
 )
 
@@ -109,7 +110,11 @@ def test_wait_ready_warm_up_takes_too_long_raises_and_admits_nobody(
     make_engine: MakeEngine, runner: FakeRunner
 ) -> None:
     go_on = threading.Event()
-    runner.warm_up = lambda: go_on.wait(5)  # type: ignore[method-assign,return-value,assignment]
+
+    def slow() -> None:
+        go_on.wait(5)
+
+    runner.warm_up = slow  # type: ignore[method-assign]
     engine = make_engine()
     engine.start()
     with pytest.raises(NotReadyError, match="the engine is starting"):
@@ -190,3 +195,24 @@ def test_stop_worker_hangs_every_future_ends_once_all_the_same(
     until(lambda: engine.busy_s == 0)
     assert len(runner.batches) == 1, "the worker went on after the end"
     assert observer.counts == {"rejected:not_ready": 2}
+
+
+def test_run_stage_fails_for_every_image_ends_everything_and_the_engine_is_dead(
+    start: MakeEngine, runner: FakeRunner, observer: RecordingObserver
+) -> None:
+    def fault(stage: int, tasks: Sequence[Task]) -> None:
+        if stage == 1:
+            raise RuntimeError("boom")
+
+    runner.fault = fault
+    engine = start()
+    held = hold(runner, engine, exit_stage=3)
+    tasks = [engine.submit(pixels(3, tag), policy()) for tag in range(80)]
+    runner.gate.set()
+    for task in (held, *tasks):
+        with pytest.raises(InferenceError):
+            task.future.result(5)
+    until(lambda: observer.counts["device:worker"] == 1)
+    assert engine.state is EngineState.DEAD
+    with pytest.raises(NotReadyError, match="the engine is dead"):
+        engine.admit(1)

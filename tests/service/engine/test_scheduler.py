@@ -3,11 +3,10 @@ from collections.abc import Iterator
 import numpy as np
 import pytest
 from engine_fakes import policy
-from hypothesis import settings
-from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
+from service.engine.batch_limits import BatchLimits
 from service.engine.scheduler import DropReason, Scheduler
+from service.engine.stage_times import StageTimes
 from service.engine.task import Task
 
 PIXELS = np.zeros((3, 1, 1), dtype=np.uint8)
@@ -17,8 +16,12 @@ def _task(task_id: int, stage: int = 0, deadline: float | None = None) -> Task:
     return Task(task_id=task_id, pixels=PIXELS, policy=policy(), submitted_at=0.0, stage=stage, deadline=deadline)
 
 
+def _scheduler(num_stages: int, max_batch_size: int = 4, times: StageTimes | None = None) -> Scheduler:
+    return Scheduler(num_stages, BatchLimits(num_stages, max_batch_size), times or StageTimes(num_stages))
+
+
 def _filled(depths: tuple[int, ...], max_batch_size: int = 4) -> Scheduler:
-    scheduler, ids = Scheduler(len(depths), max_batch_size), iter(range(1000))
+    scheduler, ids = _scheduler(len(depths), max_batch_size), iter(range(1000))
     for stage, depth in enumerate(depths):
         for _ in range(depth):
             scheduler.add(_task(next(ids), stage), now=0.0)
@@ -26,60 +29,74 @@ def _filled(depths: tuple[int, ...], max_batch_size: int = 4) -> Scheduler:
 
 
 def _stages(scheduler: Scheduler) -> Iterator[tuple[int, int]]:
-    while (batch := scheduler.next_batch()) is not None:
+    while (batch := scheduler.next_step(0.0).batch) is not None:
         yield batch.stage, len(batch.tasks)
 
 
-def test_next_batch_nothing_waiting_is_none() -> None:
-    assert Scheduler(4, 8).next_batch() is None
+def test_next_step_nothing_waiting_has_no_batch() -> None:
+    assert _scheduler(4).next_step(0.0).batch is None
 
 
-def test_next_batch_single_task_runs_at_once() -> None:
+def test_next_step_single_task_runs_at_once() -> None:
     assert list(_stages(_filled((0, 0, 1, 0)))) == [(2, 1)]
 
 
 @pytest.mark.parametrize(
     ("depths", "expected"),
     [
-        ((4, 0, 3, 0), [(0, 4), (2, 3)]),  # the fullest
-        ((2, 2, 0, 2), [(3, 2), (1, 2), (0, 2)]),  # among equals the deepest
-        ((9, 5, 0, 0), [(1, 4), (0, 4), (0, 4), (1, 1), (0, 1)]),  # no more than the limit
+        ((4, 0, 3, 0), [(0, 4), (2, 3)]),  # full before deep
+        ((4, 5, 0, 3), [(1, 4), (0, 4), (3, 3), (1, 1)]),  # the deepest of the full ones
+        ((3, 2, 0, 1), [(3, 1), (1, 2), (0, 3)]),  # none is full: the deepest
+        ((9, 0, 0, 0), [(0, 4), (0, 4), (0, 1)]),  # no more than the limit
     ],
 )
-def test_next_batch_picks_fullest_then_deepest(depths: tuple[int, ...], expected: list[tuple[int, int]]) -> None:
+def test_next_step_picks_full_batches_then_the_deepest(
+    depths: tuple[int, ...], expected: list[tuple[int, int]]
+) -> None:
     assert list(_stages(_filled(depths))) == expected
 
 
-def test_next_batch_takes_the_oldest_in_order() -> None:
+def _next_ids(scheduler: Scheduler, now: float = 0.0) -> list[int]:
+    batch = scheduler.next_step(now).batch
+    return [] if batch is None else [task.task_id for task in batch.tasks]
+
+
+def test_next_step_takes_the_oldest_in_order() -> None:
     scheduler = _filled((6,), max_batch_size=4)
-    assert [[task.task_id for task in batch.tasks] for batch in iter(scheduler.next_batch, None)] == [
-        [0, 1, 2, 3],
-        [4, 5],
-    ]
+    assert [_next_ids(scheduler) for _ in range(3)] == [[0, 1, 2, 3], [4, 5], []]
+
+
+def test_next_step_lowered_limit_of_a_stage_holds_for_that_stage_alone() -> None:
+    limits = BatchLimits(2, 4)
+    scheduler = Scheduler(2, limits, StageTimes(2))
+    for task_id in range(8):
+        scheduler.add(_task(task_id, stage=task_id % 2), now=0.0)
+    limits.out_of_memory(1, 4)
+    assert list(_stages(scheduler)) == [(1, 2), (1, 2), (0, 4)]
 
 
 @pytest.mark.parametrize(("flooded", "lonely"), [(0, 3), (3, 0), (2, 1)])
-def test_next_batch_flooded_stage_does_not_starve_a_single_task(flooded: int, lonely: int) -> None:
-    scheduler = Scheduler(4, 4)
+def test_next_step_flooded_stage_does_not_starve_a_single_task(flooded: int, lonely: int) -> None:
+    scheduler = _scheduler(4)
     scheduler.add(_task(0, lonely), now=0.0)
     served = []
     for _ in range(3 * 4 - 1):
         for task_id in range(4):
             scheduler.add(_task(task_id, flooded), now=0.0)
-        batch = scheduler.next_batch()
+        batch = scheduler.next_step(0.0).batch
         assert batch is not None
         served.append(batch.stage)
     assert served == [flooded] * 8 + [lonely] + [flooded] * 2
 
 
-def test_next_batch_flood_at_every_stage_but_one_stays_within_the_bound() -> None:
-    scheduler, passed_over = Scheduler(4, 4), 0
+def test_next_step_flood_at_every_stage_but_one_stays_within_the_bound() -> None:
+    scheduler, passed_over = _scheduler(4), 0
     scheduler.add(_task(0, stage=0), now=0.0)
     while True:
         for stage in (1, 2, 3):
             for task_id in range(4):
                 scheduler.add(_task(task_id, stage), now=0.0)
-        batch = scheduler.next_batch()
+        batch = scheduler.next_step(0.0).batch
         assert batch is not None
         if batch.stage == 0:
             break
@@ -87,96 +104,79 @@ def test_next_batch_flood_at_every_stage_but_one_stays_within_the_bound() -> Non
     assert 8 <= passed_over <= 3 * 4 - 2
 
 
-def test_sweep_drops_cancelled_and_expired_tasks_with_the_reason() -> None:
-    scheduler = Scheduler(2, 4)
-    alive, cancelled, expired = _task(0), _task(1), _task(2, stage=1, deadline=5.0)
+def test_next_step_drops_cancelled_and_expired_tasks_with_the_reason() -> None:
+    scheduler = _scheduler(2)
+    alive, cancelled, expired = _task(0), _task(1), _task(2, deadline=5.0)
     for task in (alive, cancelled, expired):
         scheduler.add(task, now=0.0)
     cancelled.cancelled = True
-    assert scheduler.sweep(now=4.0) == []  # nobody said so, and no deadline has passed
     scheduler.expect_cancelled()
-    assert [(drop.task, drop.reason) for drop in scheduler.sweep(now=4.0)] == [(cancelled, DropReason.CANCELLED)]
-    assert [(drop.task, drop.reason) for drop in scheduler.sweep(now=5.0)] == [(expired, DropReason.EXPIRED)]
-    assert scheduler.queue_depths() == (1, 0)
+    step = scheduler.next_step(now=5.0)
+    assert [(drop.task, drop.reason) for drop in step.dropped] == [
+        (cancelled, DropReason.CANCELLED),
+        (expired, DropReason.TOO_LATE),
+    ]
+    assert step.batch is not None
+    assert step.batch.tasks == [alive]
+    assert scheduler.queue_depths() == (0, 0)
+
+
+def _times(*costs: tuple[float, float]) -> StageTimes:
+    """Stage times that are known: (fixed, per image) seconds of each stage."""
+    times = StageTimes(len(costs))
+    for stage, (fixed, per_row) in enumerate(costs):
+        for size in (1, 4) * 50:
+            times.observe(stage, size, fixed + per_row * size)
+    return times
+
+
+@pytest.mark.parametrize(("deadline", "started"), [(1.9, False), (2.1, True)])
+def test_next_step_stage_that_ends_after_the_deadline_is_not_started(deadline: float, started: bool) -> None:
+    scheduler = _scheduler(1, times=_times((1.0, 1.0)))
+    scheduler.add(_task(0, deadline=deadline), now=0.0)
+    step = scheduler.next_step(now=0.0)
+    assert (step.batch is not None) == started
+    assert [drop.reason for drop in step.dropped] == ([] if started else [DropReason.TOO_LATE])
+
+
+def test_next_step_batch_shrinks_to_answer_most_in_time() -> None:
+    scheduler = _scheduler(1, times=_times((0.0, 1.0)))
+    for task_id, deadline in enumerate([1.1, 3.1, 3.2, None]):
+        scheduler.add(_task(task_id, deadline=deadline), now=0.0)
+    step = scheduler.next_step(now=0.0)
+    assert step.batch is not None
+    assert [task.task_id for task in step.batch.tasks] == [1, 2, 3]
+    assert [drop.task.task_id for drop in step.dropped] == [0]
+
+
+def test_next_step_who_cannot_finish_after_the_batch_is_dropped_at_once() -> None:
+    scheduler = _scheduler(2, times=_times((0.0, 1.0), (2.0, 0.5)))
+    scheduler.add(_task(0, stage=1), now=0.0)
+    for task_id, deadline in [(1, 3.4), (2, 3.6)]:
+        scheduler.add(_task(task_id, stage=0, deadline=deadline), now=0.0)
+    step = scheduler.next_step(now=0.0)  # stage 1 until 2.5, then one second for stage 0
+    assert step.batch is not None
+    assert step.batch.stage == 1
+    assert [drop.task.task_id for drop in step.dropped] == [1]
+    assert _next_ids(scheduler, now=2.5) == [2]
+
+
+def test_next_step_estimate_too_high_is_given_another_chance() -> None:
+    times = StageTimes(1)
+    times.observe(0, 1, 100.0)
+    scheduler, tried = _scheduler(1, times=times), 0
+    while True:
+        tried += 1
+        scheduler.add(_task(tried, deadline=1.0), now=0.0)
+        if scheduler.next_step(now=0.0).batch is not None:
+            break
+    assert 10 < tried < 200
+    times.observe(0, 1, 0.5)
+    scheduler.add(_task(0, deadline=1.0), now=0.0)
+    assert _next_ids(scheduler) == [0]
 
 
 def test_drain_takes_everything_deepest_first() -> None:
     scheduler = _filled((1, 0, 2, 0))
     assert [task.stage for task in scheduler.drain()] == [2, 2, 0]
     assert len(scheduler) == 0
-
-
-@pytest.mark.parametrize(("stages", "limit"), [(0, 1), (1, 0)])
-def test_scheduler_impossible_sizes_raise(stages: int, limit: int) -> None:
-    with pytest.raises(ValueError, match="must be positive"):
-        Scheduler(stages, limit)
-
-
-class SchedulerMachine(RuleBasedStateMachine):
-    """Any sequence of arrivals, batches, cancellations and deadlines, against a model of lists."""
-
-    num_stages = 3
-    limit = 4
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.scheduler = Scheduler(self.num_stages, self.limit)
-        self.now = 0.0
-        self.waiting: list[list[Task]] = [[] for _ in range(self.num_stages)]
-        self.passed_over = [0] * self.num_stages
-        self.created = self.ended = 0
-
-    @rule(stage=st.integers(0, 2), count=st.integers(1, 6), patience=st.none() | st.floats(0.5, 5))
-    def arrive(self, stage: int, count: int, patience: float | None) -> None:
-        for _ in range(count):
-            deadline = None if patience is None else self.now + patience
-            task = _task(self.created, stage, deadline)
-            self.created += 1
-            self.scheduler.add(task, self.now)
-            self.waiting[stage].append(task)
-
-    @rule(step=st.floats(0.1, 3))
-    def time_passes(self, step: float) -> None:
-        self.now += step
-
-    @precondition(lambda self: any(self.waiting))
-    @rule(pick=st.randoms(use_true_random=False))
-    def cancel(self, pick: object) -> None:
-        task = pick.choice([task for queue in self.waiting for task in queue])  # type: ignore[attr-defined]
-        task.cancelled = True
-        self.scheduler.expect_cancelled()
-
-    @rule()
-    def step(self) -> None:
-        gone = {
-            task.task_id
-            for queue in self.waiting
-            for task in queue
-            if task.cancelled or (task.deadline is not None and task.deadline <= self.now)
-        }
-        dropped = self.scheduler.sweep(self.now)
-        assert {drop.task.task_id for drop in dropped} == gone
-        assert all((drop.reason is DropReason.CANCELLED) == drop.task.cancelled for drop in dropped)
-        self.waiting = [[task for task in queue if task.task_id not in gone] for queue in self.waiting]
-        self.ended += len(dropped)
-
-        batch = self.scheduler.next_batch()
-        if batch is None:
-            assert not any(self.waiting), "work waits and nothing runs"
-            return
-        expected = self.waiting[batch.stage][: self.limit]
-        assert list(batch.tasks) == expected, "not the oldest, or not as many as fit"
-        del self.waiting[batch.stage][: self.limit]
-        self.ended += len(batch.tasks)
-        for stage, queue in enumerate(self.waiting):
-            self.passed_over[stage] = self.passed_over[stage] + 1 if queue and stage != batch.stage else 0
-            assert self.passed_over[stage] <= 3 * self.num_stages - 2, "starved"
-
-    @invariant()
-    def nothing_is_lost(self) -> None:
-        assert self.scheduler.queue_depths() == tuple(map(len, self.waiting))
-        assert self.created == self.ended + len(self.scheduler)
-
-
-TestSchedulerProperties = SchedulerMachine.TestCase
-TestSchedulerProperties.settings = settings(max_examples=60, stateful_step_count=40, deadline=None)

@@ -82,7 +82,7 @@ def test_serve_confidence_not_finite_fails_that_image_only(bench: Bench, stage: 
     good, bad = (bench.submit(pixels(3)) for _ in range(2))
     bench.serve()
     assert good.future.result(0).reason == ExitReason.FINAL
-    with pytest.raises(InferenceError, match=f"stage {stage} gave a confidence that is not finite"):
+    with pytest.raises(InferenceError, match=f"stage {stage} gave probabilities that are not finite"):
         bad.future.result(0)
     assert bench.runner.kept == {}
 

@@ -1,0 +1,162 @@
+"""Whatever arrives, leaves, fails or runs late: every image ends once, and no promise to it is broken on the way."""
+
+from collections.abc import Sequence
+
+from engine_bench import Bench
+from engine_fakes import STAGE_MACS, FakeClock, FakeRunner, RecordingObserver, pixels, policy
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+
+from service.engine.load import Shedding
+from service.engine.policy import ExitReason
+from service.engine.task import Task
+from service.errors import CancelledError, DeadlineExceededError, InferenceError
+
+BAD_TAG = 255
+LOWERED = 0.15
+
+_LIMITS = st.fixed_dictionaries(
+    {},
+    optional={
+        "max_macs": st.integers(1, 15),
+        "timeout_s": st.floats(0.1, 12),
+        "follows_config": st.booleans(),
+        "trace": st.booleans(),
+    },
+)
+
+
+class WorkerMachine(RuleBasedStateMachine):
+    def __init__(self) -> None:
+        super().__init__()
+        self.pressure = 0.0
+        shedding = Shedding(lambda version, thresholds: [(LOWERED,) * 3], lambda: self.pressure)
+        self.bench = Bench(FakeRunner(), RecordingObserver(), FakeClock(), shedding)
+        self.bench.runner.fault = self._in_a_stage
+        self.tasks: list[Task] = []
+        self.ran: dict[int, list[int]] = {}
+        self.step_s, self.room = 0.1, 16
+        self.step_begins = False
+        self.broken: list[str] = []  # what is raised inside a stage would count as its failure
+
+    @rule(
+        exit_stage=st.integers(0, 3),
+        count=st.integers(1, 20),
+        stages=st.tuples(st.integers(0, 3), st.integers(0, 3)).map(sorted),
+        limits=_LIMITS,
+        bad=st.booleans(),
+    )
+    def arrive(self, exit_stage: int, count: int, stages: list[int], limits: dict[str, object], bad: bool) -> None:
+        rule_ = policy(min_stage=stages[0], max_stage=stages[1], **limits)
+        for row in range(count):
+            tag = BAD_TAG if bad and row == 0 else len(self.tasks) % BAD_TAG
+            self.tasks.append(self.bench.submit(pixels(exit_stage, tag), rule_))
+
+    @rule(step_s=st.floats(0, 3), room=st.sampled_from([1, 3, 16]), pressure=st.sampled_from([0.0, 1.0]))
+    def conditions_change(self, step_s: float, room: int, pressure: float) -> None:
+        self.step_s, self.room, self.pressure = step_s, room, pressure
+
+    @rule(seconds=st.floats(0, 5))
+    def time_passes(self, seconds: float) -> None:
+        self.bench.clock.now += seconds
+
+    @precondition(lambda self: self.tasks)
+    @rule(pick=st.randoms(use_true_random=False))
+    def cancel(self, pick: object) -> None:
+        self.bench.cancel(pick.choice(self.tasks))  # type: ignore[attr-defined]
+
+    @precondition(lambda self: sum(self.bench.worker.queue_depths()) > 0)
+    @rule()
+    def work(self) -> None:
+        self.step_begins = True
+        assert self.bench.worker.turn()
+        assert self.broken == []
+        still_open = sum(not task.future.done() for task in self.tasks)
+        assert sum(self.bench.worker.queue_depths()) == still_open, "lost on the way"
+
+    def _in_a_stage(self, stage: int, tasks: Sequence[Task]) -> None:
+        end = self.bench.clock.now + self.bench.worker.times.estimate(stage, len(tasks))
+        walk_macs = sum(STAGE_MACS[: stage + 1])
+        promises = {
+            "the batch is too large": len(tasks) <= 16,
+            "its client has left": not any(task.cancelled for task in tasks),
+            "it has ended": not any(task.future.done() for task in tasks),
+            "beyond max_stage": all(stage <= task.policy.max_stage for task in tasks),
+            "beyond max_macs": all(walk_macs <= (task.policy.max_macs or walk_macs) for task in tasks),
+            # Later attempts of the same step start when the first has taken its time.
+            "cannot finish in time": not self.step_begins
+            or all(task.deadline is None or end <= task.deadline for task in tasks),
+        }
+        self.broken += [promise for promise, kept in promises.items() if not kept]
+        self.step_begins = False
+        self.bench.clock.now += self.step_s
+        if len(tasks) > self.room:
+            raise MemoryError
+        if stage == 1 and any(task.pixels[1, 0, 0] == BAD_TAG for task in tasks):
+            raise RuntimeError("boom")
+        for task in tasks:
+            self.ran.setdefault(task.task_id, []).append(stage)
+
+    @invariant()
+    def every_task_is_open_or_ended_once(self) -> None:
+        for task in self.tasks:
+            assert task.future.done() == (self.bench.ledger.get(task.task_id) is None)
+        ended = sum(task.future.done() for task in self.tasks)
+        assert ended == sum(self.bench.observer.counts.values())
+
+    @invariant()
+    def only_who_waits_for_a_later_stage_holds_state(self) -> None:
+        assert all(
+            self.bench.ledger.get(task_id) is not None and stage == self.ran[task_id][-1]
+            for task_id, stage in self.bench.runner.kept.items()
+        )
+
+    def teardown(self) -> None:
+        self.step_begins = False
+        self.bench.serve()
+        assert self.broken == []
+        assert self.bench.runner.kept == {}
+        assert self.bench.worker.queue_depths() == (0, 0, 0, 0)
+        for task in self.tasks:
+            assert task.future.done()
+            error = task.future.exception(0)
+            if error is None:
+                self._check_answer(task)
+            else:
+                assert isinstance(error, CancelledError | DeadlineExceededError | InferenceError)
+                assert not isinstance(error, CancelledError) or task.cancelled
+                assert not isinstance(error, DeadlineExceededError) or (
+                    task.deadline is not None and task.task_id not in self.ran
+                )
+                assert not isinstance(error, InferenceError) or task.pixels[1, 0, 0] == BAD_TAG
+
+    def _check_answer(self, task: Task) -> None:
+        answer, rule_ = task.future.result(0), task.policy
+        stage = answer.prediction.stage
+        assert self.ran[task.task_id] == list(range(stage + 1)), "a stage was left out or ran twice"
+        assert answer.macs == sum(STAGE_MACS[: stage + 1])
+        assert [step.stage for step in answer.trace] == (list(range(stage + 1)) if rule_.trace else [])
+        sure = stage >= task.pixels[0, 0, 0]
+        match answer.reason:
+            case ExitReason.CONFIDENT:
+                assert sure
+                assert stage >= rule_.min_stage
+            case ExitReason.LOAD:
+                assert not sure or stage < rule_.min_stage
+                assert stage >= rule_.min_stage
+                assert rule_.follows_config
+                assert answer.threshold == LOWERED
+            case ExitReason.MAX_STAGE:
+                assert stage == rule_.max_stage
+            case ExitReason.MAX_MACS:
+                assert rule_.max_macs is not None
+                assert sum(STAGE_MACS[: stage + 2]) > rule_.max_macs
+            case ExitReason.DEADLINE:
+                assert task.deadline is not None
+            case ExitReason.FINAL:
+                assert stage == 3
+
+
+TestWorkerProperties = WorkerMachine.TestCase
+TestWorkerProperties.settings = settings(max_examples=100, stateful_step_count=30, deadline=None)
