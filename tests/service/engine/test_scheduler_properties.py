@@ -15,6 +15,7 @@ from service.engine.task import Task
 
 NUM_STAGES = 3
 MAX_BATCH = 4
+_PATIENCES = st.sampled_from([None, 1.0, 2.0, 3.0, 4.0, 9.0])
 PIXELS = np.zeros((3, 1, 1), dtype=np.uint8)
 
 
@@ -23,7 +24,7 @@ class KnownTimes(StageTimes):
 
     def __init__(self) -> None:
         super().__init__(NUM_STAGES)
-        self.costs = [(0.0, 0.0)] * NUM_STAGES
+        self.costs = [(0.0, 1.0)] * NUM_STAGES
         self.doubts = [0] * NUM_STAGES
 
     def estimate(self, stage: int, size: int) -> float:
@@ -49,7 +50,7 @@ class SchedulerMachine(RuleBasedStateMachine):
         self.passed_over = [0] * NUM_STAGES
         self.created = self.ended = 0
 
-    @rule(stage=st.integers(0, 2), patiences=st.lists(st.sampled_from([None, 1.0, 3.0, 9.0]), min_size=1, max_size=8))
+    @rule(stage=st.integers(0, 2), patiences=st.lists(_PATIENCES, min_size=1, max_size=8))
     def arrive(self, stage: int, patiences: list[float | None]) -> None:
         for patience in patiences:
             deadline = None if patience is None else self.now + patience
@@ -65,11 +66,11 @@ class SchedulerMachine(RuleBasedStateMachine):
             self.scheduler.add(task, self.now)
             self.waiting[stage].append(task)
 
-    @rule(step=st.floats(0.1, 3))
+    @rule(step=st.sampled_from([0.1, 1.0, 3.0]))
     def time_passes(self, step: float) -> None:
         self.now += step
 
-    @rule(stage=st.integers(0, 2), fixed=st.floats(0, 2), per_row=st.floats(0, 1))
+    @rule(stage=st.integers(0, 2), fixed=st.sampled_from([0.0, 0.5, 2.0]), per_row=st.sampled_from([0.0, 0.5, 1.0]))
     def learn(self, stage: int, fixed: float, per_row: float) -> None:
         self.times.costs[stage] = (fixed, per_row)
 

@@ -79,7 +79,7 @@ class WorkerMachine(RuleBasedStateMachine):
         end = self.bench.clock.now + self.bench.worker.times.estimate(stage, len(tasks))
         walk_macs = sum(STAGE_MACS[: stage + 1])
         promises = {
-            "the batch is too large": len(tasks) <= 16,
+            "the batch is empty or too large": 1 <= len(tasks) <= 16,
             "its client has left": not any(task.cancelled for task in tasks),
             "it has ended": not any(task.future.done() for task in tasks),
             "beyond max_stage": all(stage <= task.policy.max_stage for task in tasks),
