@@ -18,7 +18,7 @@ from service.engine.runner import TorchRunner
 from service.images import ImageDecoder
 from service.metrics import Metrics
 from service.settings import Settings, SettingsError
-from weights.store import load
+from weights.store import StoredModel, load
 
 _logger = logging.getLogger(__name__)
 
@@ -38,19 +38,7 @@ def assemble(settings: Settings) -> Context:
     manifest = stored.manifest
     if "warning" in manifest.provenance:
         _logger.warning("%s: %s", manifest.name, manifest.provenance["warning"])
-    if settings.torch_threads is not None:
-        torch.set_num_threads(settings.torch_threads)
-    device = _device(settings.device)
-    runner = TorchRunner(
-        stored.cascade,
-        mean=manifest.preprocessing.mean,
-        std=manifest.preprocessing.std,
-        temperatures=manifest.temperatures,
-        max_batch_size=settings.max_batch_size,
-        capacity=settings.max_inflight,
-        device=device,
-        dtype=_DTYPES[settings.dtype],
-    )
+    runner = build_runner(stored, settings)
     metrics = Metrics(len(runner.stage_macs), runner.baseline_macs)
     engine = Engine(
         runner, observer=metrics, max_inflight=settings.max_inflight, max_batch_size=settings.max_batch_size
@@ -64,8 +52,29 @@ def assemble(settings: Settings) -> Context:
         decoder=ImageDecoder(
             manifest.preprocessing, max_bytes=settings.max_body_bytes, max_pixels=settings.max_image_pixels
         ),
-        device=device,
+        device=resolve_device(settings.device),
         calibration=stored.calibration,
+    )
+
+
+def build_runner(stored: StoredModel, settings: Settings) -> TorchRunner:
+    """The runner of a model, with the device, precision and sizes of the settings.
+
+    Raises:
+        SettingsError: the device does not exist here.
+    """
+    if settings.torch_threads is not None:
+        torch.set_num_threads(settings.torch_threads)
+    preprocessing = stored.manifest.preprocessing
+    return TorchRunner(
+        stored.cascade,
+        mean=preprocessing.mean,
+        std=preprocessing.std,
+        temperatures=stored.manifest.temperatures,
+        max_batch_size=settings.max_batch_size,
+        capacity=settings.max_inflight,
+        device=resolve_device(settings.device),
+        dtype=_DTYPES[settings.dtype],
     )
 
 
@@ -131,7 +140,12 @@ class Server(uvicorn.Server):
         self.failed = self.should_exit = True
 
 
-def _device(name: str) -> str:
+def resolve_device(name: str) -> str:
+    """The device a setting means: `auto` is the GPU where there is one.
+
+    Raises:
+        SettingsError: the device does not exist here.
+    """
     if name == "auto":
         return "cuda" if torch.cuda.is_available() else "cpu"
     try:
