@@ -35,7 +35,7 @@ class Round:
 
     Attributes:
         walks: by way of running.
-        stage_s: seconds of each stage for a batch, by batch size.
+        stage_s: best seconds of each stage for a batch, before and after the walks, by batch size.
         matrix_flops: FLOP/s of a large matrix product, by dtype.
     """
 
@@ -121,7 +121,7 @@ def compare(
 
 def steps(repeats: int) -> int:
     """How often `compare` tells its `on_step`."""
-    return (repeats + 1) * (len(WAYS) + 1)
+    return (repeats + 1) * (len(WAYS) + 2)
 
 
 def static_model(stored: StoredModel) -> StoredModel:
@@ -141,7 +141,7 @@ class _Bench:
     ) -> None:
         self._workload, self._settings, self._stack = workload, settings, stack
         self._runner, self._static_runner = runner, static_runner
-        # The engine of each owns its runner's thread of work; between walks it sleeps, and the runner is free.
+        # Between walks an engine's worker sleeps, and its runner is free for the ways that do without an engine.
         self._engine, self._static_engine = self._engine_of(runner), self._engine_of(static_runner)
 
     def _engine_of(self, runner: Runner) -> Saturated:
@@ -161,14 +161,17 @@ class _Bench:
             "cascade_one_by_one": lambda: held_together(self._runner, images, policy, 1),
             "static_one_by_one": lambda: held_together(self._static_runner, images, plain, 1),
         }
+        on_step("stages alone")
+        before = {size: stage_seconds(self._runner, images, policy, size) for size in sizes}
         walks = {}
         for name, walk in ways.items():
             on_step(name.replace("_", " "))
             walks[name] = walk()
         on_step("stages alone")
+        after = {size: stage_seconds(self._runner, images, policy, size) for size in sizes}
         device = resolve_device(self._settings.device)
         return Round(
             walks=walks,
-            stage_s={size: stage_seconds(self._runner, images, policy, size) for size in sizes},
+            stage_s={size: [min(pair) for pair in zip(before[size], after[size], strict=True)] for size in sizes},
             matrix_flops={name: matrix_flops(device, dtype) for name, dtype in _MATRIX_DTYPES.items()},
         )
