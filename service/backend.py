@@ -7,6 +7,7 @@ from itertools import accumulate
 import torch
 
 from service.engine.engine import Engine
+from service.engine.interfaces import Runner
 from service.engine.operating import OperatingPoints
 from service.engine.runner import TorchRunner
 from service.metrics import Metrics
@@ -45,19 +46,16 @@ def build(settings: Settings) -> Backend:
     manifest = model.manifest
     if "warning" in manifest.provenance:
         _logger.warning("%s: %s", manifest.name, manifest.provenance["warning"])
-    if settings.torch_threads is not None:
-        torch.set_num_threads(settings.torch_threads)
-    device = _device(settings.device)
-    runner = TorchRunner(
-        model.cascade,
-        mean=manifest.preprocessing.mean,
-        std=manifest.preprocessing.std,
-        temperatures=manifest.temperatures,
-        max_batch_size=settings.max_batch_size,
-        capacity=settings.max_inflight,
-        device=device,
-        dtype=_DTYPES[settings.dtype],
-    )
+    return around(build_runner(model, settings), model, settings)
+
+
+def around(runner: Runner, model: StoredModel, settings: Settings) -> Backend:
+    """A backend that computes with this runner.
+
+    Raises:
+        SettingsError: thresholds may give way but nothing says how far.
+    """
+    manifest = model.manifest
     metrics = Metrics(len(runner.stage_macs), runner.baseline_macs)
     engine = Engine(
         runner,
@@ -73,10 +71,21 @@ def build(settings: Settings) -> Backend:
         config_version=lambda: operating_points.current.version,
         load_level=lambda: engine.load_level,
     )
-    return Backend(model=model, engine=engine, operating_points=operating_points, metrics=metrics, device=device)
+    return Backend(
+        model=model,
+        engine=engine,
+        operating_points=operating_points,
+        metrics=metrics,
+        device=resolve_device(settings.device),
+    )
 
 
-def _device(name: str) -> str:
+def resolve_device(name: str) -> str:
+    """The device that `auto`, or a name, stands for.
+
+    Raises:
+        SettingsError: when it does not exist here.
+    """
     if name == "auto":
         return "cuda" if torch.cuda.is_available() else "cpu"
     try:
@@ -85,6 +94,27 @@ def _device(name: str) -> str:
     except (RuntimeError, AssertionError) as error:
         raise SettingsError(f"DVT_DEVICE: {name!r} cannot be used here; known are auto, cpu and cuda[:N]") from error
     return name
+
+
+def build_runner(stored: StoredModel, settings: Settings) -> TorchRunner:
+    """The runner of a model, with the device, precision and sizes of the settings.
+
+    Raises:
+        SettingsError: the device does not exist here.
+    """
+    if settings.torch_threads is not None:
+        torch.set_num_threads(settings.torch_threads)
+    preprocessing = stored.manifest.preprocessing
+    return TorchRunner(
+        stored.cascade,
+        mean=preprocessing.mean,
+        std=preprocessing.std,
+        temperatures=stored.manifest.temperatures,
+        max_batch_size=settings.max_batch_size,
+        capacity=settings.max_inflight,
+        device=resolve_device(settings.device),
+        dtype=_DTYPES[settings.dtype],
+    )
 
 
 def _ladder(accuracy_drop: float | None, stored: StoredModel, walk_macs: tuple[int, ...]) -> ThresholdLadder | None:

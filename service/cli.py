@@ -1,14 +1,13 @@
 """The `dvt` command. What is slow to import is imported by the command that needs it."""
 
 import json
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from service.errors import ServiceError
+from service.bench.cli import bench
+from service.terminal import errors_as_messages
 from weights.cli import calibrate, convert, evaluate, train
 
 app = typer.Typer(
@@ -20,6 +19,7 @@ app = typer.Typer(
 
 for command in (train, calibrate, evaluate, convert):
     app.command()(command)
+app.add_typer(bench, name="bench")
 
 Model = Annotated[str | None, typer.Option(help="A shipped model's name, or a model folder.")]
 Device = Annotated[str | None, typer.Option(help="auto, cpu, cuda, cuda:1 …")]
@@ -38,7 +38,7 @@ def serve(
     log_level: Annotated[str | None, typer.Option(help="debug, info, warning or error.")] = None,
 ) -> None:
     """Serve a model over HTTP. Every setting is also a DVT_… environment variable."""
-    with _errors_as_messages():
+    with errors_as_messages():
         from service.serve import serve as run_server
         from service.settings import load_settings
 
@@ -67,7 +67,7 @@ def classify(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
 ) -> None:
     """Classify image files without a server; fails when one of them could not be."""
-    with _errors_as_messages():
+    with errors_as_messages():
         from service.local import classify_files
         from service.settings import load_settings
 
@@ -88,31 +88,9 @@ def info(
     model: Annotated[str | None, typer.Argument(help="A shipped model's name, or a model folder.")] = None,
 ) -> None:
     """Show a model's exits and what each costs, its sizes and where it comes from."""
-    with _errors_as_messages():
+    with errors_as_messages():
         from service.settings import load_settings
         from service.tables import print_model
         from weights.store import load
 
         print_model(load(load_settings(model=model).model))
-
-
-@contextmanager
-def _errors_as_messages() -> Iterator[None]:
-    """Print what the user can put right as one line; a traceback is for our own mistakes."""
-    try:
-        yield
-    except ServiceError as error:
-        raise _failure(error) from error
-    except ValueError as error:
-        from weights.store import ModelFormatError
-
-        if not isinstance(error, ModelFormatError):
-            raise
-        raise _failure(error) from error
-
-
-def _failure(error: Exception) -> typer.Exit:
-    # torch adds a line for every tensor that does not fit.
-    first_line, _, _ = str(error).partition("\n")
-    typer.echo(f"error: {first_line}", err=True)
-    return typer.Exit(2)

@@ -32,7 +32,11 @@ def serve(settings: Settings) -> int:
     logging.basicConfig(level=settings.log_level.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     # The server has its own handler later. As a container's first process, this one would ignore the default.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
-    backend = build(settings)
+    return run(build(settings), settings)
+
+
+def run(backend: Backend, settings: Settings) -> int:
+    """Serve a backend until a signal or its engine's death; returns the process's exit code."""
     if settings.http_workers:
         return Replica(backend, settings).run()
     server = StandaloneServer(context_of(backend, settings))

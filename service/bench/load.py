@@ -1,0 +1,194 @@
+"""Load on a server: a closed loop of so many connections, or requests at given times whatever comes back.
+
+Light to import, since it runs in processes of its own beside the server.
+"""
+
+import asyncio
+import random
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import cycle
+
+import uvloop
+
+from service.bench.connection import Connection, Reply
+from service.bench.payload import Payload, Seen, answers
+from service.bench.tally import Tally
+
+_LIVEZ = b"GET /livez HTTP/1.1\r\nHost: dvt\r\n\r\n"
+_LIVEZ_INTERVAL_S = 0.05
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Load:
+    """What one process sends.
+
+    Attributes:
+        payloads: sent in turn.
+        expected: what each image got alone, by its number.
+        connections: how many are open; in an open loop the most that may be.
+        rate: requests per second of an open loop; None is a closed loop.
+        poisson: whether an open loop's requests come at random or evenly.
+        warm_up_s: before the measured time.
+        seconds: the measured time.
+        patience_s: after it, until what is still awaited counts as lost.
+        name: begins the request ids; different for every process.
+        watch_livez: whether to ask `/livez` all the while.
+        start_at: seconds of the monotonic clock, so that processes begin together.
+    """
+
+    host: str
+    port: int
+    payloads: Sequence[Payload]
+    expected: Sequence[Seen]
+    connections: int
+    seconds: float
+    rate: float | None = None
+    poisson: bool = True
+    warm_up_s: float = 0.5
+    patience_s: float = 30.0
+    name: str = "bench-0"
+    watch_livez: bool = True
+    start_at: float = 0.0
+
+
+def run_load(load: Load) -> Tally:
+    """Send it, from this process."""
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        return runner.run(drive(load))
+
+
+async def drive(load: Load) -> Tally:
+    """Send it, from the running loop."""
+    return await _Client(load).run()
+
+
+class _Client:
+    def __init__(self, load: Load) -> None:
+        self._load = load
+        self._tally = Tally(seconds=load.seconds)
+        self._payloads = cycle(load.payloads)
+        self._number = 0
+        self._idle: list[Connection] = []
+        self._room = asyncio.Semaphore(load.connections)
+        self._from = self._until = 0.0
+
+    async def run(self) -> Tally:
+        load = self._load
+        await asyncio.sleep(max(0.0, load.start_at - time.monotonic()))
+        self._from = time.perf_counter() + load.warm_up_s
+        self._until = self._from + load.seconds
+        watch = asyncio.create_task(self._watch_livez()) if load.watch_livez else None
+        if load.rate is None:
+            pending = {asyncio.create_task(self._repeat()) for _ in range(load.connections)}
+        else:
+            pending = await self._at_times(self._times(load.rate))
+        await asyncio.sleep(max(0.0, self._until - time.perf_counter()))
+        if watch is not None:
+            watch.cancel()
+        if pending:
+            done, hanging = await asyncio.wait(pending, timeout=load.patience_s)
+            self._tally.lost += len(hanging)
+            for task in hanging:
+                task.cancel()
+            for task in done:
+                task.result()
+        await asyncio.gather(*pending, *([watch] if watch is not None else []), return_exceptions=True)
+        for connection in self._idle:
+            connection.close()
+        await asyncio.sleep(0)
+        return self._tally
+
+    async def _repeat(self) -> None:
+        while (now := time.perf_counter()) < self._until:
+            await self._send(now)
+
+    async def _at_times(self, times: Iterator[float]) -> set[asyncio.Task[None]]:
+        pending: set[asyncio.Task[None]] = set()
+        for at in times:
+            if (ahead_s := at - time.perf_counter()) > 0:
+                await asyncio.sleep(ahead_s)
+            task = asyncio.create_task(self._send(at))
+            pending.add(task)
+            task.add_done_callback(pending.discard)
+        return pending
+
+    def _times(self, rate: float) -> Iterator[float]:
+        generator = random.Random(self._load.name)  # noqa: S311 - arrivals, not secrets
+        at = time.perf_counter()
+        while at < self._until:
+            yield at
+            at += generator.expovariate(rate) if self._load.poisson else 1 / rate
+
+    async def _send(self, intended_at: float) -> None:
+        """One request; its latency counts from when it should have been sent."""
+        payload = next(self._payloads)
+        self._number += 1
+        request_id = f"{self._load.name}-{self._number}"
+        async with self._room:
+            if self._load.rate is not None and self._measured(intended_at):
+                self._tally.sent_late_s.append(time.perf_counter() - intended_at)
+            connection = None
+            try:
+                connection = await self._connection()
+                reply = await connection.ask(payload.request(request_id))
+            except OSError:
+                self._tally.lost += 1
+                # A server that is gone must not be asked in a tight loop.
+                await asyncio.sleep(_LIVEZ_INTERVAL_S)
+                return
+            except asyncio.CancelledError:
+                if connection is not None:
+                    connection.close()
+                raise
+            ended_at = time.perf_counter()
+            if connection.usable:
+                self._idle.append(connection)
+        if self._measured(ended_at):
+            self._tally.finish(reply.status, len(payload.images))
+        if self._measured(ended_at if self._load.rate is None else intended_at):
+            self._tally.took(reply.status, ended_at - intended_at)
+        self._check(reply, request_id, payload)
+
+    def _measured(self, at: float) -> bool:
+        return self._from <= at < self._until
+
+    async def _connection(self) -> Connection:
+        while self._idle:
+            connection = self._idle.pop()
+            if connection.usable:
+                return connection
+        return await Connection.open(self._load.host, self._load.port)
+
+    def _check(self, reply: Reply, request_id: str, payload: Payload) -> None:
+        tally, answered_id = self._tally, request_id
+        if reply.status == 429 and b"retry-after" not in reply.headers:
+            tally.no_retry_after += 1
+        if reply.status == 200:
+            try:
+                answered_id, found = answers(reply)
+            except ValueError:
+                found = []
+            expected = [self._load.expected[number] for number in payload.images]
+            agreeing = sum(seen.agrees(alone) for seen, alone in zip(found, expected, strict=False))
+            tally.changed += max(len(found), len(expected)) - agreeing
+        tally.crossed += not request_id == answered_id == reply.headers.get(b"x-request-id", b"").decode("latin-1")
+
+    async def _watch_livez(self) -> None:
+        connection = None
+        try:
+            while True:
+                started_at = time.perf_counter()
+                try:
+                    if connection is None or not connection.usable:
+                        connection = await Connection.open(self._load.host, self._load.port)
+                    reply = await connection.ask(_LIVEZ)
+                    if reply.status == 200 and self._measured(started_at):
+                        self._tally.livez_s.append(time.perf_counter() - started_at)
+                except OSError:
+                    self._tally.lost += 1
+                await asyncio.sleep(max(0.0, started_at + _LIVEZ_INTERVAL_S - time.perf_counter()))
+        finally:
+            if connection is not None:
+                connection.close()

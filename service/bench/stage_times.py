@@ -1,0 +1,56 @@
+"""How fast a stage is alone, and how fast the machine multiplies matrices."""
+
+import time
+from collections.abc import Sequence
+from itertools import cycle, islice
+
+import torch
+
+from service.engine.interfaces import Runner
+from service.engine.policy import Policy
+from service.engine.task import Pixels, Task
+
+_ATTEMPTS = 3
+MATRIX_SIDES = {"cpu": 2048, "cuda": 8192}
+"""Side of the matrices by type of device: large enough for the full rate."""
+
+
+def stage_seconds(runner: Runner, images: Sequence[Pixels], policy: Policy, batch_size: int) -> list[float]:
+    """The best time of each stage for a batch of this size, from pixels or reuse state to confidences on the host.
+
+    The batch goes up the stages as a whole; each stage is run several times on the same state. Storing the state
+    for the next stage is not part of it.
+    """
+    rows = islice(cycle(images), batch_size)
+    tasks = [Task(task_id=row, pixels=pixels, policy=policy, submitted_at=0.0) for row, pixels in enumerate(rows)]
+    best = []
+    for stage in range(len(runner.stage_macs)):
+        if stage > 0:
+            runner.keep(range(batch_size))
+        times = []
+        for _ in range(_ATTEMPTS):
+            started = time.perf_counter()
+            runner.run(stage, tasks)
+            times.append(time.perf_counter() - started)
+        best.append(min(times))
+    runner.release(tasks)
+    return best
+
+
+def matrix_flops(device: str, dtype: torch.dtype) -> float:
+    """FLOP/s of one large matrix product, two for every multiply-accumulate; the best of several."""
+    side = MATRIX_SIDES[torch.device(device).type]
+    left, right = (torch.randn(side, side).to(device, dtype) for _ in range(2))
+    best = float("inf")
+    for _ in range(_ATTEMPTS):
+        _synchronise(device)
+        started = time.perf_counter()
+        left @ right
+        _synchronise(device)
+        best = min(best, time.perf_counter() - started)
+    return 2 * side**3 / best
+
+
+def _synchronise(device: str) -> None:
+    if torch.device(device).type == "cuda":
+        torch.cuda.synchronize(device)

@@ -1,0 +1,127 @@
+"""The images a benchmark sends through the stages, and where they leave."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from service.engine.interfaces import Runner
+from service.engine.operating import parse_thresholds
+from service.engine.policy import Policy
+from service.engine.task import Pixels, StagePrediction, Task
+from service.errors import InvalidParameterError
+from weights.calibration.assess import held_out_parts
+from weights.calibration.thresholds import exit_stages
+from weights.data import load_images
+from weights.preprocessing import centre_crop
+from weights.store import StoredModel
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Workload:
+    """Images and the exit rule all ways of running them share.
+
+    Attributes:
+        thresholds: the operating point in question.
+        policy: the exit rule; of replayed exits it only tells a confidence of 1 from one of 0.
+        replayed: whether `ReplayedExits` decides where an image leaves.
+    """
+
+    images: Sequence[Pixels]
+    thresholds: tuple[float, ...]
+    policy: Policy
+    replayed: bool
+
+
+def chosen_thresholds(stored: StoredModel, text: str | None) -> tuple[float, ...]:
+    """The thresholds a user wrote, or the model's own.
+
+    Raises:
+        InvalidParameterError: when they do not fit the model.
+    """
+    if text is None:
+        return stored.manifest.thresholds
+    try:
+        numbers = [float(item) for item in text.split(",")]
+    except ValueError as error:
+        raise InvalidParameterError(f"thresholds: {text[:100]!r} is not a number or numbers with commas") from error
+    return parse_thresholds(numbers if "," in text else numbers[0], stored.manifest.architecture.num_stages)
+
+
+def held_out_workload(stored: StoredModel, data: Sequence[Path], count: int, thresholds: tuple[float, ...]) -> Workload:
+    """Real images that neither the weights nor the thresholds have seen, in a seeded order.
+
+    Raises:
+        DataError: when the data cannot be used or has other classes.
+        InvalidParameterError: when fewer images are held out.
+    """
+    preprocessing = stored.manifest.preprocessing
+    _, unseen = held_out_parts(stored.manifest, data, load_images(data, preprocessing))
+    if count > len(unseen):
+        raise InvalidParameterError(f"{count} images asked for; {len(unseen)} are held out")
+    rows = np.random.default_rng(0).permutation(len(unseen))[:count]
+    images = centre_crop(torch.from_numpy(unseen.images[rows]), preprocessing.crop_px).contiguous().numpy()
+    return Workload(images=list(images), thresholds=thresholds, policy=_policy(thresholds), replayed=False)
+
+
+def replayed_workload(stored: StoredModel, count: int, thresholds: tuple[float, ...]) -> Workload:
+    """Random images that leave in the shares in which the calibration images would at these thresholds.
+
+    Raises:
+        InvalidParameterError: the model has no calibration table.
+    """
+    if stored.calibration is None:
+        raise InvalidParameterError("the model has no calibration table to take exit shares from; give --data")
+    exits = np.sort(exit_stages(stored.calibration.confidence_EN, thresholds))
+    # Evenly over the sorted exits, so that the shares come out whatever the count is.
+    picked = exits[np.arange(count) * len(exits) // count]
+    return Workload(
+        images=_random_images(picked, stored.manifest.architecture.image_size),
+        thresholds=thresholds,
+        policy=_policy((0.5,) * len(thresholds)),
+        replayed=True,
+    )
+
+
+def _random_images(exits: npt.NDArray[np.int64], side: int) -> list[Pixels]:
+    generator = np.random.default_rng(0)
+    images = generator.integers(0, 256, (len(exits), 3, side, side), dtype=np.uint8)
+    images[:, 0, 0, 0] = generator.permutation(exits)
+    return list(images)
+
+
+def _policy(thresholds: tuple[float, ...]) -> Policy:
+    return Policy(thresholds=thresholds, config_version=1, max_stage=len(thresholds), top_k=1)
+
+
+class ReplayedExits:
+    """A runner that computes everything, and then is sure from the stage on that an image's first byte names."""
+
+    def __init__(self, runner: Runner) -> None:
+        self._runner = runner
+        self.warm_up, self.keep, self.release = runner.warm_up, runner.keep, runner.release
+
+    @property
+    def stage_macs(self) -> tuple[int, ...]:
+        """MACs of each stage for one image."""
+        return self._runner.stage_macs
+
+    @property
+    def baseline_macs(self) -> int:
+        """MACs of one plain ViT at the last grid, for one image."""
+        return self._runner.baseline_macs
+
+    @property
+    def dtype(self) -> str:
+        """Floating point type the stages are computed in."""
+        return self._runner.dtype
+
+    def run(self, stage: int, tasks: Sequence[Task]) -> list[StagePrediction]:
+        """Compute `stage` for these tasks; see `Runner.run`."""
+        return [
+            replace(prediction, probs=(float(stage >= task.pixels[0, 0, 0]), *prediction.probs[1:]))
+            for task, prediction in zip(tasks, self._runner.run(stage, tasks), strict=True)
+        ]

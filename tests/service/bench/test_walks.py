@@ -1,0 +1,49 @@
+"""Every way of running sends every image to its exit, and counts what it executed."""
+
+import pytest
+from engine_fakes import STAGE_MACS, FakeRunner, pixels, policy
+
+from service.bench.walks import Saturated, held_together
+
+EXITS = [0, 3, 0, 1, 0, 0, 2, 0]
+IMAGES = [pixels(exit_stage) for exit_stage in EXITS]
+WALK_MACS = {0: 1, 1: 3, 2: 7, 3: 15}
+
+
+def test_saturated_every_image_leaves_at_its_exit_and_no_more_are_in_flight_than_allowed():
+    runner = FakeRunner()
+    seen = []
+    runner.fault = lambda stage, tasks: seen.append(len(tasks))
+    engine = Saturated(runner, max_inflight=3, max_batch_size=16)
+    try:
+        walk, again = engine.walk(IMAGES, policy()), engine.walk(IMAGES, policy())
+    finally:
+        engine.close()
+
+    assert walk.exits == again.exits == {0: 5, 1: 1, 2: 1, 3: 1}
+    assert walk.macs == sum(WALK_MACS[exit_stage] for exit_stage in EXITS)
+    assert {stage: sum(sizes) for stage, sizes in again.batch_sizes.items()} == {0: 8, 1: 3, 2: 2, 3: 1}
+    assert max(seen) <= 3
+
+
+def test_held_together_of_one_is_request_by_request():
+    runner = FakeRunner()
+    walk = held_together(runner, IMAGES, policy(), 1)
+
+    assert walk.exits == {0: 5, 1: 1, 2: 1, 3: 1}
+    assert walk.macs == sum(WALK_MACS[exit_stage] for exit_stage in EXITS)
+    assert len(walk.latencies_s) == len(IMAGES)
+    assert runner.kept == {}
+
+
+@pytest.mark.parametrize(("size", "stages_by_batch"), [(4, [4, 3]), (8, [4]), (3, [4, 2, 3])])
+def test_held_together_rows_that_are_done_are_computed_until_the_slowest_may_leave(size, stages_by_batch):
+    runner = FakeRunner()
+    walk = held_together(runner, IMAGES, policy(), size)
+
+    sizes = [len(IMAGES[first : first + size]) for first in range(0, len(IMAGES), size)]
+    expected = [(stage, rows) for rows, stages in zip(sizes, stages_by_batch, strict=True) for stage in range(stages)]
+    assert [(stage, len(ids)) for stage, ids in runner.batches] == expected
+    assert walk.macs == sum(STAGE_MACS[stage] * rows for stage, rows in expected)
+    assert walk.exits == {0: 5, 1: 1, 2: 1, 3: 1}
+    assert runner.kept == {}
