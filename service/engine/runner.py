@@ -4,8 +4,7 @@ Shapes: B batch, padded or not, S image side in pixels, K classes.
 """
 
 import copy
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 
 import numpy as np
 import torch
@@ -14,10 +13,10 @@ from torch import Tensor
 from models import macs
 from models.cascade import Cascade
 from models.reuse import ReuseState
+from service.engine.device_errors import device_errors
 from service.engine.policy import Policy
 from service.engine.state_pool import StatePool
 from service.engine.task import StagePrediction, Task
-from service.errors import DeviceLostError
 
 
 class TorchRunner:
@@ -112,7 +111,7 @@ class TorchRunner:
     def run(self, stage: int, tasks: Sequence[Task]) -> list[StagePrediction]:
         """Compute `stage` for these tasks; see `Runner.run`."""
         self._pending = None
-        with _device_errors():
+        with device_errors():
             size = min((bucket for bucket in self._buckets if bucket >= len(tasks)), default=len(tasks))
             images = self._upload(tasks, size) if self._cascade.reads_images(stage) else None
             state = None
@@ -134,7 +133,7 @@ class TorchRunner:
         if pending is None:
             raise RuntimeError("no reuse state to keep: the last run failed, or was of the last stage")
         stage, tasks, state = pending
-        with _device_errors():
+        with device_errors():
             self._pool.store(stage, [tasks[row].task_id for row in rows], state, rows)
 
     def release(self, tasks: Sequence[Task]) -> None:
@@ -166,22 +165,3 @@ class TorchRunner:
 
 def _powers_of_two(limit: int) -> list[int]:
     return [1 << exponent for exponent in range(limit.bit_length()) if 1 << exponent <= limit]
-
-
-# Older versions of torch raise a plain RuntimeError, known by its text.
-_ACCELERATOR_ERRORS: tuple[type[Exception], ...] = (
-    (torch.AcceleratorError,) if hasattr(torch, "AcceleratorError") else ()
-)
-
-
-@contextmanager
-def _device_errors() -> Iterator[None]:
-    """Tell a lost device, for which nothing more can be computed, from a batch that failed."""
-    try:
-        yield
-    except RuntimeError as error:
-        lost = isinstance(error, _ACCELERATOR_ERRORS) or "CUDA error" in str(error)
-        out_of_memory = isinstance(error, torch.OutOfMemoryError) or "out of memory" in str(error)
-        if lost and not out_of_memory:
-            raise DeviceLostError("the accelerator failed and cannot compute any more") from error
-        raise
