@@ -57,6 +57,8 @@ class TorchRunner:
         self._cascade = copy.deepcopy(cascade).eval().requires_grad_(False)
         self._cascade.fold_batch_norms()
         self._cascade.to(self._device, dtype)
+        if self._cascade.stem is not None:
+            self._cascade.to(memory_format=torch.channels_last)
         self._temperatures = tuple(temperatures)
         self._stage_macs = tuple(stage.total for stage in macs.stage_macs(config))
         self._baseline_macs = macs.baseline_macs(config)

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
+from einops import rearrange
 from torch import Tensor
 
 from models.reuse import ReuseState
@@ -67,7 +68,7 @@ class StatePool:
         self._write("tokens", boundary, state.tokens, source, target)
         self._write("relations", boundary, state.relations, source, target)
         if boundary == 0:
-            self._write("feature_map", 0, state.feature_map, source, target)
+            self._write("feature_map", 0, _cells_first(state.feature_map), source, target)
         for slot in slots:
             slot.boundary = boundary
 
@@ -87,7 +88,7 @@ class StatePool:
         return ReuseState(
             tokens=self._read("tokens", boundary, index),
             relations=self._read("relations", boundary, index),
-            feature_map=self._read("feature_map", 0, index),
+            feature_map=_channels_first(self._read("feature_map", 0, index)),
         )
 
     def release(self, task_ids: Sequence[int]) -> None:
@@ -113,3 +114,15 @@ class StatePool:
     def _read(self, kind: str, boundary: int, index: Tensor) -> Tensor | None:
         tensor = self._tensors.get((kind, boundary))
         return None if tensor is None else tensor.index_select(0, index)
+
+
+def _cells_first(map_BCHW: Tensor | None) -> Tensor | None:
+    """The order in which a stem leaves its map in memory, so that rows are copied whole.
+
+    Shape: [B, C, H, W] -> [B, H, W, C]
+    """
+    return None if map_BCHW is None else rearrange(map_BCHW, "b c h w -> b h w c")
+
+
+def _channels_first(map_BHWC: Tensor | None) -> Tensor | None:
+    return None if map_BHWC is None else rearrange(map_BHWC, "b h w c -> b c h w")
