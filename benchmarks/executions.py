@@ -52,6 +52,7 @@ class LastStage(nn.Module):
         cascade = copy.deepcopy(cascade).eval().requires_grad_(False)
         cascade.fold_batch_norms()
         self.stage = cascade.stages[-1].to(dtype).to(memory_format=torch.channels_last)
+        self.eval()
 
     def forward(self, source: Tensor, tokens: Tensor, relations: Tensor) -> Tensor:
         """Shape: [B, C, side, side], [B, M, D], [B, R, M, M] -> [B, K]."""

@@ -1,9 +1,6 @@
 """Keeps the memory of one batch for the next, instead of handing it back to the operating system in between."""
 
 import ctypes
-import logging
-
-_logger = logging.getLogger(__name__)
 
 # malloc.h of glibc.
 _M_TRIM_THRESHOLD, _M_MMAP_MAX, _M_ARENA_MAX = -1, -4, -8
@@ -25,5 +22,5 @@ def keep_freed_memory() -> bool:
     except (OSError, AttributeError):
         return False
     options = {_M_ARENA_MAX: 1, _M_MMAP_MAX: 0, _M_TRIM_THRESHOLD: _KEPT_BYTES}
-    # A list, so that one refusal does not keep the others from being tried.
-    return all([mallopt(option, value) == 1 for option, value in options.items()])
+    taken = [mallopt(option, value) == 1 for option, value in options.items()]
+    return all(taken)
