@@ -14,6 +14,7 @@ from service.api.app import create_app
 from service.api.context import Context
 from service.engine.engine import Engine
 from service.engine.operating import OperatingPoints
+from service.engine.preparation import choose_dtype
 from service.engine.runner import TorchRunner
 from service.images import ImageDecoder
 from service.metrics import Metrics
@@ -41,6 +42,10 @@ def assemble(settings: Settings) -> Context:
     if settings.torch_threads is not None:
         torch.set_num_threads(settings.torch_threads)
     device = _device(settings.device)
+    if settings.dtype == "auto":
+        dtype = choose_dtype(stored.cascade, device=device, max_batch_size=settings.max_batch_size)
+    else:
+        dtype = _DTYPES[settings.dtype]
     runner = TorchRunner(
         stored.cascade,
         mean=manifest.preprocessing.mean,
@@ -49,7 +54,8 @@ def assemble(settings: Settings) -> Context:
         max_batch_size=settings.max_batch_size,
         capacity=settings.max_inflight,
         device=device,
-        dtype=_DTYPES[settings.dtype],
+        dtype=dtype,
+        cuda_graphs=settings.cuda_graphs,
     )
     metrics = Metrics(len(runner.stage_macs), runner.baseline_macs)
     engine = Engine(
@@ -65,6 +71,7 @@ def assemble(settings: Settings) -> Context:
             manifest.preprocessing, max_bytes=settings.max_body_bytes, max_pixels=settings.max_image_pixels
         ),
         device=device,
+        dtype=runner.dtype,
         calibration=stored.calibration,
     )
 

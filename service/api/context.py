@@ -21,6 +21,7 @@ class Context:
 
     Attributes:
         device: where the stages really run.
+        dtype: what they are really computed in.
         calibration: what the exits did on held-out images, where the model has such a table.
         decode_pool: threads that decode images.
         draining: turned on when the process was asked to end; not ready from then on, though still answering.
@@ -33,6 +34,7 @@ class Context:
     metrics: Metrics
     decoder: ImageDecoder
     device: str
+    dtype: str
     calibration: CalibrationTable | None = None
     decode_pool: ThreadPoolExecutor = field(init=False)
     draining: bool = False

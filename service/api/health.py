@@ -73,7 +73,7 @@ async def info(context: ContextDep) -> Info:
         model=context.manifest.name,
         state=context.state,
         device=context.device,
-        dtype=context.settings.dtype,
+        dtype=context.dtype,
         versions={"python": python_version(), **{name: version(name) for name in _LIBRARIES}},
     )
 

@@ -11,6 +11,12 @@ from einops import rearrange
 from torch import Tensor
 
 from models.reuse import ReuseState
+from service.engine.device_errors import is_out_of_memory
+from service.errors import ServiceError
+
+
+class StateMemoryError(ServiceError):
+    """There is no memory for the reuse state of all images that may be in flight; met at the warm-up only."""
 
 
 @dataclass(slots=True)
@@ -40,6 +46,7 @@ class StatePool:
     """
 
     def __init__(self, capacity: int, device: torch.device) -> None:
+        self.capacity = capacity
         self._device = device
         self._free = list(range(capacity))
         self._slots: dict[int, _Slot] = {}
@@ -49,6 +56,11 @@ class StatePool:
         """How many images hold state."""
         return len(self._slots)
 
+    @property
+    def bytes_per_image(self) -> int:
+        """Bytes of one image's slot: all boundaries and kinds of state seen so far, which is all after the warm-up."""
+        return sum(tensor.nbytes for tensor in self._tensors.values()) // self.capacity
+
     def store(self, boundary: int, task_ids: Sequence[int], state: ReuseState, rows: Sequence[int]) -> None:
         """Write these rows of a batch's state into the tasks' slots.
 
@@ -56,6 +68,7 @@ class StatePool:
 
         Raises:
             RuntimeError: when the pool is full; nothing is written then.
+            StateMemoryError: when a kind of state arrives for the first time and there is no memory for it.
         """
         arrivals = [task_id for task_id in task_ids if task_id not in self._slots]
         if len(arrivals) > len(self._free):
@@ -106,10 +119,20 @@ class StatePool:
             return
         tensor = self._tensors.get((kind, boundary))
         if tensor is None:
-            capacity = len(self._free) + len(self._slots)
-            tensor = value.new_empty((capacity, *value.shape[1:]))
-            self._tensors[kind, boundary] = tensor
+            tensor = self._tensors[kind, boundary] = self._allocate(value)
         tensor.index_copy_(0, target, value.index_select(0, source))
+
+    def _allocate(self, value: Tensor) -> Tensor:
+        try:
+            return value.new_empty((self.capacity, *value.shape[1:]))
+        except (RuntimeError, MemoryError) as error:
+            if not is_out_of_memory(error):
+                raise
+            needed_bytes = (self.bytes_per_image + value[:1].nbytes) * self.capacity
+            raise StateMemoryError(
+                f"no memory for the reuse state of max_inflight = {self.capacity} images: it takes "
+                f"{needed_bytes / 1e6:.1f} MB or more"
+            ) from error
 
     def _read(self, kind: str, boundary: int, index: Tensor) -> Tensor | None:
         tensor = self._tensors.get((kind, boundary))

@@ -155,6 +155,7 @@ def _assemble(runner: ScriptedRunner, settings: Settings) -> Context:
             manifest.preprocessing, max_bytes=settings.max_body_bytes, max_pixels=settings.max_image_pixels
         ),
         device="cpu",
+        dtype="float32",
     )
 
 
