@@ -4,12 +4,21 @@ Shapes: B batch, S image side in pixels, G grid, D embedding, N = G² + 1 tokens
 """
 
 import torch
+import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from models.config import CascadeConfig, HybridEmbeddingConfig, PatchEmbeddingConfig, TokensToTokenConfig
 from models.t2t import TokensToToken
+
+
+def is_channels_last(x: Tensor) -> bool:
+    """Whether the channels of each cell lie side by side in memory, and those of the whole map do not.
+
+    Shape: [B, channels, side, side]
+    """
+    return x.is_contiguous(memory_format=torch.channels_last) and not x.is_contiguous()
 
 
 class PatchEmbedding(nn.Module):
@@ -31,8 +40,17 @@ class PatchEmbedding(nn.Module):
 
         Shape: [B, in_channels, side, side] -> [B, G², D]
         """
+        if is_channels_last(x) and self.proj.padding == (0, 0):
+            return self._cut(x)
         patches: Tensor = rearrange(self.proj(x), "b d h w -> b (h w) d")
         return patches
+
+    def _cut(self, x: Tensor) -> Tensor:
+        """The same as one matrix product: with channels last, a patch's rows are copied whole."""
+        kernel, stride = self.proj.kernel_size, self.proj.stride
+        patches = x.unfold(2, kernel[0], stride[0]).unfold(3, kernel[1], stride[1])
+        patches = rearrange(patches, "b c h w p q -> b (h w) (p q c)")
+        return F.linear(patches, rearrange(self.proj.weight, "d c p q -> d (p q c)"), self.proj.bias)
 
 
 class ConvNorm(nn.Module):
@@ -42,15 +60,17 @@ class ConvNorm(nn.Module):
         super().__init__()
         self.conv = nn.Conv2d(in_channels, out_channels, 3, stride=stride, padding=1, bias=False)
         self.norm: nn.Module = nn.BatchNorm2d(out_channels)
-        self.act = nn.GELU()
 
     def forward(self, x: Tensor) -> Tensor:
         """Apply.
 
         Shape: [B, in_channels, side, side] -> [B, out_channels, side / stride, side / stride]
         """
-        output: Tensor = self.act(self.norm(self.conv(x)))
-        return output
+        y: Tensor = self.norm(self.conv(x))
+        if is_channels_last(y):
+            # The fast GELU of a CPU wants memory in the order of the axes.
+            return rearrange(F.gelu(rearrange(y, "b c h w -> b h w c")), "b h w c -> b c h w")
+        return F.gelu(y)
 
     def fold(self) -> None:
         """Merge the norm's running statistics into the convolution; a second call does nothing."""

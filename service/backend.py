@@ -9,6 +9,7 @@ import torch
 from service.engine.engine import Engine
 from service.engine.interfaces import Runner
 from service.engine.operating import OperatingPoints
+from service.engine.preparation import choose_dtype
 from service.engine.runner import TorchRunner
 from service.metrics import Metrics
 from service.settings import Settings, SettingsError
@@ -104,7 +105,11 @@ def build_runner(stored: StoredModel, settings: Settings) -> TorchRunner:
     """
     if settings.torch_threads is not None:
         torch.set_num_threads(settings.torch_threads)
-    preprocessing = stored.manifest.preprocessing
+    device, preprocessing = resolve_device(settings.device), stored.manifest.preprocessing
+    if settings.dtype == "auto":
+        dtype = choose_dtype(stored.cascade, device=device, max_batch_size=settings.max_batch_size)
+    else:
+        dtype = _DTYPES[settings.dtype]
     return TorchRunner(
         stored.cascade,
         mean=preprocessing.mean,
@@ -112,8 +117,9 @@ def build_runner(stored: StoredModel, settings: Settings) -> TorchRunner:
         temperatures=stored.manifest.temperatures,
         max_batch_size=settings.max_batch_size,
         capacity=settings.max_inflight,
-        device=resolve_device(settings.device),
-        dtype=_DTYPES[settings.dtype],
+        device=device,
+        dtype=dtype,
+        cuda_graphs=settings.cuda_graphs,
     )
 
 

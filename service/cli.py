@@ -23,7 +23,7 @@ app.add_typer(bench, name="bench")
 
 Model = Annotated[str | None, typer.Option(help="A shipped model's name, or a model folder.")]
 Device = Annotated[str | None, typer.Option(help="auto, cpu, cuda, cuda:1 …")]
-Dtype = Annotated[str | None, typer.Option(help="float32 or bfloat16.")]
+Dtype = Annotated[str | None, typer.Option(help="auto, float32 or bfloat16.")]
 
 
 @app.command()

@@ -37,7 +37,8 @@ class Settings(BaseSettings):
         http_workers: front-end processes; 0 serves HTTP in the engine's own process, for debugging.
         model: a shipped model's name or the path of a model folder.
         device: `auto`, `cpu`, `cuda`, `cuda:1` …
-        dtype: floating point type the stages are computed in.
+        dtype: floating point type the stages are computed in; `auto` measures at start which is faster.
+        cuda_graphs: whether a GPU replays recorded stages instead of launching their kernels one by one.
         max_inflight: images admitted at one time, over all requests.
         max_batch_size: images a stage runs at once.
         max_body_bytes: bytes of one request's body.
@@ -64,7 +65,8 @@ class Settings(BaseSettings):
     http_workers: int = Field(default=1, ge=0, le=64)
     model: str = Field(default="dvt-cifar10", min_length=1)
     device: str = Field(default="auto", min_length=1)
-    dtype: Literal["float32", "bfloat16"] = "float32"
+    dtype: Literal["auto", "float32", "bfloat16"] = "auto"
+    cuda_graphs: bool = True
     max_inflight: int = Field(default=512, ge=1)
     max_batch_size: int = Field(default=64, ge=1)
     max_body_bytes: int = Field(default=32 * 2**20, ge=1)

@@ -3,9 +3,9 @@
 Shapes: B batch, padded or not, S image side in pixels, K classes.
 """
 
-import copy
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+import logging
+from collections.abc import Sequence
+from contextlib import nullcontext
 
 import numpy as np
 import torch
@@ -14,10 +14,15 @@ from torch import Tensor
 from models import macs
 from models.cascade import Cascade
 from models.reuse import ReuseState
+from service.engine.device_errors import device_errors
+from service.engine.graphs import CudaCapture, GraphedForward
+from service.engine.host_memory import keep_freed_memory
 from service.engine.policy import Policy
+from service.engine.preparation import prepared
 from service.engine.state_pool import StatePool
 from service.engine.task import StagePrediction, Task
-from service.errors import DeviceLostError
+
+_logger = logging.getLogger(__name__)
 
 
 class TorchRunner:
@@ -33,6 +38,7 @@ class TorchRunner:
         dtype: of weights and activations; confidences are computed in float32 either way.
         buckets: batch sizes to pad up to. By default powers of two on a GPU, where a known shape is worth
             more than the arithmetic saved, and none on a CPU, where it is not.
+        cuda_graphs: whether the stages are recorded at the warm-up and replayed, where the device can.
     """
 
     def __init__(
@@ -47,6 +53,7 @@ class TorchRunner:
         device: str = "cpu",
         dtype: torch.dtype = torch.float32,
         buckets: Sequence[int] | None = None,
+        cuda_graphs: bool = True,
     ) -> None:
         config = cascade.config
         if len(temperatures) != config.num_stages:
@@ -55,9 +62,12 @@ class TorchRunner:
         self._dtype = dtype
         on_cpu = self._device.type == "cpu"
 
-        self._cascade = copy.deepcopy(cascade).eval().requires_grad_(False)
-        self._cascade.fold_batch_norms()
-        self._cascade.to(self._device, dtype)
+        if on_cpu:
+            keep_freed_memory()
+        self._cascade = prepared(cascade, self._device, dtype)
+        self._graphs: GraphedForward | None = None
+        if cuda_graphs and self._device.type == "cuda":
+            self._graphs = GraphedForward(self._cascade.forward_stage, CudaCapture(self._device))
         self._temperatures = tuple(temperatures)
         self._stage_macs = tuple(stage.total for stage in macs.stage_macs(config))
         self._baseline_macs = macs.baseline_macs(config)
@@ -90,17 +100,33 @@ class TorchRunner:
         return self._baseline_macs
 
     @property
-    def dtype(self) -> str:
-        """Floating point type the stages are computed in."""
-        return str(self._dtype).removeprefix("torch.")
-
-    @property
     def num_kept(self) -> int:
         """How many images hold reuse state."""
         return len(self._pool)
 
+    @property
+    def dtype(self) -> str:
+        """What the stages are computed in, such as `bfloat16`."""
+        return str(self._dtype).removeprefix("torch.")
+
     def warm_up(self) -> None:
-        """Run every stage for every bucket; without buckets for one image and for a full batch."""
+        """Run every stage for every bucket; without buckets for one image and for a full batch.
+
+        Raises:
+            StateMemoryError: when there is no memory for the reuse state of all images that may be in flight.
+        """
+        with self._graphs.recording() if self._graphs is not None else nullcontext():
+            self._run_all_sizes()
+        _logger.info(
+            "the reuse state of %d images takes %.1f MB, %.1f kB each",
+            self._pool.capacity,
+            self._pool.capacity * self._pool.bytes_per_image / 1e6,
+            self._pool.bytes_per_image / 1e3,
+        )
+        if self._graphs is not None:
+            _logger.info("%d CUDA graphs were recorded", len(self._graphs))
+
+    def _run_all_sizes(self) -> None:
         policy = Policy(thresholds=(), config_version=0, max_stage=len(self._stage_macs) - 1)
         for size in self._buckets or sorted({1, self._max_batch_size}):
             # Numbers no task of an engine has.
@@ -117,7 +143,7 @@ class TorchRunner:
     def run(self, stage: int, tasks: Sequence[Task]) -> list[StagePrediction]:
         """Compute `stage` for these tasks; see `Runner.run`."""
         self._pending = None
-        with _device_errors():
+        with device_errors():
             size = min((bucket for bucket in self._buckets if bucket >= len(tasks)), default=len(tasks))
             images = self._upload(tasks, size) if self._cascade.reads_images(stage) else None
             state = None
@@ -125,7 +151,8 @@ class TorchRunner:
                 # Padding repeats the first row; nobody looks at what is computed for it.
                 ids = [task.task_id for task in tasks]
                 state = self._pool.load(stage - 1, ids + ids[:1] * (size - len(ids)))
-            logits, next_state = self._cascade.forward_stage(stage, images, state)
+            forward = self._cascade.forward_stage if self._graphs is None else self._graphs
+            logits, next_state = forward(stage, images, state)
             predictions = self._read_back(stage, logits[: len(tasks)], tasks)
         self._pending = None if next_state is None else (stage, tasks, next_state)
         return predictions
@@ -139,7 +166,7 @@ class TorchRunner:
         if pending is None:
             raise RuntimeError("no reuse state to keep: the last run failed, or was of the last stage")
         stage, tasks, state = pending
-        with _device_errors():
+        with device_errors():
             self._pool.store(stage, [tasks[row].task_id for row in rows], state, rows)
 
     def release(self, tasks: Sequence[Task]) -> None:
@@ -171,22 +198,3 @@ class TorchRunner:
 
 def _powers_of_two(limit: int) -> list[int]:
     return [1 << exponent for exponent in range(limit.bit_length()) if 1 << exponent <= limit]
-
-
-# Older versions of torch raise a plain RuntimeError, known by its text.
-_ACCELERATOR_ERRORS: tuple[type[Exception], ...] = (
-    (torch.AcceleratorError,) if hasattr(torch, "AcceleratorError") else ()
-)
-
-
-@contextmanager
-def _device_errors() -> Iterator[None]:
-    """Tell a lost device, for which nothing more can be computed, from a batch that failed."""
-    try:
-        yield
-    except RuntimeError as error:
-        lost = isinstance(error, _ACCELERATOR_ERRORS) or "CUDA error" in str(error)
-        out_of_memory = isinstance(error, torch.OutOfMemoryError) or "out of memory" in str(error)
-        if lost and not out_of_memory:
-            raise DeviceLostError("the accelerator failed and cannot compute any more") from error
-        raise

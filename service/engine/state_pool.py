@@ -7,9 +7,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
+from einops import rearrange
 from torch import Tensor
 
 from models.reuse import ReuseState
+from service.engine.device_errors import is_out_of_memory
+from service.errors import ServiceError
+
+
+class StateMemoryError(ServiceError):
+    """There is no memory for the reuse state of all images that may be in flight; met at the warm-up only."""
 
 
 @dataclass(slots=True)
@@ -39,6 +46,7 @@ class StatePool:
     """
 
     def __init__(self, capacity: int, device: torch.device) -> None:
+        self.capacity = capacity
         self._device = device
         self._free = list(range(capacity))
         self._slots: dict[int, _Slot] = {}
@@ -48,6 +56,11 @@ class StatePool:
         """How many images hold state."""
         return len(self._slots)
 
+    @property
+    def bytes_per_image(self) -> int:
+        """Bytes of one image's slot: all boundaries and kinds of state seen so far, which is all after the warm-up."""
+        return sum(tensor.nbytes for tensor in self._tensors.values()) // self.capacity
+
     def store(self, boundary: int, task_ids: Sequence[int], state: ReuseState, rows: Sequence[int]) -> None:
         """Write these rows of a batch's state into the tasks' slots.
 
@@ -55,6 +68,7 @@ class StatePool:
 
         Raises:
             RuntimeError: when the pool is full; nothing is written then.
+            StateMemoryError: when a kind of state arrives for the first time and there is no memory for it.
         """
         arrivals = [task_id for task_id in task_ids if task_id not in self._slots]
         if len(arrivals) > len(self._free):
@@ -67,7 +81,7 @@ class StatePool:
         self._write("tokens", boundary, state.tokens, source, target)
         self._write("relations", boundary, state.relations, source, target)
         if boundary == 0:
-            self._write("feature_map", 0, state.feature_map, source, target)
+            self._write("feature_map", 0, _cells_first(state.feature_map), source, target)
         for slot in slots:
             slot.boundary = boundary
 
@@ -87,7 +101,7 @@ class StatePool:
         return ReuseState(
             tokens=self._read("tokens", boundary, index),
             relations=self._read("relations", boundary, index),
-            feature_map=self._read("feature_map", 0, index),
+            feature_map=_channels_first(self._read("feature_map", 0, index)),
         )
 
     def release(self, task_ids: Sequence[int]) -> None:
@@ -105,11 +119,33 @@ class StatePool:
             return
         tensor = self._tensors.get((kind, boundary))
         if tensor is None:
-            capacity = len(self._free) + len(self._slots)
-            tensor = value.new_empty((capacity, *value.shape[1:]))
-            self._tensors[kind, boundary] = tensor
+            tensor = self._tensors[kind, boundary] = self._allocate(value)
         tensor.index_copy_(0, target, value.index_select(0, source))
+
+    def _allocate(self, value: Tensor) -> Tensor:
+        try:
+            return value.new_empty((self.capacity, *value.shape[1:]))
+        except (RuntimeError, MemoryError) as error:
+            if not is_out_of_memory(error):
+                raise
+            needed_bytes = (self.bytes_per_image + value[:1].nbytes) * self.capacity
+            raise StateMemoryError(
+                f"no memory for the reuse state of max_inflight = {self.capacity} images: it takes "
+                f"{needed_bytes / 1e6:.1f} MB or more"
+            ) from error
 
     def _read(self, kind: str, boundary: int, index: Tensor) -> Tensor | None:
         tensor = self._tensors.get((kind, boundary))
         return None if tensor is None else tensor.index_select(0, index)
+
+
+def _cells_first(map_BCHW: Tensor | None) -> Tensor | None:
+    """The order in which a stem leaves its map in memory, so that rows are copied whole.
+
+    Shape: [B, C, H, W] -> [B, H, W, C]
+    """
+    return None if map_BCHW is None else rearrange(map_BCHW, "b c h w -> b h w c")
+
+
+def _channels_first(map_BHWC: Tensor | None) -> Tensor | None:
+    return None if map_BHWC is None else rearrange(map_BHWC, "b h w c -> b c h w")

@@ -4,6 +4,8 @@ Order matters: one channel delivers in the order sent, and a front end reports w
 image it counted, so that the engine never sees the end of an image it has not heard of.
 """
 
+from typing import Any
+
 import msgspec
 
 from service.engine.engine import EngineState
@@ -87,7 +89,7 @@ class Welcome(msgspec.Struct, tag="welcome", frozen=True, array_like=True):
         dtype: as in `EngineInterface.dtype`.
     """
 
-    settings: dict[str, str | int | float | None]
+    settings: dict[str, Any]
     device: str
     stage_macs: tuple[int, ...]
     baseline_macs: int

@@ -2,7 +2,7 @@ import pytest
 import torch
 from cascades import TINY
 
-from models.embedding import build_embedding, map_geometry, patch_geometry
+from models.embedding import ConvNorm, build_embedding, is_channels_last, map_geometry, patch_geometry
 
 
 @pytest.mark.parametrize(
@@ -27,3 +27,21 @@ def test_build_embedding_tokens_are_in_raster_order() -> None:
     feature_map[:, :, 0, 13] = 1.0  # top right: the second of four tokens
     changed = (embedding(feature_map) - base).abs().sum(dim=-1)[0]
     assert changed.nonzero().flatten().tolist() == [1]
+
+
+@pytest.mark.parametrize("grid", [2, 4, 7, 14])
+def test_embedding_of_a_map_with_channels_last_is_the_same(grid: int) -> None:
+    embedding = build_embedding(TINY, grid).double()
+    feature_map = torch.randn(3, 6, 14, 14, dtype=torch.float64)
+    other = feature_map.contiguous(memory_format=torch.channels_last)
+    assert (is_channels_last(feature_map), is_channels_last(other)) == (False, True)
+    torch.testing.assert_close(embedding(other), embedding(feature_map), atol=1e-12, rtol=0)
+
+
+def test_conv_norm_with_channels_last_is_the_same_and_stays_so() -> None:
+    layer = ConvNorm(3, 6, stride=2).double().eval()
+    images = torch.randn(2, 3, 8, 8, dtype=torch.float64)
+    expected = layer(images)
+    output = layer.to(memory_format=torch.channels_last)(images)
+    assert is_channels_last(output)
+    torch.testing.assert_close(output, expected, atol=1e-12, rtol=0)

@@ -67,6 +67,26 @@ def test_assemble_hands_the_settings_and_the_model_on(model):
     assert context.engine.state is EngineState.STARTING
 
 
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_assemble_dtype_that_is_set_is_not_measured(model, monkeypatch, dtype):
+    monkeypatch.delattr(backend_module, "choose_dtype")
+    assert assemble(Settings(model=model, dtype=dtype)).engine.dtype == dtype
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_assemble_dtype_auto_takes_what_was_measured(model, monkeypatch, dtype):
+    asked = []
+
+    def choose(cascade, **options):
+        asked.append(options)
+        return getattr(torch, dtype)
+
+    monkeypatch.setattr(backend_module, "choose_dtype", choose)
+    context = assemble(Settings(model=model, dtype="auto", max_batch_size=7))
+    assert context.engine.dtype == dtype
+    assert asked == [{"device": context.device, "max_batch_size": 7}]
+
+
 def test_assemble_torch_threads_are_set(model):
     before = torch.get_num_threads()
     try:

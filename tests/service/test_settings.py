@@ -31,7 +31,7 @@ def test_load_settings_without_any_source_gives_the_defaults():
     settings = load_settings()
 
     assert (settings.http_host, settings.http_port) == ("127.0.0.1", 8000)
-    assert (settings.model, settings.device, settings.dtype) == ("dvt-cifar10", "auto", "float32")
+    assert (settings.model, settings.device, settings.dtype) == ("dvt-cifar10", "auto", "auto")
     assert (settings.max_inflight, settings.max_batch_size, settings.max_images_per_request) == (512, 64, 64)
     assert (settings.max_body_bytes, settings.max_image_pixels) == (32 * 2**20, 50_000_000)
     assert settings.admin_key is None
@@ -77,6 +77,7 @@ def test_load_settings_what_kubernetes_sets_for_a_service_named_dvt_is_ignored(m
         ("http_port", "-1"),
         ("http_port", "http"),
         ("dtype", "float16"),
+        ("cuda_graphs", "perhaps"),
         ("max_inflight", "0"),
         ("max_batch_size", "0"),
         ("max_body_bytes", "0"),

@@ -1,3 +1,4 @@
+import logging
 from collections import Counter
 from collections.abc import Callable
 
@@ -8,6 +9,7 @@ from cascades import TINY_CONFIGS, randomised
 from engine_fakes import RecordingObserver, policy
 
 from models.cascade import Cascade
+from models.config import HybridEmbeddingConfig
 from models.reuse import ReuseState
 from models.stage import StageOutput
 from service.engine.engine import Engine
@@ -120,10 +122,23 @@ def test_keep_only_named_rows_and_release_empties_the_pool(make_pixels: MakePixe
     assert runner.num_kept == 0
 
 
-def test_warm_up_leaves_no_state_behind() -> None:
-    runner = _runner(randomised(TINY_CONFIGS["hybrid"]), capacity=2)
-    runner.warm_up()
+def test_warm_up_leaves_no_state_behind_and_logs_what_it_takes(caplog: pytest.LogCaptureFixture) -> None:
+    config = TINY_CONFIGS["hybrid"]
+    assert isinstance(config.embedding, HybridEmbeddingConfig)
+    runner = _runner(randomised(config), capacity=20)
+    with caplog.at_level(logging.INFO):
+        runner.warm_up()
     assert runner.num_kept == 0
+    floats = config.embedding.channels[-1] * config.embedding.map_size(config.image_size) ** 2
+    for tokens in (config.num_tokens(stage) for stage in range(3)):
+        floats += tokens * config.embed_dim + config.num_relations * tokens**2
+    taken = f"the reuse state of 20 images takes {80 * floats / 1e6:.1f} MB, {4 * floats / 1e3:.1f} kB each"
+    assert caplog.messages == [taken]
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_dtype_is_the_one_that_is_computed_in(dtype: torch.dtype) -> None:
+    assert f"torch.{_runner(randomised(TINY_CONFIGS['hybrid']), dtype=dtype).dtype}" == str(dtype)
 
 
 def test_run_bfloat16_is_close_to_float32(make_pixels: MakePixels) -> None:
@@ -258,3 +273,22 @@ def test_run_cuda_equals_cpu(make_pixels: MakePixels) -> None:
         assert [prediction.confidence for prediction in old] == pytest.approx(
             [prediction.confidence for prediction in new], abs=1e-4
         )
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+@pytest.mark.parametrize("kind", ["hybrid", "patch"])
+def test_run_cuda_graphs_equal_kernels_launched_one_by_one(make_pixels: MakePixels, kind: str) -> None:
+    cascade, tasks = randomised(TINY_CONFIGS[kind]), _tasks(make_pixels(5, 28))
+    graphed, launched = (_runner(cascade, device="cuda", cuda_graphs=choice) for choice in (True, False))
+    graphed.warm_up()
+    for old, new in zip(_walk_all(launched, tasks), _walk_all(graphed, tasks), strict=True):
+        assert [prediction.confidence for prediction in old] == pytest.approx(
+            [prediction.confidence for prediction in new], abs=1e-5
+        )
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+def test_warm_up_cuda_records_every_stage_and_bucket(caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.INFO):
+        _runner(randomised(TINY_CONFIGS["hybrid"]), device="cuda", buckets=(4, 8)).warm_up()
+    assert "8 CUDA graphs were recorded" in caplog.messages

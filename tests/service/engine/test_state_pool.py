@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from models.reuse import ReuseState
-from service.engine.state_pool import StatePool
+from service.engine.state_pool import StateMemoryError, StatePool
 
 
 def _state(rows: int, value: float, feature_map: bool = True) -> ReuseState:
@@ -57,3 +57,27 @@ def test_load_state_that_is_not_there_raises_naming_the_task(boundary: int, task
     pool.store(0, [1], _state(1, 1.0), rows=[0])
     with pytest.raises(LookupError, match=f"task {task_id} holds no reuse state of stage {boundary}"):
         pool.load(boundary, [task_id])
+
+
+def test_bytes_per_image_counts_every_boundary_and_kind() -> None:
+    pool = _pool()
+    assert pool.bytes_per_image == 0
+    pool.store(0, [1], _state(1, 1.0), rows=[0])
+    pool.store(1, [1], _state(1, 1.0, feature_map=False), rows=[0])
+    assert pool.bytes_per_image == 4 * (2 * 5 * 3 + 2 * 4 * 4)
+
+
+def test_store_first_state_that_no_memory_holds_is_refused_with_the_numbers() -> None:
+    pool, tokens = _pool(), torch.zeros(1, 1, 1).expand(1, 1 << 40, 1 << 14)
+    with pytest.raises(StateMemoryError, match=r"max_inflight = 4 images: it takes 288230376151.7 MB or more"):
+        pool.store(0, [1], ReuseState(tokens=tokens), rows=[0])
+
+
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
+def test_load_feature_map_of_either_layout_comes_back_channels_last(layout: torch.memory_format) -> None:
+    pool, feature_map = _pool(), torch.arange(2 * 3 * 4 * 4.0).view(2, 3, 4, 4)
+    pool.store(0, [1, 2], ReuseState(feature_map=feature_map.contiguous(memory_format=layout)), rows=[0, 1])
+    loaded = pool.load(0, [2, 1]).feature_map
+    assert loaded is not None
+    assert torch.equal(loaded, feature_map.flip(0))
+    assert loaded.is_contiguous(memory_format=torch.channels_last)

@@ -71,7 +71,9 @@ def replica(model: str, tmp_path: Path) -> Iterator[Replica]:
         ) as process,
     ):
         try:
-            eventually(lambda: "running on" in log.read_text() or process.poll() is not None)
+            eventually(
+                lambda: "running on" in log.read_text() or "Traceback" in log.read_text() or process.poll() is not None
+            )
             found = re.search(r"running on (http://\S+)", log.read_text())
             assert found, log.read_text()
             started = Replica(found.group(1), process, log)

@@ -1,0 +1,83 @@
+"""Makes a trained cascade ready to run on a device, and finds the floating point type it is fastest in."""
+
+import copy
+import logging
+import time
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from models.cascade import Cascade
+
+_logger = logging.getLogger(__name__)
+
+Run = Callable[[], Tensor]
+
+# bfloat16 must save this share of the time: it rounds more coarsely, which a difference within the noise is not worth.
+_MARGIN = 0.2
+_ROUNDS = 3
+# One float32 batch of the measurement takes about this long, and the measurement a few times that.
+_BATCH_S = 0.1
+
+
+def prepared(cascade: Cascade, device: torch.device, dtype: torch.dtype) -> Cascade:
+    """A copy for inference, with batch norms folded and memory laid out as the convolutions like it best."""
+    cascade = copy.deepcopy(cascade).eval().requires_grad_(False)
+    cascade.fold_batch_norms()
+    cascade.to(device, dtype)
+    if cascade.stem is not None:
+        cascade.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    return cascade
+
+
+def seconds_of(run: Run) -> float:
+    """Seconds one run takes, by the wall clock."""
+    start = time.perf_counter()
+    run()
+    return time.perf_counter() - start
+
+
+def choose_dtype(
+    cascade: Cascade, *, device: str, max_batch_size: int, timer: Callable[[Run], float] = seconds_of
+) -> torch.dtype:
+    """Measure the deepest stage in float32 and bfloat16, taking turns; bfloat16 when it is clearly faster.
+
+    Args:
+        max_batch_size: measured on a full batch, or on as much of one as a slow machine can do in a short time.
+        timer: runs what it is given and says how many seconds that took.
+    """
+    exact = _deepest_stage(cascade, device, torch.float32, 1)
+    timer(exact)  # The first run pays for what later ones find ready.
+    batch_size = max(1, min(max_batch_size, int(_BATCH_S / max(timer(exact), 1e-9))))
+    runs = {dtype: _deepest_stage(cascade, device, dtype, batch_size) for dtype in (torch.float32, torch.bfloat16)}
+    for run in runs.values():
+        timer(run)
+    rounds = [{dtype: timer(run) for dtype, run in runs.items()} for _ in range(_ROUNDS)]
+    float32_s, bfloat16_s = (min(times[dtype] for times in rounds) for dtype in runs)
+    chosen = torch.bfloat16 if bfloat16_s < (1 - _MARGIN) * float32_s else torch.float32
+    _logger.info(
+        "computing in %s: %d images take %.1f ms in float32 and %.1f ms in bfloat16 at the deepest stage",
+        str(chosen).removeprefix("torch."),
+        batch_size,
+        float32_s * 1e3,
+        bfloat16_s * 1e3,
+    )
+    return chosen
+
+
+@torch.inference_mode()
+def _deepest_stage(cascade: Cascade, device: str, dtype: torch.dtype, batch_size: int) -> Run:
+    """The last stage for random images that have walked there; the logits arrive on the host."""
+    cascade = prepared(cascade, torch.device(device), dtype)
+    side, last = cascade.config.image_size, cascade.config.num_stages - 1
+    noise = torch.randn(batch_size, 3, side, side, generator=torch.Generator().manual_seed(0))
+    images, state = noise.to(device, dtype), None
+    for stage in range(last):
+        state = cascade.forward_stage(stage, images, state).state
+
+    @torch.inference_mode()
+    def run() -> Tensor:
+        return cascade.forward_stage(last, images, state).logits.cpu()
+
+    return run

@@ -1,0 +1,33 @@
+import ctypes
+import platform
+
+import pytest
+
+from service.engine.host_memory import keep_freed_memory
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="needs glibc")
+def test_keep_freed_memory_glibc_takes_every_option() -> None:
+    assert keep_freed_memory()
+
+
+@pytest.mark.parametrize(("refused", "expected"), [((), True), ((-1,), False), ((-8, -4), False)])
+def test_keep_freed_memory_tries_every_option_and_tells_a_refusal(
+    monkeypatch: pytest.MonkeyPatch, refused: tuple[int, ...], expected: bool
+) -> None:
+    asked: list[int] = []
+
+    class Library:
+        @staticmethod
+        def mallopt(option: int, value: int) -> int:
+            asked.append(option)
+            return int(option not in refused)
+
+    monkeypatch.setattr(ctypes, "CDLL", lambda name: Library)
+    assert keep_freed_memory() is expected
+    assert sorted(asked) == [-8, -4, -1]
+
+
+def test_keep_freed_memory_other_library_is_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ctypes, "CDLL", lambda name: object())
+    assert not keep_freed_memory()
