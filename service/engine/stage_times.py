@@ -6,9 +6,10 @@ _MEMORY = 0.95
 """Weight of what is known against one more batch: about the last 20 batches count."""
 _MAX_RISE = 3.0
 """One batch counts as at most this multiple of its estimate, so that a hiccup does not refuse the next ones."""
-_FEW = 0.01
+_PRIOR = 0.01
 """How strongly a cost without a fixed part is assumed, until batches of different sizes have shown otherwise."""
 _DOUBT = 0.95
+"""What is left of an estimate after a refusal on its account."""
 
 
 @dataclass(slots=True)
@@ -33,10 +34,17 @@ class _Line:
         variance = self.size_size / self.weight - mean_size**2
         covariance = self.size_seconds / self.weight - mean_size * mean_seconds
         proportional = mean_seconds / mean_size
-        prior = _FEW * mean_size**2
+        prior = _PRIOR * mean_size**2
         slope = (covariance + prior * proportional) / (variance + prior)
         self.per_row = min(max(slope, 0.0), proportional)
         self.fixed = mean_seconds - self.per_row * mean_size
+
+    def scale(self, factor: float) -> None:
+        """Have learnt `factor` times the seconds."""
+        self.seconds *= factor
+        self.size_seconds *= factor
+        self.fixed *= factor
+        self.per_row *= factor
 
     def at(self, size: int) -> float:
         return self.fixed + self.per_row * size
@@ -47,7 +55,7 @@ class StageTimes:
 
     An estimate that is too high could refuse a stage for ever, since what never runs is never measured. So every
     refusal on its account casts doubt on it (`doubt`) and lowers it by a twentieth, until a batch is tried again.
-    If that batch beats what had been learnt, all of it is forgotten and learning begins anew; if not, the old
+    If that batch beats what had been learnt, everything known of the stage is scaled down to it; if not, the old
     estimate is back in force.
     """
 
@@ -63,12 +71,11 @@ class StageTimes:
         """Learn from a batch that ran."""
         line = self._lines[stage]
         expected = line.at(size)
-        if self._trust[stage] < 1.0:
-            self._trust[stage] = 1.0
-            if seconds < expected:
-                line = self._lines[stage] = _Line()
-        elif line.weight > 0 and expected > 0:
+        if self._trust[stage] < 1.0 and seconds < expected:
+            line.scale(seconds / expected)
+        elif expected > 0:
             seconds = min(seconds, _MAX_RISE * expected)
+        self._trust[stage] = 1.0
         line.add(size, seconds)
 
     def doubt(self, stage: int) -> None:

@@ -128,6 +128,14 @@ def test_classify_batches_are_no_larger_than_allowed_or_needed(model, images, mo
     assert sizes == [used]
 
 
+def test_classify_thresholds_never_give_way_to_the_load_it_makes_itself(model, images, monkeypatch):
+    monkeypatch.setenv("DVT_SHED_ACCURACY_DROP", "1")
+    monkeypatch.setenv("DVT_MAX_INFLIGHT", "3")
+
+    # The model has no calibration table: a server with this setting would refuse to start.
+    assert dvt("classify", *images, "--model", model).exit_code == 0
+
+
 @pytest.mark.parametrize(
     ("arguments", "word"),
     [

@@ -56,13 +56,14 @@ def test_doubt_lowers_the_estimate_of_its_stage_until_a_batch_confirms_it() -> N
     assert times.estimate(0, 1) == pytest.approx(1.0, abs=0.02)
 
 
-def test_doubt_that_a_batch_proves_right_forgets_the_old_estimate() -> None:
+def test_doubt_that_a_batch_proves_right_scales_all_sizes_down_at_once() -> None:
     times = StageTimes(1)
-    for _ in range(20):
-        times.observe(0, 1, 100.0)
+    for size in (1, 11) * 50:
+        times.observe(0, size, 90.0 + 10.0 * size)
     times.doubt(0)
     times.observe(0, 1, 0.5)
-    assert times.estimate(0, 1) == pytest.approx(0.5)
+    assert times.estimate(0, 1) == pytest.approx(0.5, rel=0.05)
+    assert times.estimate(0, 11) == pytest.approx(1.0, rel=0.05)
 
 
 @given(st.lists(st.tuples(st.integers(1, 128), st.floats(0, 100)), min_size=1, max_size=50))

@@ -38,6 +38,8 @@ class WorkerMachine(RuleBasedStateMachine):
         self.ran: dict[int, list[int]] = {}
         self.step_s, self.room = 0.1, 16
         self.step_begins = False
+        self.leaver = 0
+        self.left: set[int] = set()
         self.broken: list[str] = []  # what is raised inside a stage would count as its failure
 
     @rule(
@@ -57,6 +59,10 @@ class WorkerMachine(RuleBasedStateMachine):
     def conditions_change(self, step_s: float, room: int, pressure: float) -> None:
         self.step_s, self.room, self.pressure = step_s, room, pressure
 
+    @rule(row=st.integers(0, 15))
+    def someone_leaves_in_the_next_stage(self, row: int) -> None:
+        self.leaver = row + 1
+
     @rule(seconds=st.floats(0, 5))
     def time_passes(self, seconds: float) -> None:
         self.bench.clock.now += seconds
@@ -64,7 +70,12 @@ class WorkerMachine(RuleBasedStateMachine):
     @precondition(lambda self: self.tasks)
     @rule(pick=st.randoms(use_true_random=False))
     def cancel(self, pick: object) -> None:
-        self.bench.cancel(pick.choice(self.tasks))  # type: ignore[attr-defined]
+        self._leave(pick.choice(self.tasks))  # type: ignore[attr-defined]
+
+    def _leave(self, task: Task) -> None:
+        if not task.future.done():
+            self.left.add(task.task_id)
+            self.bench.cancel(task)
 
     @precondition(lambda self: sum(self.bench.worker.queue_depths()) > 0)
     @rule()
@@ -73,14 +84,16 @@ class WorkerMachine(RuleBasedStateMachine):
         assert self.bench.worker.turn()
         assert self.broken == []
         still_open = sum(not task.future.done() for task in self.tasks)
-        assert sum(self.bench.worker.queue_depths()) == still_open, "lost on the way"
+        # What has come into the inbox meanwhile is that someone left.
+        waiting = sum(self.bench.worker.queue_depths()) - self.bench.worker.inbox.qsize()
+        assert waiting == still_open, "lost on the way"
 
     def _in_a_stage(self, stage: int, tasks: Sequence[Task]) -> None:
         end = self.bench.clock.now + self.bench.worker.times.estimate(stage, len(tasks))
         walk_macs = sum(STAGE_MACS[: stage + 1])
         promises = {
             "the batch is empty or too large": 1 <= len(tasks) <= 16,
-            "its client has left": not any(task.cancelled for task in tasks),
+            "its client has left": not self.step_begins or not any(task.cancelled for task in tasks),
             "it has ended": not any(task.future.done() for task in tasks),
             "beyond max_stage": all(stage <= task.policy.max_stage for task in tasks),
             "beyond max_macs": all(walk_macs <= (task.policy.max_macs or walk_macs) for task in tasks),
@@ -91,6 +104,9 @@ class WorkerMachine(RuleBasedStateMachine):
         self.broken += [promise for promise, kept in promises.items() if not kept]
         self.step_begins = False
         self.bench.clock.now += self.step_s
+        if 0 < self.leaver <= len(tasks):
+            self._leave(tasks[self.leaver - 1])
+            self.leaver = 0
         if len(tasks) > self.room:
             raise MemoryError
         if stage == 1 and any(task.pixels[1, 0, 0] == BAD_TAG for task in tasks):
@@ -122,6 +138,7 @@ class WorkerMachine(RuleBasedStateMachine):
             assert task.future.done()
             error = task.future.exception(0)
             if error is None:
+                assert task.task_id not in self.left, "answered though its client had left"
                 self._check_answer(task)
             else:
                 assert isinstance(error, CancelledError | DeadlineExceededError | InferenceError)
