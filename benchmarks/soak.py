@@ -42,7 +42,7 @@ def plot(samples: Sequence[Mapping[str, float]], path: Path) -> None:
     images = axes.twinx()
     images.plot(minutes, [sample["images"] for sample in samples], color="tab:orange", label="images so far")
     images.set(ylabel="images", ylim=(0, None))
-    figure.legend(loc="lower right")
+    figure.legend(loc="outside upper center", ncols=2)
     figure.savefig(path, dpi=120)
 
 

@@ -69,6 +69,7 @@ def memory(samples: Sequence[Mapping[str, float]]) -> dict[str, float]:
         "first_mb": samples[0]["rss_mb"],
         "from_mb": float(rss[0]),
         "to_mb": float(rss[-1]),
+        "seconds": float(seconds[-1] - seconds[0]),
         "slope_mb_per_min": float(slope),
         "growth_mb": float(growth),
     }

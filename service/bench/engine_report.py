@@ -94,7 +94,7 @@ def print_report(figures: dict[str, Any], console: Console) -> None:
     """The same figures as tables."""
     console.print(_ways_table(figures))
     console.print(_stages_table(figures))
-    table = Table("ratio", title="Ratios, round by round: median (smallest - largest)")
+    table = Table("ratio", title="Ratios, round by round: median (smallest-largest)")
     table.add_column("", justify="right")
     for name, title in _RATIOS.items():
         table.add_row(title, f"{_read(figures['ratios'][name]):.3f}")

@@ -17,7 +17,7 @@ from service.bench.soak_clients import CLIENTS, Seen, soak
 from service.serve import assemble
 from service.settings import Settings
 
-SAMPLES = [{"seconds": float(step), "rss_mb": 100.0, "images": 0.0, "queued": 0.0} for step in range(6)]
+SAMPLES = [{"seconds": 30.0 * step, "rss_mb": 100.0, "images": 0.0, "queued": 0.0} for step in range(6)]
 GOOD_METRICS = 'dvt_images_total 1.0\ndvt_exits_total{stage="0"} 1.0\ndvt_requests_total{code="503"} 1.0\n'
 
 
@@ -43,13 +43,21 @@ def test_judge_sound_books_pass():
         ({"full_status": 429}, "request for every permit"),
         ({"sent": Counter({"honest": 1})}, "kinds of clients that never came"),
         (
-            {"samples": [{**sample, "rss_mb": 100 + 10 * sample["seconds"]} for sample in SAMPLES]},
+            {"samples": [{**sample, "rss_mb": 100 + sample["seconds"]} for sample in SAMPLES]},
             "memory, second half",
         ),
     ],
 )
 def test_judge_every_fault_of_the_answers_fails_a_check(changes, name):
     assert failed(seen(**changes)) == [name]
+
+
+def test_judge_memory_of_a_short_soak_is_told_and_not_judged():
+    samples = [{**sample, "seconds": sample["seconds"] / 30, "rss_mb": 100 + sample["seconds"]} for sample in SAMPLES]
+    *_, memory = judge(seen(samples=samples), parse_metrics(GOOD_METRICS), max_growth_mb=5.0)
+
+    assert memory.ok
+    assert "too short" in memory.found
 
 
 @pytest.mark.parametrize(
