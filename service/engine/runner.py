@@ -4,6 +4,7 @@ Shapes: B batch, padded or not, S image side in pixels, K classes.
 """
 
 import logging
+import time
 from collections.abc import Sequence
 from contextlib import nullcontext
 
@@ -109,14 +110,19 @@ class TorchRunner:
         """What the stages are computed in, such as `bfloat16`."""
         return str(self._dtype).removeprefix("torch.")
 
-    def warm_up(self) -> None:
+    def warm_up(self) -> list[tuple[int, int, float]]:
         """Run every stage for every bucket; without buckets for one image and for a full batch.
+
+        Returns:
+            (stage, batch size, seconds) of each, once it was warm.
 
         Raises:
             StateMemoryError: when there is no memory for the reuse state of all images that may be in flight.
         """
         with self._graphs.recording() if self._graphs is not None else nullcontext():
             self._run_all_sizes()
+        # Once more, as they will run from now on.
+        times = self._run_all_sizes()
         _logger.info(
             "the reuse state of %d images takes %.1f MB, %.1f kB each",
             self._pool.capacity,
@@ -125,8 +131,10 @@ class TorchRunner:
         )
         if self._graphs is not None:
             _logger.info("%d CUDA graphs were recorded", len(self._graphs))
+        return times
 
-    def _run_all_sizes(self) -> None:
+    def _run_all_sizes(self) -> list[tuple[int, int, float]]:
+        times = []
         policy = Policy(thresholds=(), config_version=0, max_stage=len(self._stage_macs) - 1)
         for size in self._buckets or sorted({1, self._max_batch_size}):
             # Numbers no task of an engine has.
@@ -135,9 +143,12 @@ class TorchRunner:
                 for row in range(size)
             ]
             for stage in range(len(self._stage_macs)):
+                started_at = time.perf_counter()
                 self.run(stage, tasks)
                 self.keep(range(size) if stage + 1 < len(self._stage_macs) else ())
+                times.append((stage, size, time.perf_counter() - started_at))
             self.release(tasks)
+        return times
 
     @torch.inference_mode()
     def run(self, stage: int, tasks: Sequence[Task]) -> list[StagePrediction]:

@@ -128,7 +128,7 @@ async def test_metrics_gauges_show_the_live_configuration_and_the_queues(serve, 
         requests = [
             asyncio.create_task(serving.client.post("/classify", content=image(), headers=PNG)) for _ in range(3)
         ]
-        await serving.until(lambda: serving.context.engine.queue_depths() == (2, 0, 0, 0))
+        await serving.until(lambda: runner.runs and serving.context.engine.queue_depths() == (2, 0, 0, 0))
 
         assert [serving.metric("dvt_queue_depth", stage=stage) for stage in "0123"] == [2, 0, 0, 0]
         assert [serving.metric("dvt_threshold", stage=stage) for stage in "012"] == [0.1, 0.2, 0.3]

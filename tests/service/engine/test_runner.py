@@ -136,6 +136,13 @@ def test_warm_up_leaves_no_state_behind_and_logs_what_it_takes(caplog: pytest.Lo
     assert caplog.messages == [taken]
 
 
+def test_warm_up_returns_seconds_of_every_stage_and_size() -> None:
+    times = _runner(randomised(TINY_CONFIGS["hybrid"]), max_batch_size=5).warm_up()
+
+    assert [(stage, size) for stage, size, _ in times] == [(stage, size) for size in (1, 5) for stage in range(4)]
+    assert all(seconds > 0 for _, _, seconds in times)
+
+
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_dtype_is_the_one_that_is_computed_in(dtype: torch.dtype) -> None:
     assert f"torch.{_runner(randomised(TINY_CONFIGS['hybrid']), dtype=dtype).dtype}" == str(dtype)
