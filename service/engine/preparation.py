@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from models.cascade import Cascade
+from service.engine.host_memory import keep_freed_memory
 
 _logger = logging.getLogger(__name__)
 
@@ -23,6 +24,8 @@ _BATCH_S = 0.1
 
 def prepared(cascade: Cascade, device: torch.device, dtype: torch.dtype) -> Cascade:
     """A copy for inference, with batch norms folded and memory laid out as the convolutions like it best."""
+    if device.type == "cpu":
+        keep_freed_memory()
     cascade = copy.deepcopy(cascade).eval().requires_grad_(False)
     cascade.fold_batch_norms()
     cascade.to(device, dtype)
