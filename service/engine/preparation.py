@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from models.cascade import Cascade
+from service.engine.host_memory import keep_freed_memory
 
 _logger = logging.getLogger(__name__)
 
@@ -16,13 +17,16 @@ Run = Callable[[], Tensor]
 
 # bfloat16 must save this share of the time: it rounds more coarsely, which a difference within the noise is not worth.
 _MARGIN = 0.2
-_ROUNDS = 3
-# One float32 batch of the measurement takes about this long, and the measurement a few times that.
+_MAX_ROUNDS = 3
+# One float32 batch of the measurement takes about this long; no further round is begun after the second limit.
 _BATCH_S = 0.1
+_MAX_S = 0.8
 
 
 def prepared(cascade: Cascade, device: torch.device, dtype: torch.dtype) -> Cascade:
     """A copy for inference, with batch norms folded and memory laid out as the convolutions like it best."""
+    if device.type == "cpu":
+        keep_freed_memory()
     cascade = copy.deepcopy(cascade).eval().requires_grad_(False)
     cascade.fold_batch_norms()
     cascade.to(device, dtype)
@@ -51,10 +55,12 @@ def choose_dtype(
     timer(exact)  # The first run pays for what later ones find ready.
     batch_size = max(1, min(max_batch_size, int(_BATCH_S / max(timer(exact), 1e-9))))
     runs = {dtype: _deepest_stage(cascade, device, dtype, batch_size) for dtype in (torch.float32, torch.bfloat16)}
-    for run in runs.values():
-        timer(run)
-    rounds = [{dtype: timer(run) for dtype, run in runs.items()} for _ in range(_ROUNDS)]
-    float32_s, bfloat16_s = (min(times[dtype] for times in rounds) for dtype in runs)
+    spent_s = sum(timer(run) for run in runs.values())
+    rounds: list[list[float]] = []
+    while not rounds or (len(rounds) < _MAX_ROUNDS and spent_s < _MAX_S):
+        rounds.append([timer(run) for run in runs.values()])
+        spent_s += sum(rounds[-1])
+    float32_s, bfloat16_s = (min(times) for times in zip(*rounds, strict=True))
     chosen = torch.bfloat16 if bfloat16_s < (1 - _MARGIN) * float32_s else torch.float32
     _logger.info(
         "computing in %s: %d images take %.1f ms in float32 and %.1f ms in bfloat16 at the deepest stage",

@@ -17,7 +17,6 @@ from models.cascade import Cascade
 from models.reuse import ReuseState
 from service.engine.device_errors import device_errors
 from service.engine.graphs import CudaCapture, GraphedForward
-from service.engine.host_memory import keep_freed_memory
 from service.engine.policy import Policy
 from service.engine.preparation import prepared
 from service.engine.state_pool import StatePool
@@ -63,8 +62,6 @@ class TorchRunner:
         self._dtype = dtype
         on_cpu = self._device.type == "cpu"
 
-        if on_cpu:
-            keep_freed_memory()
         self._cascade = prepared(cascade, self._device, dtype)
         self._graphs: GraphedForward | None = None
         if cuda_graphs and self._device.type == "cuda":

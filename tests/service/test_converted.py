@@ -26,7 +26,7 @@ RELEASED = ("reduced_deit_released_style.pth.tar", "reduced_deit_released_style_
 
 @asynccontextmanager
 async def served(folder: Path) -> AsyncIterator[httpx.AsyncClient]:
-    context = assemble(Settings(model=str(folder), max_batch_size=4))
+    context = assemble(Settings(model=str(folder), max_batch_size=4, dtype="float32"))
     app = create_app(context)
     async with (
         app.router.lifespan_context(app),
