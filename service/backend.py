@@ -1,6 +1,7 @@
 """The parts of a replica that exist once, whatever speaks HTTP for them: model, engine, configuration, metrics."""
 
 import logging
+import os
 from dataclasses import dataclass
 from itertools import accumulate
 
@@ -103,8 +104,7 @@ def build_runner(stored: StoredModel, settings: Settings) -> TorchRunner:
     Raises:
         SettingsError: the device does not exist here.
     """
-    if settings.torch_threads is not None:
-        torch.set_num_threads(settings.torch_threads)
+    torch.set_num_threads(settings.torch_threads or max(1, (os.cpu_count() or 1) - 1))
     device, preprocessing = resolve_device(settings.device), stored.manifest.preprocessing
     if settings.dtype == "auto":
         dtype = choose_dtype(stored.cascade, device=device, max_batch_size=settings.max_batch_size)

@@ -31,16 +31,13 @@ class ImageDecoder:
         # Pillow imports its decoders at the first image; no request should wait for that.
         Image.init()
 
-    def is_small(self, data: bytes) -> bool:
-        """Whether an image, by its size and what its header says, may be decoded where nothing else can run."""
-        if len(data) > _SMALL_BYTES:
-            return False
-        try:
-            with Image.open(BytesIO(data), formats=FORMATS) as image:
-                return image.width * image.height <= _SMALL_PIXELS
-        # Whatever is wrong with it, `decode` says so in its own words.
-        except Exception:
-            return True
+    def decode_small(self, data: bytes) -> Pixels | None:
+        """`decode`, where nothing else can run meanwhile: None for what might take longer than a thumbnail.
+
+        Raises:
+            UndecodableImageError: as `decode`.
+        """
+        return self._decode(data, _SMALL_PIXELS) if len(data) <= _SMALL_BYTES else None
 
     def decode(self, data: bytes) -> Pixels:
         """Decode `data` and preprocess the result; of an animation, its first frame.
@@ -49,6 +46,11 @@ class ImageDecoder:
             TooLargeError: more bytes or pixels than allowed, which is known before decoding, or than memory holds.
             UndecodableImageError: not a complete image in one of `FORMATS`.
         """
+        pixels = self._decode(data, self.max_pixels)
+        assert pixels is not None, "more pixels than allowed are refused, not left"
+        return pixels
+
+    def _decode(self, data: bytes, up_to_pixels: int) -> Pixels | None:
         if len(data) > self.max_bytes:
             raise TooLargeError(f"the image has {len(data)} bytes; the limit is {self.max_bytes}")
         if not data:
@@ -56,6 +58,8 @@ class ImageDecoder:
         try:
             with Image.open(BytesIO(data), formats=FORMATS) as image:
                 self._check_pixels(image)
+                if image.width * image.height > up_to_pixels:
+                    return None
                 image.load()
                 # Transparency is not used, and Pillow warns of a palette that has it.
                 image.info.pop("transparency", None)

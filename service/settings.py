@@ -45,7 +45,7 @@ class Settings(BaseSettings):
         max_image_pixels: width x height of one image, before resizing.
         max_images_per_request: images in one request.
         decode_threads: threads that decode images.
-        torch_threads: threads a stage computes with on a CPU; None leaves it to torch.
+        torch_threads: threads a stage computes with on a CPU; None leaves one core to HTTP and decoding.
         admin_key: needed to change the configuration; None accepts changes from loopback only.
         admin_key_file: file that holds the admin key.
         shed_accuracy_drop: accuracy that thresholds may give up under load, 0.01 for one point; None for none.

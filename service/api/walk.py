@@ -93,8 +93,8 @@ class _Walk:
     async def _decode(self, data: bytes) -> Pixels:
         decoder = self._context.decoder
         try:
-            if decoder.is_small(data):
-                return decoder.decode(data)
+            if (pixels := decoder.decode_small(data)) is not None:
+                return pixels
             loop = asyncio.get_running_loop()
             return await loop.run_in_executor(self._context.decode_pool, decoder.decode, data)
         except (UndecodableImageError, TooLargeError) as error:

@@ -10,7 +10,7 @@ from service.terminal import errors_as_messages
 
 bench = typer.Typer(help="Measure the engine or a server, with what to compare it to.", no_args_is_help=True)
 
-_DISTINCT_IMAGES = 32
+_DISTINCT_IMAGES = 128
 
 Out = Annotated[Path | None, typer.Option("--json", help="Also write the figures as JSON.")]
 
@@ -93,6 +93,10 @@ def http(
         list[int] | None, typer.Option(min=1, max=64, help="Repeatable; 1 and 8 when left out.")
     ] = None,
     image: Annotated[str, typer.Option(help="small (64x64 px) or large (500x375 px).")] = "small",
+    data: Annotated[
+        list[Path] | None,
+        typer.Option(help="Parquet files or an image folder: send held-out images, instead of made-up ones."),
+    ] = None,
     seconds: Annotated[float, typer.Option(min=0.1, help="Of each load.")] = 3.0,
     repeats: Annotated[int, typer.Option(min=1, help="Rounds; figures are medians over them.")] = 5,
     rate: Annotated[
@@ -112,7 +116,10 @@ def http(
         from service.bench.http import Plan, steps
         from service.bench.http_report import faults, print_report, report
         from service.bench.http_run import Servers, run
-        from service.bench.sample_images import SIZES_PX, sample_jpegs
+        from service.bench.sample_images import SIZES_PX, jpegs_of, sample_jpegs
+        from service.bench.workload import held_out_workload
+        from service.settings import load_settings
+        from weights.store import load
 
         if (url is None) == (not (serve or serve_env)):
             raise typer.BadParameter("give the URL of a server, or --serve or --serve-env to start some")
@@ -130,7 +137,13 @@ def http(
             poisson=arrivals == "poisson",
         )
         servers = Servers(url=url, variants=_variants(serve_env or ([""] if serve else [])), references=references)
-        jpegs, console = sample_jpegs(image, _DISTINCT_IMAGES), Console()
+        if data:
+            stored = load(load_settings().model)
+            unseen = held_out_workload(stored, data, _DISTINCT_IMAGES, stored.manifest.thresholds)
+            jpegs = jpegs_of(unseen.images, image)
+        else:
+            jpegs = sample_jpegs(image, _DISTINCT_IMAGES)
+        console = Console()
         with Progress(console=console, transient=True) as progress:
             bar = progress.add_task("start", total=steps(plan, len(servers.variants) or 1))
             targets, measured, referred = run(

@@ -2,7 +2,6 @@
 
 import asyncio
 import time
-from collections import Counter
 from collections.abc import Callable, Coroutine, MutableSequence, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
@@ -61,8 +60,8 @@ class Counts:
     def _clear(self) -> None:
         self._requests: list[tuple[int, float]] = []
         self._presented = 0
-        self._rejected: Counter[str] = Counter()
-        self._cancelled: Counter[str] = Counter()
+        self._rejected: dict[str, int] = {}
+        self._cancelled: dict[str, int] = {}
 
     def request_done(self, status: int, duration_s: float) -> None:
         """A request was answered with this status."""
@@ -74,17 +73,17 @@ class Counts:
 
     def image_rejected(self, reason: str, count: int = 1) -> None:
         """Images were refused before they reached the engine."""
-        self._rejected[reason] += count
+        self._rejected[reason] = self._rejected.get(reason, 0) + count
 
     def image_cancelled(self, where: str, count: int = 1) -> None:
         """Images were dropped before they reached the engine."""
-        self._cancelled[where] += count
+        self._cancelled[where] = self._cancelled.get(where, 0) + count
 
     def take(self) -> Counted | None:
         """What was counted since the last time, if anything."""
         if not (self._requests or self._presented or self._rejected or self._cancelled):
             return None
-        counted = Counted(self._requests, self._presented, dict(self._rejected), dict(self._cancelled))
+        counted = Counted(self._requests, self._presented, self._rejected, self._cancelled)
         self._clear()
         return counted
 

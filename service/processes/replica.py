@@ -6,6 +6,7 @@ import mmap
 import os
 import signal
 import socket
+import sys
 import tempfile
 from contextlib import suppress
 from typing import Any
@@ -21,6 +22,7 @@ from service.settings import Settings, SettingsError
 _logger = logging.getLogger(__name__)
 
 _BACKLOG = 2048
+_SWITCH_INTERVAL_S = 5e-5
 _WATCH_INTERVAL_S = 0.05
 # A front end that dies young this often in a row will not live longer the next time.
 _MAX_EARLY_DEATHS = 3
@@ -51,6 +53,9 @@ class Replica:
 
     def run(self) -> int:
         """Serve until a signal or a death; returns the process's exit code."""
+        # The worker takes the interpreter's lock again before a thread that was woken for it has got up; by default
+        # that thread then waits 5 ms, which is a whole batch.
+        sys.setswitchinterval(_SWITCH_INTERVAL_S)
         try:
             import uvloop
         except ImportError:

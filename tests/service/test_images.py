@@ -20,8 +20,12 @@ RED = (200, 10, 20)
 
 
 @pytest.fixture
-def decoder() -> ImageDecoder:
-    preprocessing = Preprocessing(resize_px=CROP_PX, crop_px=CROP_PX)
+def preprocessing() -> Preprocessing:
+    return Preprocessing(resize_px=CROP_PX, crop_px=CROP_PX)
+
+
+@pytest.fixture
+def decoder(preprocessing: Preprocessing) -> ImageDecoder:
     return ImageDecoder(preprocessing, max_bytes=100_000, max_pixels=10_000)
 
 
@@ -195,14 +199,23 @@ def test_decode_without_memory_refuses_that_image_only(decoder, monkeypatch):
         decoder.decode(data)
 
 
-def test_is_small_thumbnail_may_be_decoded_in_place(decoder: ImageDecoder) -> None:
-    assert decoder.is_small(encode(Image.new("RGB", (64, 64), RED), "JPEG"))
+def test_decode_small_thumbnail_is_decoded_as_ever(decoder: ImageDecoder) -> None:
+    data = encode(Image.effect_noise((64, 64), 90).convert("RGB"), "JPEG")
+
+    pixels = decoder.decode_small(data)
+
+    assert pixels is not None
+    assert (pixels == decoder.decode(data)).all()
 
 
-def test_is_small_goes_by_what_the_header_announces_and_by_the_bytes(decoder: ImageDecoder) -> None:
-    assert not decoder.is_small(huge_png(3000, 3000))
-    assert not decoder.is_small(encode(Image.effect_noise((127, 127), 90).convert("RGB"), "BMP"))
+def test_decode_small_leaves_what_is_large_by_its_header_or_its_bytes(preprocessing: Preprocessing) -> None:
+    decoder = ImageDecoder(preprocessing, max_bytes=100_000, max_pixels=50_000_000)
+
+    assert decoder.decode_small(huge_png(3000, 3000)) is None
+    assert decoder.decode_small(encode(Image.effect_noise((127, 127), 90).convert("RGB"), "BMP")) is None
 
 
-def test_is_small_damaged_image_is_left_to_decode(decoder: ImageDecoder) -> None:
-    assert decoder.is_small(b"not an image")
+@pytest.mark.parametrize("data", [b"", b"not an image"])
+def test_decode_small_damaged_image_is_refused(decoder: ImageDecoder, data: bytes) -> None:
+    with pytest.raises(UndecodableImageError):
+        decoder.decode_small(data)

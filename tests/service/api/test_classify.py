@@ -225,7 +225,7 @@ async def test_classify_deadline_after_the_first_stage_gives_the_best_answer_so_
 
 
 async def test_classify_deadline_counts_the_time_spent_decoding(serving, image, monkeypatch):
-    decode = serving.context.decoder.decode
+    decode = serving.context.decoder.decode_small
 
     def decode_past_the_deadline(data):
         started_at = time.perf_counter()
@@ -233,7 +233,7 @@ async def test_classify_deadline_counts_the_time_spent_decoding(serving, image, 
             time.sleep(0.01)
         return decode(data)
 
-    monkeypatch.setattr(serving.context.decoder, "decode", decode_past_the_deadline)
+    monkeypatch.setattr(serving.context.decoder, "decode_small", decode_past_the_deadline)
     response = await serving.client.post("/classify?deadline_ms=90", content=image(), headers=PNG)
 
     assert response.status_code == 504

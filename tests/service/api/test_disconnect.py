@@ -148,7 +148,7 @@ async def test_client_that_leaves_while_decoding_gives_all_permits_back(serve, i
             return decode(data)
 
         monkeypatch.setattr(serving.context.decoder, "decode", slow_decode)
-        monkeypatch.setattr(serving.context.decoder, "is_small", lambda _: False)
+        monkeypatch.setattr(serving.context.decoder, "decode_small", lambda _: None)
         try:
             async with client_of(serving, b"multipart/form-data; boundary=sep") as client:
                 client.send(multipart(*[image()] * count))
@@ -175,7 +175,7 @@ async def test_client_that_leaves_with_images_in_every_phase_is_accounted_for_on
             return decode(data)
 
         monkeypatch.setattr(serving.context.decoder, "decode", decode_slow_ones_late)
-        monkeypatch.setattr(serving.context.decoder, "is_small", lambda _: False)
+        monkeypatch.setattr(serving.context.decoder, "decode_small", lambda _: None)
         try:
             async with client_of(serving, b"multipart/form-data; boundary=sep") as client:
                 client.send(multipart(image(0), image(60), b"not an image", slow))
@@ -249,7 +249,7 @@ async def test_engine_that_dies_while_an_image_is_decoded_leaves_nothing_unaccou
             return decode(data)
 
         monkeypatch.setattr(serving.context.decoder, "decode", decode_slow_ones_late)
-        monkeypatch.setattr(serving.context.decoder, "is_small", lambda _: False)
+        monkeypatch.setattr(serving.context.decoder, "decode_small", lambda _: None)
         files = [("file", ("a.png", slow))] * count
         waiting = asyncio.create_task(serving.client.post("/classify", files=files))
         await serving.until(decoding.is_set)

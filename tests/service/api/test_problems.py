@@ -146,7 +146,7 @@ async def test_decoder_that_fails_unexpectedly_is_500_and_nothing_is_left_behind
     def fail(data):
         raise RuntimeError("a secret")
 
-    monkeypatch.setattr(serving.context.decoder, "decode", fail)
+    monkeypatch.setattr(serving.context.decoder, "decode_small", fail)
     response = await serving.client.post("/classify", files=[("file", ("a", image()))] * count)
 
     assert response.status_code == 500
