@@ -46,7 +46,7 @@ def create_app(context: Context, *, on_death: Callable[[], None] = lambda: None)
         redoc_url=None,
     )
     app.state.context = context
-    app.add_middleware(RequestMiddleware, metrics=context.metrics)
+    app.add_middleware(RequestMiddleware, metrics=context.metrics, require_room=context.engine.require_room)
     problems.install(app)
     for router in (classify.router, config.router, health.router):
         app.include_router(router)

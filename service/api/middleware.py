@@ -3,19 +3,22 @@
 import logging
 import re
 import time
+from collections.abc import Callable
 from uuid import uuid4
 
-from fastapi import Request
+from fastapi import Request, Response
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from service.api.context import RequestCounts
-from service.api.problems import internal_error_response
+from service.api.problems import error_response, internal_error_response
+from service.errors import OverloadedError
 
 logger = logging.getLogger(__name__)
 
 _SANE_REQUEST_ID = re.compile(r"[A-Za-z0-9._:/+=@-]{1,128}")
 
+_IMAGES_PATH = "/classify"
 # Probes and scrapes come at a fixed rate and would drown the figures of real requests.
 _UNCOUNTED_PATHS = frozenset({"/livez", "/readyz", "/metrics"})
 
@@ -23,12 +26,19 @@ _UNCOUNTED_PATHS = frozenset({"/livez", "/readyz", "/metrics"})
 class RequestMiddleware:
     """Gives each request its id, counts it, and answers 500 for what no handler expected.
 
+    While not a single permit is left it refuses images itself: under overload a refusal must cost a fraction of an
+    answer, or the refusals leave no time for answers.
+
     Plain ASGI: Starlette's base class costs a task and a queue per request, and hides disconnects.
+
+    Args:
+        require_room: raises `OverloadedError` when no permit is left.
     """
 
-    def __init__(self, app: ASGIApp, metrics: RequestCounts) -> None:
+    def __init__(self, app: ASGIApp, metrics: RequestCounts, require_room: Callable[[], None]) -> None:
         self._app = app
         self._metrics = metrics
+        self._require_room = require_room
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Handle one request."""
@@ -48,7 +58,8 @@ class RequestMiddleware:
             await send(message)
 
         try:
-            await self._app(scope, receive, send_with_id)
+            app = self._refusal(scope) or self._app
+            await app(scope, receive, send_with_id)
         except Exception:
             logger.exception("request %s failed", request_id)
             if status is not None:
@@ -57,6 +68,18 @@ class RequestMiddleware:
         finally:
             if scope["path"] not in _UNCOUNTED_PATHS:
                 self._metrics.request_done(status or 500, time.perf_counter() - started_at)
+
+    def _refusal(self, scope: Scope) -> Response | None:
+        if scope["path"] != _IMAGES_PATH or scope["method"] != "POST":
+            return None
+        try:
+            self._require_room()
+        except OverloadedError as error:
+            # How many images it holds was not read; it counts as one, so that the refusal is seen.
+            self._metrics.images_presented(1)
+            self._metrics.image_rejected("full")
+            return error_response(Request(scope), error)
+        return None
 
 
 def _request_id(scope: Scope) -> str:

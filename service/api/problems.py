@@ -104,6 +104,11 @@ def responses(*statuses: int) -> dict[int | str, dict[str, Any]]:
 
 async def _on_service_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, ServiceError)
+    return error_response(request, error)
+
+
+def error_response(request: Request, error: ServiceError) -> Response:
+    """The answer an error stands for."""
     kind = kind_of(error)
     headers = {}
     retry_after_s = error.retry_after_s if isinstance(error, OverloadedError) else kind.retry_after_s

@@ -70,6 +70,7 @@ class _Client:
         self._tally = Tally(seconds=load.seconds)
         self._payloads = cycle(load.payloads)
         self._number = 0
+        self._unsent = 0
         self._idle: list[Connection] = []
         self._room = asyncio.Semaphore(load.connections)
         self._from = self._until = 0.0
@@ -89,7 +90,9 @@ class _Client:
             watch.cancel()
         if pending:
             done, hanging = await asyncio.wait(pending, timeout=load.patience_s)
-            self._tally.lost += len(hanging)
+            # Whoever still waits for a connection was never sent; that is the client's limit, not the server's fault.
+            self._tally.unsent += self._unsent
+            self._tally.lost += len(hanging) - self._unsent
             for task in hanging:
                 task.cancel()
             for task in done:
@@ -126,7 +129,9 @@ class _Client:
         payload = next(self._payloads)
         self._number += 1
         request_id = f"{self._load.name}-{self._number}"
+        self._unsent += 1
         async with self._room:
+            self._unsent -= 1
             if self._load.rate is not None and self._measured(intended_at):
                 self._tally.sent_late_s.append(time.perf_counter() - intended_at)
             connection = None

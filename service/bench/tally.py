@@ -25,6 +25,7 @@ class Tally:
         refused_s: likewise of 429 and 503.
         statuses: answers by status.
         lost: requests without an answer.
+        unsent: requests that were due, for which no connection was free until the end; open loop only.
         crossed: answers with another request's id.
         changed: images whose answer is not what they got alone.
         no_retry_after: answers of 429 without `Retry-After`.
@@ -40,6 +41,7 @@ class Tally:
     refused_s: list[float] = field(default_factory=list)
     statuses: Counter[int] = field(default_factory=Counter)
     lost: int = 0
+    unsent: int = 0
     crossed: int = 0
     changed: int = 0
     no_retry_after: int = 0
@@ -56,6 +58,7 @@ class Tally:
         self.refused_s += other.refused_s
         self.statuses += other.statuses
         self.lost += other.lost
+        self.unsent += other.unsent
         self.crossed += other.crossed
         self.changed += other.changed
         self.no_retry_after += other.no_retry_after
@@ -90,6 +93,7 @@ class Tally:
             "livez_polls": len(self.livez_s),
             "sent_late_p99_ms": _ms(self.sent_late_s, 99),
             "lost": self.lost,
+            "unsent": self.unsent,
             "crossed": self.crossed,
             "changed": self.changed,
             "no_retry_after": self.no_retry_after,

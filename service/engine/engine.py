@@ -165,6 +165,14 @@ class Engine:
             self._observer.image_rejected(REFUSALS[type(error)], count)
             raise
 
+    def require_room(self) -> None:
+        """Refuse what cannot be admitted whatever it is, before more is spent on it; counted by the caller.
+
+        Raises:
+            OverloadedError: when no permit is left.
+        """
+        self._permits.require_any()
+
     def submit(self, pixels: Pixels, policy: Policy) -> Task:
         """Send one admitted image on its walk; also while draining, since it was admitted before.
 

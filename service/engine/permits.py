@@ -108,6 +108,20 @@ class PermitPool:
                 )
         return Permits(self, count)
 
+    def require_any(self) -> None:
+        """Refuse whoever comes while no permit at all is left, before anything is known of what they want.
+
+        Raises:
+            OverloadedError: when all permits are out.
+        """
+        taken = self.taken
+        if taken >= self._capacity:
+            with self._lock:
+                retry_after_s = self._retry_after_s(1)
+            raise OverloadedError(
+                f"no room for 1 more: {taken} of {self._capacity} images are in flight", retry_after_s
+            )
+
     def put_back(self, count: int) -> None:
         """Return permits to the pool; `Permits` does this for its holder."""
         with self._lock:

@@ -166,6 +166,10 @@ class RemoteEngine:
             self.counts.image_rejected(REFUSALS[type(error)], count)
             raise
 
+    def require_room(self) -> None:
+        """As `Engine.require_room`."""
+        self._permits.require_any()
+
     def submit(self, pixels: Pixels, policy: Policy) -> RemoteTask:
         """As `Engine.submit`, except that the engine's refusal comes through the future."""
         task = RemoteTask(next(self._task_ids))

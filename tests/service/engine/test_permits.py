@@ -106,3 +106,13 @@ def test_retry_after_takes_other_processes_to_be_as_fast() -> None:
             pool.take(2)
         waits_s.append(refused.value.retry_after_s)
     assert waits_s == [2.0, 1.0]
+
+
+def test_require_any_refuses_only_while_no_permit_is_left() -> None:
+    pool = PermitPool(2, clock=lambda: 0.0)
+    permits = pool.take(1)
+    pool.require_any()
+    with pool.take(1), pytest.raises(OverloadedError, match="no room for 1 more: 2 of 2 images are in flight"):
+        pool.require_any()
+    assert pool.taken == 1
+    permits.release()
