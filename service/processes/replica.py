@@ -145,6 +145,13 @@ class Replica:
 
     async def _keep_front_end(self, index: int, listener: socket.socket, permits: tuple[int, memoryview]) -> None:
         """Run a front end, and another one when it dies; it holds nothing that a new one could not have."""
+        try:
+            await self._run_front_ends(index, listener, permits)
+        except Exception:
+            _logger.exception("front end %d cannot be kept running", index)
+            self._end(EngineState.DEAD)
+
+    async def _run_front_ends(self, index: int, listener: socket.socket, permits: tuple[int, memoryview]) -> None:
         descriptor, taken = permits
         loop = asyncio.get_running_loop()
         early_deaths = 0

@@ -200,6 +200,30 @@ async def test_classify_without_a_free_permit_is_429_with_retry_after(serve, ima
         assert serving.at_rest()
 
 
+async def test_classify_while_no_permit_is_left_is_429_before_anything_is_read(serve, image):
+    async with serve(max_inflight=1) as serving:
+        serving.runner.may_run.clear()
+        admitted = asyncio.create_task(serving.client.post("/classify", content=image(), headers=PNG))
+        await serving.until(lambda: serving.context.engine.inflight == 1)
+
+        async def never_read():
+            pytest.fail("the body was asked for")
+            yield b""
+
+        refused = await serving.client.post("/classify?no_such=parameter", content=never_read(), headers=PNG)
+        other = await serving.client.get("/config")
+        serving.runner.may_run.set()
+
+        assert_problem(refused, 429, "1 of 1")
+        assert int(refused.headers["retry-after"]) >= 1
+        assert other.status_code == 200
+        assert (await admitted).status_code == 200
+        assert serving.metric("dvt_rejected_total", reason="full") == 1
+        assert serving.metric("dvt_requests_total", code="429") == 1
+        assert serving.images_are_accounted_for()
+        assert serving.at_rest()
+
+
 async def test_classify_while_starting_is_503_with_retry_after(serve, make_runner, image):
     runner = make_runner()
     runner.warm.clear()
