@@ -233,6 +233,8 @@ class RemoteEngine:
                 self._send(Seen(message.operating_point.version))
             case State():
                 self.state, self.dtype = message.state, message.dtype
+                if self.state is EngineState.DEAD:
+                    self.on_lost()
             case Drain() | ShutDown():
                 self.on_message(message)
 

@@ -155,7 +155,7 @@ class Replica:
         descriptor, taken = permits
         loop = asyncio.get_running_loop()
         early_deaths = 0
-        while True:
+        while not self._shutting_down:
             started_at = loop.time()
             front_end = self._front_ends[index] = FrontEnd.start(index, listener.fileno(), descriptor)
             channel = await Channel[FromFrontEnd].open(front_end.channel, FromFrontEnd)

@@ -138,9 +138,8 @@ def test_warm_up_leaves_no_state_behind_and_logs_what_it_takes(caplog: pytest.Lo
 
 def test_warm_up_returns_seconds_of_every_stage_and_size() -> None:
     times = _runner(randomised(TINY_CONFIGS["hybrid"]), max_batch_size=5).warm_up()
-
-    assert [(stage, size) for stage, size, _ in times] == [(stage, size) for size in (1, 5) for stage in range(4)]
-    assert all(seconds > 0 for _, _, seconds in times)
+    ran = [(stage, size) for stage, size, seconds in times if seconds > 0]
+    assert ran == [(stage, size) for size in (1, 5) for stage in range(4)]
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])

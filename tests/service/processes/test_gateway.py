@@ -127,6 +127,15 @@ async def test_gateway_state_reaches_every_front_end(together, eventually) -> No
     assert remotes[0].dtype == "bfloat16"
 
 
+async def test_gateway_death_of_the_engine_ends_the_front_ends(together, eventually) -> None:
+    remote = await together.connect()
+    lost = []
+    remote.on_lost = lambda: lost.append(True)
+    together.gateway.broadcast(State(EngineState.DEAD, "float32"))
+
+    await eventually(lambda: lost)
+
+
 async def test_gateway_dead_engine_fails_what_is_in_flight(together) -> None:
     def fault(stage, tasks):
         raise DeviceLostError("the accelerator failed")
