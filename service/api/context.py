@@ -47,7 +47,7 @@ class EngineInterface(Protocol):
 
     @property
     def dtype(self) -> str:
-        """Floating point type the stages are computed in; empty until it is known."""
+        """Floating point type the stages are computed in."""
 
     def start(self) -> None:
         """Begin; called once, on the event loop."""

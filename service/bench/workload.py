@@ -102,22 +102,8 @@ class ReplayedExits:
 
     def __init__(self, runner: Runner) -> None:
         self._runner = runner
+        self.stage_macs, self.baseline_macs, self.dtype = runner.stage_macs, runner.baseline_macs, runner.dtype
         self.warm_up, self.keep, self.release = runner.warm_up, runner.keep, runner.release
-
-    @property
-    def stage_macs(self) -> tuple[int, ...]:
-        """MACs of each stage for one image."""
-        return self._runner.stage_macs
-
-    @property
-    def baseline_macs(self) -> int:
-        """MACs of one plain ViT at the last grid, for one image."""
-        return self._runner.baseline_macs
-
-    @property
-    def dtype(self) -> str:
-        """Floating point type the stages are computed in."""
-        return self._runner.dtype
 
     def run(self, stage: int, tasks: Sequence[Task]) -> list[StagePrediction]:
         """Compute `stage` for these tasks; see `Runner.run`."""

@@ -24,7 +24,7 @@ class Runner(Protocol):
 
     @property
     def dtype(self) -> str:
-        """Floating point type the stages are computed in; may be settled by the warm-up."""
+        """Floating point type the stages are computed in."""
 
     def warm_up(self) -> Iterable[tuple[int, int, float]] | None:
         """Run every stage once for every batch size it may be padded to.

@@ -121,7 +121,6 @@ class State(msgspec.Struct, tag="state", frozen=True, array_like=True):
     """The engine's state has changed."""
 
     state: EngineState
-    dtype: str
 
 
 class Drain(msgspec.Struct, tag="drain", frozen=True, array_like=True):

@@ -98,7 +98,7 @@ class RemoteEngine:
     Attributes:
         on_message: told of the messages that concern the whole process.
         on_lost: called when the engine process is gone.
-        dtype: floating point type the stages are computed in; empty until it is known.
+        dtype: floating point type the stages are computed in.
     """
 
     def __init__(
@@ -232,7 +232,7 @@ class RemoteEngine:
                 self.operating_point = message.operating_point
                 self._send(Seen(message.operating_point.version))
             case State():
-                self.state, self.dtype = message.state, message.dtype
+                self.state = message.state
                 if self.state is EngineState.DEAD:
                     self.on_lost()
             case Drain() | ShutDown():

@@ -117,7 +117,7 @@ class Replica:
                 self._end(EngineState.DEAD)
             elif engine.state is not self._state:
                 self._state = engine.state
-                self._gateway.broadcast(State(self._state, engine.dtype))
+                self._gateway.broadcast(State(self._state))
                 if self._state is EngineState.DEAD:
                     self._end(EngineState.DEAD)
             with suppress(TimeoutError):
@@ -135,7 +135,7 @@ class Replica:
 
     def _end(self, state: EngineState) -> None:
         """End with an error."""
-        self._gateway.broadcast(State(state, self._backend.engine.dtype))
+        self._gateway.broadcast(State(state))
         self._failed = True
         self._shut_down()
 
