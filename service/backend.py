@@ -7,9 +7,10 @@ from itertools import accumulate
 
 import torch
 
+from service.configuration.opening import open_store
+from service.configuration.operating_points import OperatingPoints
 from service.engine.engine import Engine
 from service.engine.interfaces import Runner
-from service.engine.operating import OperatingPoints
 from service.engine.preparation import choose_dtype
 from service.engine.runner import TorchRunner
 from service.metrics import Metrics
@@ -66,11 +67,16 @@ def around(runner: Runner, model: StoredModel, settings: Settings) -> Backend:
         max_batch_size=settings.max_batch_size,
         ladder=_ladder(settings.shed_accuracy_drop, model, tuple(accumulate(runner.stage_macs))),
     )
-    operating_points = OperatingPoints(manifest.thresholds)
+    setting = settings.config_store
+    store = open_store(
+        None if setting is None else setting.get_secret_value(), model=manifest.name, num_stages=len(runner.stage_macs)
+    )
+    operating_points = OperatingPoints(manifest.thresholds, store)
     metrics.watch(
         queue_depths=engine.queue_depths,
         thresholds=lambda: operating_points.current.thresholds,
         config_version=lambda: operating_points.current.version,
+        config_stored=lambda: operating_points.stored,
         load_level=lambda: engine.load_level,
     )
     return Backend(

@@ -9,6 +9,7 @@ ServiceError
 ├── UnauthorizedError        a write without credentials
 ├── ForbiddenError           a write with the wrong ones, or from the wrong place
 ├── VersionConflictError     a conditional write to a configuration that has moved on
+├── StoreUnavailableError    the configuration's store cannot be read or written
 ├── OverloadedError          no permit left
 ├── NotReadyError            starting, draining or dead
 ├── DeadlineExceededError    no stage can finish before the deadline
@@ -52,6 +53,10 @@ class ForbiddenError(ServiceError):
 
 class VersionConflictError(ServiceError):
     """The configuration is no longer at the version the caller expects."""
+
+
+class StoreUnavailableError(ServiceError):
+    """The configuration's store cannot be read or written, so that nothing can be changed now."""
 
 
 class OverloadedError(ServiceError):

@@ -8,6 +8,8 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
+from pydantic import SecretStr
+
 from service.api.answers import result_fields
 from service.api.context import Context, Submitted
 from service.api.parameters import ClassifyParameters, policy_maker
@@ -49,8 +51,10 @@ def classify_files(paths: Sequence[Path], settings: Settings, thresholds: str | 
         SettingsError: the device does not exist here.
     """
     batch_size = min(settings.max_batch_size, len(paths))
-    # Nobody is kept waiting here, so thresholds give way to nothing.
-    settings = settings.model_copy(update={"max_batch_size": batch_size, "shed_accuracy_drop": None})
+    # Nobody is kept waiting here, so thresholds give way to nothing; and a server's configuration is not this one's.
+    settings = settings.model_copy(
+        update={"max_batch_size": batch_size, "shed_accuracy_drop": None, "config_store": SecretStr("memory")}
+    )
     backend = build(settings)
     engine, context = backend.engine, context_of(backend, settings)
     parameters = ClassifyParameters(thresholds=thresholds)

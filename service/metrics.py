@@ -62,6 +62,7 @@ class Metrics:
         queue_depths: Callable[[], Sequence[int]],
         thresholds: Callable[[], Sequence[float]],
         config_version: Callable[[], int],
+        config_stored: Callable[[], bool],
         load_level: Callable[[], int],
     ) -> None:
         """Register the gauges; they are read from these functions at every scrape."""
@@ -73,6 +74,10 @@ class Metrics:
             threshold.labels(stage).set_function(partial(_item, thresholds, index))
         version = Gauge("dvt_config_version", "Version of the live configuration.", registry=self.registry)
         version.set_function(config_version)
+        stored = Gauge(
+            "dvt_config_store_up", "1 while the live configuration is in step with its store.", registry=self.registry
+        )
+        stored.set_function(config_stored)
         level = Gauge(
             "dvt_load_level", "How far thresholds give way to the load; 0 is not at all.", registry=self.registry
         )

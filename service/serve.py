@@ -1,6 +1,7 @@
 """`dvt serve`: one process, or an engine process with front ends, until a signal or the engine's death."""
 
 import logging
+import os
 import signal
 import sys
 
@@ -9,7 +10,9 @@ from service.backend import Backend, build
 from service.images import ImageDecoder
 from service.processes.replica import Replica
 from service.server import StandaloneServer
-from service.settings import Settings
+from service.settings import Settings, unknown_variables
+
+_logger = logging.getLogger(__name__)
 
 
 def assemble(settings: Settings) -> Context:
@@ -30,6 +33,8 @@ def serve(settings: Settings) -> int:
         SettingsError: the device does not exist here.
     """
     logging.basicConfig(level=settings.log_level.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    for name in unknown_variables(os.environ):
+        _logger.warning("%s is not a setting: is it misspelt?", name)
     # The server has its own handler later. As a container's first process, this one would ignore the default.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     return run(build(settings), settings)

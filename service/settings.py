@@ -4,10 +4,12 @@ Command line > environment (`DVT_…`) > TOML file named by `DVT_CONFIG_FILE` > 
 """
 
 import os
+import re
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import Field, SecretStr, ValidationError, model_validator
+from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
 from pydantic_settings import (
     BaseSettings,
     PydanticBaseSettingsSource,
@@ -16,9 +18,15 @@ from pydantic_settings import (
 )
 
 from service.errors import ServiceError
+from service.keys import KeyRing
 
 PREFIX = "DVT_"
 CONFIG_FILE_VARIABLE = f"{PREFIX}CONFIG_FILE"
+
+SECRETS = ("admin_key", "api_key", "config_store")
+"""Settings that are never shown; each can be in a file that `DVT_…_FILE` names."""
+
+_OF_KUBERNETES = re.compile(rf"{PREFIX}(PORT|SERVICE_HOST|SERVICE_PORT)(_|$)")
 
 # Pillow refuses more than this on its own account; above it our limit would not be the one that holds.
 PILLOW_MAX_PIXELS = 89_478_485
@@ -46,8 +54,14 @@ class Settings(BaseSettings):
         max_images_per_request: images in one request.
         decode_threads: threads that decode images.
         torch_threads: threads a stage computes with on a CPU; None leaves one core to HTTP and decoding.
-        admin_key: needed to change the configuration; None accepts changes from loopback only.
-        admin_key_file: file that holds the admin key.
+        admin_key: needed to change the configuration; None accepts changes from loopback only. Several as
+            `alice:KEY,bob:KEY`, whose holders the configuration's history then names.
+        api_key: needed to classify; None accepts anybody. Several like `admin_key`.
+        config_store: where the live configuration is kept: a file's path, `redis://…` or `memory`; None for a file in
+            the user's state folder.
+        admin_key_file: file that holds `admin_key`; one a line if there are several.
+        api_key_file: file that holds `api_key`.
+        config_store_file: file that holds `config_store`, where it contains a password.
         shed_accuracy_drop: accuracy that thresholds may give up under load, 0.01 for one point; None for none.
         max_step_s: seconds one batch may take before the device counts as hung.
         drain_delay_s: seconds to go on accepting after SIGTERM, no longer ready, so that balancers notice.
@@ -75,7 +89,11 @@ class Settings(BaseSettings):
     decode_threads: int = Field(default_factory=lambda: min(8, os.cpu_count() or 1), ge=1)
     torch_threads: int | None = Field(default=None, ge=1)
     admin_key: SecretStr | None = Field(default=None, min_length=1)
+    api_key: SecretStr | None = Field(default=None, min_length=1)
+    config_store: SecretStr | None = Field(default=None, min_length=1)
     admin_key_file: Path | None = None
+    api_key_file: Path | None = None
+    config_store_file: Path | None = None
     shed_accuracy_drop: float | None = Field(default=None, gt=0, le=1, allow_inf_nan=False)
     max_step_s: float = Field(default=60.0, gt=0, allow_inf_nan=False)
     drain_delay_s: float = Field(default=0.0, ge=0, allow_inf_nan=False)
@@ -84,20 +102,25 @@ class Settings(BaseSettings):
 
     @model_validator(mode="before")
     @classmethod
-    def _read_admin_key(cls, values: dict[str, Any]) -> dict[str, Any]:
-        path = values.get("admin_key_file")
-        if path is None:
-            return values
-        if values.get("admin_key") is not None:
-            raise ValueError("admin_key and admin_key_file exclude each other")
-        try:
-            key = Path(path).read_text(encoding="utf-8").strip()
-        except OSError as error:
-            raise ValueError(f"admin_key_file cannot be read: {error}") from error
-        except UnicodeDecodeError:
-            # Its text quotes a byte of the key.
-            raise ValueError("admin_key_file does not hold UTF-8 text") from None
-        return {**values, "admin_key": key}
+    def _read_secret_files(cls, values: dict[str, Any]) -> dict[str, Any]:
+        return values | {name: _secret(values, name) for name in SECRETS if values.get(f"{name}_file") is not None}
+
+    @field_validator("admin_key", "api_key")
+    @classmethod
+    def _check_keys(cls, value: SecretStr | None) -> SecretStr | None:
+        if value is not None:
+            KeyRing.parse(value.get_secret_value(), name="any")
+        return value
+
+    @property
+    def admin_keys(self) -> KeyRing | None:
+        """Who may change the configuration."""
+        return None if self.admin_key is None else KeyRing.parse(self.admin_key.get_secret_value(), name="admin")
+
+    @property
+    def api_keys(self) -> KeyRing | None:
+        """Who may classify."""
+        return None if self.api_key is None else KeyRing.parse(self.api_key.get_secret_value(), name="api")
 
     @classmethod
     def settings_customise_sources(
@@ -131,11 +154,36 @@ def load_settings(**command_line: Any) -> Settings:
         raise SettingsError(f"{CONFIG_FILE_VARIABLE}: {error}") from error
 
 
+def unknown_variables(environment: Mapping[str, str]) -> list[str]:
+    """Variables with our prefix that nobody reads, so most likely misspelt.
+
+    Not counted are those that Kubernetes sets for a service named `dvt`.
+    """
+    known = {f"{PREFIX}{name}".upper() for name in Settings.model_fields} | {CONFIG_FILE_VARIABLE}
+    return sorted(
+        name
+        for name in environment
+        if name.upper().startswith(PREFIX) and name.upper() not in known and not _OF_KUBERNETES.match(name)
+    )
+
+
+def _secret(values: dict[str, Any], name: str) -> str:
+    if values.get(name) is not None:
+        raise ValueError(f"{name} and {name}_file exclude each other")
+    try:
+        return Path(values[f"{name}_file"]).read_text(encoding="utf-8").strip()
+    except OSError as error:
+        raise ValueError(f"{name}_file cannot be read: {error}") from error
+    except UnicodeDecodeError:
+        # Its text quotes a byte of the secret.
+        raise ValueError(f"{name}_file does not hold UTF-8 text") from None
+
+
 def _describe(item: Any) -> str:
     name = ".".join(str(part) for part in item["loc"])
     if not name:
         return str(item["msg"])
     # The value of an unknown name may be a secret whose name was mistyped.
-    hidden = name.startswith("admin_key") or item["type"] == "extra_forbidden"
+    hidden = name.startswith(SECRETS) or item["type"] == "extra_forbidden"
     shown = "" if hidden else f", got {item['input']!r}"
     return f"{PREFIX}{name.upper()}: {item['msg']}{shown}"

@@ -1,5 +1,6 @@
 """Shared fixtures: a tiny seeded cascade of each kind, and images the tests make themselves."""
 
+import os
 from collections.abc import Callable
 
 import numpy as np
@@ -8,6 +9,9 @@ from cascades import TINY_CONFIGS, randomised
 
 from models.cascade import Cascade
 from models.config import CascadeConfig
+
+# No test's server is to find, or leave, a configuration in the home of who runs it.
+os.environ["DVT_CONFIG_STORE"] = "memory"
 
 
 @pytest.fixture(params=TINY_CONFIGS)

@@ -1,4 +1,4 @@
-"""An import never points upwards: models <- weights <- service (engine <- api)."""
+"""An import never points upwards: models <- weights <- service (engine <- configuration <- api)."""
 
 import ast
 from pathlib import Path
@@ -11,8 +11,10 @@ ROOT = Path(__file__).parents[1]
 FORBIDDEN = {
     "models": ("weights", "service", "fastapi", "starlette", "pydantic", "typer", "rich"),
     "weights": ("service", "fastapi", "starlette", "uvicorn"),
+    "service/configuration": ("service.api", "service.serve", "service.metrics", "fastapi", "starlette", "uvicorn"),
     "service/engine": (
         "service.api",
+        "service.configuration",
         "service.serve",
         "service.metrics",
         "service.settings",

@@ -27,6 +27,7 @@ def create_app(context: Context, *, on_death: Callable[[], None] = lambda: None)
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         # Returns at once: the worker warms up on its own thread, while /livez answers and /readyz says no.
         context.engine.start()
+        await context.operating_points.start()
         watch = asyncio.create_task(_watch(context, on_death))
         try:
             yield
@@ -34,6 +35,7 @@ def create_app(context: Context, *, on_death: Callable[[], None] = lambda: None)
             watch.cancel()
             with suppress(asyncio.CancelledError):
                 await watch
+            await context.operating_points.close()
             await context.engine.close(timeout_s=context.settings.drain_timeout_s)
             context.decode_pool.shutdown(wait=False, cancel_futures=True)
 

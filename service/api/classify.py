@@ -7,6 +7,7 @@ from fastapi import APIRouter, Header, Query, Request, Response
 
 from service.api import problems
 from service.api.answers import result_fields, server_timing
+from service.api.authorization import require_api_key
 from service.api.bodies import read_images
 from service.api.context import Context, ContextDep
 from service.api.disconnect import unless_client_leaves
@@ -54,7 +55,7 @@ _HEADERS = {
     response_model=Classification | ClassificationList,
     responses={
         HTTPStatus.OK: {"headers": _HEADERS},
-        **problems.responses(400, 413, 415, 422, 429, 500, 503, 504),
+        **problems.responses(400, 401, 403, 413, 415, 422, 429, 500, 503, 504),
     },
     openapi_extra={"requestBody": _REQUEST_BODY},
 )
@@ -67,6 +68,7 @@ async def classify(
     ] = None,
 ) -> Response:
     """One image in, one object out; several in, a list out, where a bad one spoils no other's answer."""
+    require_api_key(request, context)
     make_policy = policy_maker(parameters, context, _proxy_timeout_s(expected_timeout_ms))
     images = await _read_images(request, context)
     outcomes = await unless_client_leaves(request, classify_images(context, images, make_policy))

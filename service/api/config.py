@@ -1,59 +1,41 @@
 """`/config`: the live thresholds, read by anyone and changed by the operator, without a restart."""
 
-import hmac
-from ipaddress import ip_address
-from itertools import accumulate
-from typing import Annotated, Self
+import asyncio
+from typing import Annotated, TypeVar
 
 from fastapi import APIRouter, Header, Request, Response
-from pydantic import BaseModel, ConfigDict, Field, StrictFloat, ValidationError, model_validator
+from pydantic import BaseModel, ValidationError
 
 from service.api import problems
+from service.api.authorization import require_admin
 from service.api.bodies import read_body
+from service.api.changes import BODY_TYPES, ConfigurationPatch, ConfigurationReplacement, Simulated
 from service.api.context import Context, ContextDep
-from service.api.schemas import Configuration, Expected, Limits
-from service.engine.operating import OperatingPoint
-from service.errors import (
-    ForbiddenError,
-    InvalidParameterError,
-    UnauthorizedError,
-    UnsupportedMediaError,
-    VersionConflictError,
+from service.api.schemas import (
+    Configuration,
+    ConfigurationHistory,
+    ConfigurationVersion,
+    Expected,
+    Limits,
+    Simulation,
 )
-from weights.calibration.thresholds import simulate
+from service.engine.operating import Change, OperatingPoint, Target, TargetKind
+from service.errors import InvalidParameterError, UnsupportedMediaError, VersionConflictError
 
 router = APIRouter()
 
-_MAX_PATCH_BYTES = 65_536
-_FORWARDING_HEADERS = ("forwarded", "x-forwarded-for", "x-real-ip", "via")
-_PATCH_TYPES = ("application/merge-patch+json", "application/json")
+_MAX_BODY_BYTES = 65_536
 _ETAG = {"ETag": {"description": "The version, quoted.", "required": True, "schema": {"type": "string"}}}
+_REFUSALS = (401, 403, 412, 413, 415, 422, 500, 503)
+
+IfMatch = Annotated[str | None, Header(description="Change only the version with this ETag.")]
+BodyT = TypeVar("BodyT", bound=BaseModel)
 
 
-class ConfigurationPatch(BaseModel):
-    """A merge patch: what is absent stays as it is. Nothing can be removed, so null is refused."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    thresholds: StrictFloat | list[StrictFloat] = Field(
-        default_factory=list,
-        description="One number for all exits, or one per exit but the last; 0 is always, above 1 is never.",
-    )
-    operating_point: str = Field(
-        default="", description="The thresholds of one of the model's operating points, by its name."
-    )
-
-    @model_validator(mode="after")
-    def _one_way_to_say_it(self) -> Self:
-        if {"thresholds", "operating_point"} <= self.model_fields_set:
-            raise ValueError("give thresholds or an operating_point, not both")
-        return self
-
-
-_PATCH_BODY = {
-    "required": True,
-    "content": {media_type: {"schema": ConfigurationPatch.model_json_schema()} for media_type in _PATCH_TYPES},
-}
+def _body_of(model: type[BaseModel]) -> dict[str, object]:
+    schema = model.model_json_schema()
+    content = {media_type: {"schema": schema} for media_type in BODY_TYPES}
+    return {"requestBody": {"required": True, "content": content}}
 
 
 @router.get(
@@ -71,95 +53,134 @@ async def get_config(context: ContextDep) -> Response:
     "/config",
     summary="Change the live configuration",
     response_model=Configuration,
-    responses={200: {"headers": _ETAG}, **problems.responses(401, 403, 412, 413, 415, 422, 500, 503)},
-    openapi_extra={"requestBody": _PATCH_BODY},
+    responses={200: {"headers": _ETAG}, **problems.responses(*_REFUSALS)},
+    openapi_extra=_body_of(ConfigurationPatch),
 )
-async def patch_config(
-    request: Request,
-    context: ContextDep,
-    if_match: Annotated[str | None, Header(description="Change only the version with this ETag.")] = None,
+async def patch_config(request: Request, context: ContextDep, if_match: IfMatch = None) -> Response:
+    """Change what requests admitted from now on are given; taken whole or refused whole."""
+    return await _changed(request, context, if_match, ConfigurationPatch)
+
+
+@router.put(
+    "/config",
+    summary="Replace the live configuration",
+    response_model=Configuration,
+    responses={200: {"headers": _ETAG}, **problems.responses(*_REFUSALS)},
+    openapi_extra=_body_of(ConfigurationReplacement),
+)
+async def put_config(request: Request, context: ContextDep, if_match: IfMatch = None) -> Response:
+    """Say everything that can be said about requests admitted from now on: thresholds, or a target."""
+    return await _changed(request, context, if_match, ConfigurationReplacement)
+
+
+@router.post(
+    "/config/simulate",
+    summary="What a configuration would do",
+    response_model=Simulation,
+    responses=problems.responses(413, 415, 422, 500),
+    openapi_extra=_body_of(Simulated),
+)
+async def simulate(request: Request, context: ContextDep) -> Response:
+    """Accuracy, mean MACs and exit shares on the held-out images of the calibration table; changes nothing."""
+    body = await _read(request, Simulated)
+    thresholds, target = await _wanted(body, context)
+    expected = _expected(thresholds, context)
+    if expected is None:
+        raise InvalidParameterError("the model has no calibration table to simulate with; see dvt calibrate")
+    simulation = Simulation(
+        thresholds=list(thresholds),
+        target=_shown(target),
+        operating_point=_named(thresholds, context),
+        expected=expected,
+    )
+    return Response(simulation.to_json(), media_type="application/json")
+
+
+@router.get("/config/history", summary="The last versions of the configuration", responses=problems.responses(500))
+async def history(context: ContextDep) -> ConfigurationHistory:
+    """Which thresholds held from when, and whose key set them; the newest first."""
+    return ConfigurationHistory(
+        versions=[
+            ConfigurationVersion(
+                version=point.version,
+                thresholds=list(point.thresholds),
+                target=_shown(point.target),
+                changed_by=point.changed_by,
+                updated_at=point.updated_at,
+            )
+            for point in reversed(context.operating_points.history)
+        ]
+    )
+
+
+async def _changed(
+    request: Request, context: Context, if_match: str | None, model: type[ConfigurationPatch]
 ) -> Response:
-    """Change the thresholds of requests admitted from now on; taken whole or refused whole."""
-    _authorize(request, context)
-    patch = await _read_patch(request)
+    changed_by = require_admin(request, context)
+    body = await _read(request, model)
+    versions = _matched_versions(if_match)
     current = context.operating_points.current
-    version = _matched_version(if_match, current)
-    if "thresholds" in patch.model_fields_set:
-        current = await context.operating_points.change(patch.thresholds, if_version=version)
-    elif "operating_point" in patch.model_fields_set:
-        named = _named_thresholds(patch.operating_point, context)
-        current = await context.operating_points.change(named, if_version=version)
-    return _document(current, context)
+    if body.says_nothing:
+        if versions is not None and current.version not in versions:
+            raise VersionConflictError(
+                f"the configuration is at version {current.version}, If-Match is {(if_match or '')[:100]}"
+            )
+        return _document(current, context)
+    thresholds, target = await _wanted(body, context)
+    change = Change(thresholds=thresholds, target=target, changed_by=changed_by)
+    return _document(await context.operating_points.change(change, if_version=versions), context)
 
 
-def _authorize(request: Request, context: Context) -> None:
-    key = context.settings.admin_key
-    if key is None:
-        if not _from_loopback(request):
-            raise ForbiddenError("without an admin key, the configuration can be changed from loopback only")
-        return
-    scheme, _, token = request.headers.get("authorization", "").partition(" ")
-    if scheme.lower() != "bearer" or not token:
-        raise UnauthorizedError("changing the configuration needs the admin key as a bearer token")
-    # A header arrives decoded as latin-1; this gives back the bytes that were sent.
-    if not hmac.compare_digest(token.strip().encode("latin-1"), key.get_secret_value().encode()):
-        raise ForbiddenError("the admin key is wrong")
-
-
-def _from_loopback(request: Request) -> bool:
-    # What a proxy on this machine forwards comes from loopback too, but not from someone who sits here.
-    if request.client is None or any(name in request.headers for name in _FORWARDING_HEADERS):
-        return False
-    try:
-        address = ip_address(request.client.host)
-    except ValueError:
-        return False
-    mapped = getattr(address, "ipv4_mapped", None)
-    return (mapped or address).is_loopback
-
-
-async def _read_patch(request: Request) -> ConfigurationPatch:
+async def _read(request: Request, model: type[BodyT]) -> BodyT:
     content_type = request.headers.get("content-type", "")
-    if content_type.partition(";")[0].strip().lower() not in _PATCH_TYPES:
+    if content_type.partition(";")[0].strip().lower() not in BODY_TYPES:
         raise UnsupportedMediaError(
-            f"content type {content_type[:100]!r} is not accepted; send {' or '.join(_PATCH_TYPES)}"
+            f"content type {content_type[:100]!r} is not accepted; send {' or '.join(BODY_TYPES)}"
         )
-    body = await read_body(request, max_bytes=_MAX_PATCH_BYTES)
+    body = await read_body(request, max_bytes=_MAX_BODY_BYTES)
     try:
-        return ConfigurationPatch.model_validate_json(body)
+        return model.model_validate_json(body)
     except ValidationError as error:
         raise InvalidParameterError(problems.describe(error.errors())) from error
 
 
-def _matched_version(if_match: str | None, current: OperatingPoint) -> int | None:
-    """The version the change is conditional on; None for any."""
+async def _wanted(body: ConfigurationPatch, context: Context) -> tuple[tuple[float, ...], Target | None]:
+    """The thresholds a body stands for, and the target they were solved for."""
+    current = context.operating_points.current
+    if body.says_nothing:
+        return current.thresholds, current.target
+    target = body.wanted_target()
+    if target is None:
+        return body.wanted_thresholds(context.manifest), None
+    # Building the solver takes longer than an event loop should be kept.
+    loop = asyncio.get_running_loop()
+    return await loop.run_in_executor(context.decode_pool, context.forecast.solve, target), target
+
+
+def _matched_versions(if_match: str | None) -> tuple[int, ...] | None:
+    """The versions a change is conditional on; None for any."""
     if if_match is None or if_match.strip() == "*":
         return None
-    # Weak tags (W/…) never match here (RFC 9110, 13.1.1).
-    if _etag(current) not in (tag.strip() for tag in if_match.split(",")):
-        raise VersionConflictError(f"the configuration is at version {current.version}, If-Match is {if_match[:100]}")
-    return current.version
+    # Weak tags (W/…) never match here (RFC 9110, 13.1.1), and neither does what no version's tag looks like.
+    tags = (tag.strip() for tag in if_match.split(","))
+    return tuple(
+        int(tag[1:-1]) for tag in tags if tag[:1] == tag[-1:] == '"' and tag[1:-1].isascii() and tag[1:-1].isdecimal()
+    )
 
 
-def _named_thresholds(name: str, context: Context) -> tuple[float, ...]:
+def _shown(target: Target | None) -> dict[TargetKind, float] | None:
+    return None if target is None else {target.kind: target.value}
+
+
+def _named(thresholds: tuple[float, ...], context: Context) -> str | None:
     points = context.manifest.operating_points
-    for point in points:
-        if point.name == name:
-            return point.thresholds
-    known = f"{points[0].name} to {points[-1].name}" if points else "none"
-    raise InvalidParameterError(f"operating_point {name[:100]!r} is not one of the model's {len(points)} ({known})")
-
-
-def _etag(point: OperatingPoint) -> str:
-    return f'"{point.version}"'
+    return next((point.name for point in points if point.thresholds == thresholds), None)
 
 
 def _expected(thresholds: tuple[float, ...], context: Context) -> Expected | None:
-    table = context.calibration
-    if table is None:
+    outcome = context.forecast.expected(thresholds)
+    if outcome is None:
         return None
-    walk_macs = tuple(accumulate(context.engine.stage_macs))
-    outcome = simulate(table.confidence_EN, table.correct_EN, walk_macs, thresholds)
     return Expected(accuracy=outcome.accuracy, mean_macs=outcome.mean_macs, exit_shares=list(outcome.exit_shares))
 
 
@@ -168,9 +189,8 @@ def _document(point: OperatingPoint, context: Context) -> Response:
     document = Configuration(
         version=point.version,
         thresholds=list(point.thresholds),
-        operating_point=next(
-            (each.name for each in context.manifest.operating_points if each.thresholds == point.thresholds), None
-        ),
+        target=_shown(point.target),
+        operating_point=_named(point.thresholds, context),
         temperatures=list(context.manifest.temperatures),
         limits=Limits(
             max_inflight=settings.max_inflight,
@@ -182,4 +202,4 @@ def _document(point: OperatingPoint, context: Context) -> Response:
         expected=_expected(point.thresholds, context),
         updated_at=point.updated_at,
     )
-    return Response(document.to_json(), headers={"ETag": _etag(point)}, media_type="application/json")
+    return Response(document.to_json(), headers={"ETag": f'"{point.version}"'}, media_type="application/json")

@@ -8,11 +8,13 @@ from typing import Annotated, Any, Protocol
 from fastapi import Depends, Request
 
 from service.engine.engine import EngineState
-from service.engine.operating import OperatingPoint
+from service.engine.operating import Change, History, OperatingPoint
 from service.engine.permits import Permits
 from service.engine.policy import Policy
 from service.engine.task import Answer, Pixels
+from service.forecast import Forecast
 from service.images import ImageDecoder
+from service.keys import KeyRing
 from service.settings import Settings
 from weights.calibration.table import CalibrationTable
 from weights.manifest import Manifest
@@ -75,8 +77,18 @@ class LiveConfiguration(Protocol):
     def current(self) -> OperatingPoint:
         """What requests admitted now are given."""
 
-    async def change(self, thresholds: float | Sequence[float], *, if_version: int | None = None) -> OperatingPoint:
+    @property
+    def history(self) -> History:
+        """The last versions, the current one at the end."""
+
+    async def start(self) -> None:
+        """Get into step with what is stored; called once, before requests come."""
+
+    async def change(self, change: Change, *, if_version: Sequence[int] | None = None) -> OperatingPoint:
         """Put new thresholds into force everywhere."""
+
+    async def close(self) -> None:
+        """Let go of the store."""
 
 
 class RequestCounts(Protocol):
@@ -106,6 +118,9 @@ class Context:
         device: where the stages really run.
         calibration: what the exits did on held-out images, where the model has such a table.
         decode_pool: threads that decode images.
+        forecast: what `calibration` says about thresholds.
+        admin_keys: who may change the configuration; None for whoever is on loopback.
+        api_keys: who may classify; None for anybody.
         draining: turned on when the process was asked to end; not ready from then on, though still answering.
     """
 
@@ -118,6 +133,9 @@ class Context:
     device: str
     calibration: CalibrationTable | None = None
     decode_pool: ThreadPoolExecutor = field(init=False)
+    forecast: Forecast = field(init=False)
+    admin_keys: KeyRing | None = field(init=False)
+    api_keys: KeyRing | None = field(init=False)
     draining: bool = False
 
     @property
@@ -138,6 +156,8 @@ class Context:
         return self.engine.state if self.alive else EngineState.DEAD
 
     def __post_init__(self) -> None:
+        self.forecast = Forecast(self.calibration, self.engine.stage_macs, self.engine.baseline_macs)
+        self.admin_keys, self.api_keys = self.settings.admin_keys, self.settings.api_keys
         self.decode_pool = ThreadPoolExecutor(self.settings.decode_threads, thread_name_prefix="decode")
 
 

@@ -5,6 +5,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from service.engine.operating import TargetKind
 from service.engine.policy import ExitReason
 
 
@@ -127,15 +128,41 @@ class Expected(Schema):
     exit_shares: list[float]
 
 
+class Simulation(Schema):
+    """What a configuration would do, `target` being what its thresholds were solved for."""
+
+    thresholds: list[float]
+    target: dict[TargetKind, float] | None
+    operating_point: str | None
+    expected: Expected
+
+
+class ConfigurationVersion(Schema):
+    """What held from `updated_at` on; `changed_by` is the name of a key, `loopback`, or `model` for its own."""
+
+    version: int
+    thresholds: list[float]
+    target: dict[TargetKind, float] | None
+    changed_by: str
+    updated_at: datetime
+
+
+class ConfigurationHistory(Schema):
+    """The last versions, the newest first."""
+
+    versions: list[ConfigurationVersion]
+
+
 class Configuration(Schema):
     """The live configuration.
 
-    `operating_point` is the model's name for these thresholds, null where it has none; `expected` is null for a
-    model without a calibration table.
+    `target` is what the thresholds were solved for, null where they were given; `operating_point` is the model's name
+    for them, null where it has none; `expected` is null for a model without a calibration table.
     """
 
     version: int
     thresholds: list[float]
+    target: dict[TargetKind, float] | None
     operating_point: str | None
     temperatures: list[float]
     limits: Limits

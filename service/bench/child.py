@@ -54,7 +54,7 @@ def served(arguments: tuple[str, ...] = SERVE, environment: Mapping[str, str] | 
         # A session of its own: its processes can be ended together, and a Ctrl-C here is not theirs.
         process = subprocess.Popen(  # noqa: S603 - this very interpreter
             [sys.executable, *arguments],
-            env={**child_environment(environment or {}), **address},
+            env={**child_environment({"DVT_CONFIG_STORE": "memory", **(environment or {})}), **address},
             stdout=log,
             stderr=subprocess.STDOUT,
             start_new_session=True,

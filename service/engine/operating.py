@@ -1,12 +1,17 @@
-"""The live configuration: exit thresholds that can change while requests are under way."""
+"""What the live configuration says: exit thresholds, and the target they were solved for."""
 
 import sys
-import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from typing import Literal
 
-from service.errors import InvalidParameterError, VersionConflictError
+from service.errors import InvalidParameterError
+
+TargetKind = Literal["mean_macs", "fraction", "accuracy", "accuracy_drop"]
+
+OF_THE_MODEL = "model"
+"""Who has set the first version: the model's own thresholds."""
 
 
 def parse_thresholds(value: float | Sequence[float], num_stages: int) -> tuple[float, ...]:
@@ -32,6 +37,31 @@ def _threshold(value: float) -> float:
     raise InvalidParameterError(f"a threshold must be a finite number of at least 0, got {value!r}")
 
 
+@dataclass(frozen=True, slots=True)
+class Target:
+    """What thresholds were solved for.
+
+    Attributes:
+        value: MACs per image; a fraction of the baseline's MACs; an accuracy; or how far below the full cascade's.
+    """
+
+    kind: TargetKind
+    value: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Change:
+    """A change somebody wants; `target` only says what the thresholds were solved for.
+
+    Attributes:
+        changed_by: whose key it was.
+    """
+
+    thresholds: tuple[float, ...]
+    target: Target | None = None
+    changed_by: str
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OperatingPoint:
     """One version of the live configuration.
@@ -39,48 +69,27 @@ class OperatingPoint:
     Attributes:
         version: counts from 1, one more at every change.
         thresholds: one per exit but the last.
+        target: what they were solved for, where they were.
+        changed_by: whose key it was, or `OF_THE_MODEL`.
         updated_at: when it came into force, UTC.
     """
 
     version: int
     thresholds: tuple[float, ...]
+    target: Target | None = None
+    changed_by: str = OF_THE_MODEL
     updated_at: datetime
 
-
-class OperatingPoints:
-    """Holds the current operating point. Thread-safe; a change is taken whole or refused whole."""
-
-    def __init__(self, thresholds: Sequence[float]) -> None:
-        self._num_stages = len(thresholds) + 1
-        self._lock = threading.Lock()
-        self._current = OperatingPoint(
-            version=1, thresholds=parse_thresholds(thresholds, self._num_stages), updated_at=datetime.now(UTC)
+    def changed(self, change: Change) -> "OperatingPoint":
+        """The next version."""
+        return OperatingPoint(
+            version=self.version + 1,
+            thresholds=change.thresholds,
+            target=change.target,
+            changed_by=change.changed_by,
+            updated_at=datetime.now(UTC),
         )
 
-    @property
-    def current(self) -> OperatingPoint:
-        """What requests admitted now are given."""
-        return self._current
 
-    def update(self, thresholds: float | Sequence[float], *, if_version: int | None = None) -> OperatingPoint:
-        """Put new thresholds into force and return the new operating point.
-
-        Args:
-            if_version: change only if this is still the current version.
-
-        Raises:
-            InvalidParameterError: when the thresholds are not valid.
-            VersionConflictError: when the current version is another one.
-        """
-        parsed = parse_thresholds(thresholds, self._num_stages)
-        with self._lock:
-            version = self._current.version
-            if if_version is not None and if_version != version:
-                raise VersionConflictError(f"the configuration is at version {version}, not {if_version}")
-            now = datetime.now(UTC)
-            self._current = OperatingPoint(version=version + 1, thresholds=parsed, updated_at=now)
-            return self._current
-
-    async def change(self, thresholds: float | Sequence[float], *, if_version: int | None = None) -> OperatingPoint:
-        """`update`, for callers to whom the configuration may be in another process."""
-        return self.update(thresholds, if_version=if_version)
+History = tuple[OperatingPoint, ...]
+"""Versions one after the other, the last of them in force."""

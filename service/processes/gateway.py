@@ -9,8 +9,9 @@ from functools import partial
 
 import numpy as np
 
+from service.configuration.operating_points import OperatingPoints
 from service.engine.engine import Engine
-from service.engine.operating import OperatingPoint, OperatingPoints
+from service.engine.operating import Change, History, OperatingPoint
 from service.engine.task import Answer, Pixels, Task
 from service.errors import ServiceError
 from service.metrics import Metrics
@@ -47,6 +48,7 @@ class Gateway:
         self.metrics = metrics
         self.reached = asyncio.Event()
         self._connections: set[_Connection] = set()
+        operating_points.on_change = self._tell_of_change
 
     def broadcast(self, message: ToFrontEnd) -> None:
         """Send to every front end."""
@@ -67,15 +69,18 @@ class Gateway:
             await connection.abandon()
             await channel.close()
 
-    async def configure(self, thresholds: tuple[float, ...], if_version: int | None) -> OperatingPoint:
+    def _tell_of_change(self, history: History) -> None:
+        self.broadcast(Configured(history))
+
+    async def configure(self, change: Change, if_version: tuple[int, ...] | None) -> OperatingPoint:
         """Change the configuration; returns once it holds in every front end, or one was too slow to say so.
 
         Raises:
-            InvalidParameterError: when the thresholds are not valid.
-            VersionConflictError: when the current version is another one.
+            InvalidParameterError: the thresholds are not valid.
+            StoreUnavailableError: the change cannot be stored.
+            VersionConflictError: the current version is another one.
         """
-        point = self.operating_points.update(thresholds, if_version=if_version)
-        self.broadcast(Configured(point))
+        point = await self.operating_points.change(change, if_version=if_version)
         seen = [asyncio.create_task(each.has_seen(point.version)) for each in self._connections]
         if seen:
             _, late = await asyncio.wait(seen, timeout=_SEEN_TIMEOUT_S)
@@ -180,7 +185,7 @@ class _Connection:
     async def _configure(self, message: Configure) -> None:
         result: OperatingPoint | Failed
         try:
-            result = await self._gateway.configure(message.thresholds, message.if_version)
+            result = await self._gateway.configure(message.change, message.if_version)
         except ServiceError as error:
             result = failures.pack(error)
         self.channel.send(Reply(message.call, result))

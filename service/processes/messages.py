@@ -9,7 +9,7 @@ from typing import Any
 import msgspec
 
 from service.engine.engine import EngineState
-from service.engine.operating import OperatingPoint
+from service.engine.operating import Change, History, OperatingPoint
 from service.engine.policy import Policy
 from service.engine.task import Answer
 
@@ -53,8 +53,8 @@ class Configure(msgspec.Struct, tag="configure", frozen=True, array_like=True):
     """Change the live configuration; answered by a `Reply`."""
 
     call: int
-    thresholds: tuple[float, ...]
-    if_version: int | None
+    change: Change
+    if_version: tuple[int, ...] | None
 
 
 class Scrape(msgspec.Struct, tag="scrape", frozen=True, array_like=True):
@@ -93,7 +93,7 @@ class Welcome(msgspec.Struct, tag="welcome", frozen=True, array_like=True):
     device: str
     stage_macs: tuple[int, ...]
     baseline_macs: int
-    operating_point: OperatingPoint
+    configuration: History
     state: EngineState
     dtype: str
 
@@ -114,7 +114,7 @@ class Reply(msgspec.Struct, tag="reply", frozen=True, array_like=True):
 class Configured(msgspec.Struct, tag="configured", frozen=True, array_like=True):
     """A new configuration; to be confirmed with `Seen`."""
 
-    operating_point: OperatingPoint
+    configuration: History
 
 
 class State(msgspec.Struct, tag="state", frozen=True, array_like=True):

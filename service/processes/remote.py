@@ -9,7 +9,7 @@ from itertools import count
 from typing import Any
 
 from service.engine.engine import REFUSALS, EngineState
-from service.engine.operating import OperatingPoint, parse_thresholds
+from service.engine.operating import Change, History, OperatingPoint
 from service.engine.permits import PermitPool, Permits
 from service.engine.policy import Policy
 from service.engine.task import Answer, Pixels
@@ -115,7 +115,7 @@ class RemoteEngine:
         self.state = welcome.state
         self.dtype = welcome.dtype
         self.counts = Counts(self.scrape)
-        self.operating_point = welcome.operating_point
+        self.configuration = welcome.configuration
         self._open_channel = open_channel
         self._permits = PermitPool(max_inflight, time.monotonic, permits_taken, index)
         self.on_message: Callable[[Drain | ShutDown], None] = lambda _: None
@@ -186,10 +186,10 @@ class RemoteEngine:
         if self._channel is not None and task.task_id in self._tasks:
             self._channel.send(Cancel(task.task_id))
 
-    async def configure(self, thresholds: Sequence[float], if_version: int | None) -> OperatingPoint:
+    async def configure(self, change: Change, if_version: Sequence[int] | None) -> OperatingPoint:
         """Change the configuration of the whole replica; it holds everywhere when this returns."""
-        call = next(self._task_ids)
-        point: OperatingPoint = await self._call(Configure(call, tuple(thresholds), if_version))
+        versions = None if if_version is None else tuple(if_version)
+        point: OperatingPoint = await self._call(Configure(next(self._task_ids), change, versions))
         return point
 
     async def scrape(self) -> bytes:
@@ -211,7 +211,7 @@ class RemoteEngine:
     async def _listen(self) -> None:
         try:
             self._channel = await self._open_channel()
-            self._send(Seen(self.operating_point.version))
+            self._send(Seen(self.configuration[-1].version))
             async for message in self._channel.receive():
                 self._handle(message)
         finally:
@@ -229,8 +229,8 @@ class RemoteEngine:
                     else:
                         reply.set_result(message.result)
             case Configured():
-                self.operating_point = message.operating_point
-                self._send(Seen(message.operating_point.version))
+                self.configuration = message.configuration
+                self._send(Seen(message.configuration[-1].version))
             case State():
                 self.state = message.state
                 if self.state is EngineState.DEAD:
@@ -281,9 +281,19 @@ class RemoteOperatingPoints:
     @property
     def current(self) -> OperatingPoint:
         """What requests admitted now are given."""
-        return self._engine.operating_point
+        return self._engine.configuration[-1]
 
-    async def change(self, thresholds: float | Sequence[float], *, if_version: int | None = None) -> OperatingPoint:
+    @property
+    def history(self) -> History:
+        """The last versions."""
+        return self._engine.configuration
+
+    async def start(self) -> None:
+        """Nothing: the engine process keeps it in step with its store."""
+
+    async def close(self) -> None:
+        """Nothing: the engine process closes it."""
+
+    async def change(self, change: Change, *, if_version: Sequence[int] | None = None) -> OperatingPoint:
         """As `OperatingPoints.change`."""
-        num_stages = len(self._engine.stage_macs)
-        return await self._engine.configure(parse_thresholds(thresholds, num_stages), if_version)
+        return await self._engine.configure(change, if_version)

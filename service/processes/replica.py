@@ -17,7 +17,7 @@ from service.processes.channel import Channel
 from service.processes.front_ends import FrontEnd
 from service.processes.gateway import Gateway
 from service.processes.messages import Drain, FromFrontEnd, ShutDown, State, Welcome
-from service.settings import Settings, SettingsError
+from service.settings import SECRETS, Settings, SettingsError
 
 _logger = logging.getLogger(__name__)
 
@@ -69,6 +69,8 @@ class Replica:
             loop.add_signal_handler(number, self._on_signal)
         engine = self._backend.engine
         engine.start()
+        # Before the first front end: no request is to be admitted with thresholds that a restart brought back.
+        await self._backend.operating_points.start()
         keeping = [
             asyncio.create_task(self._keep_front_end(index, listener, permits))
             for index in range(self._settings.http_workers)
@@ -89,6 +91,7 @@ class Replica:
                 task.cancel()
             for front_end in self._front_ends.values():
                 await front_end.wait()
+            await self._backend.operating_points.close()
             engine.stop(drain=False, timeout_s=0.0 if self._failed else self._settings.drain_timeout_s)
         return 1 if self._failed else 0
 
@@ -176,16 +179,16 @@ class Replica:
 
     def _welcome(self) -> Welcome:
         settings = self._settings
-        key = settings.admin_key
-        values = settings.model_dump(mode="json", exclude={"admin_key", "admin_key_file"})
+        values = settings.model_dump(mode="json", exclude={*SECRETS, *(f"{name}_file" for name in SECRETS)})
+        secrets = {"admin_key": settings.admin_key, "api_key": settings.api_key}
         engine = self._backend.engine
         return Welcome(
-            settings={**values, "admin_key": None if key is None else key.get_secret_value()},
+            settings=values | {name: key.get_secret_value() for name, key in secrets.items() if key is not None},
             device=self._backend.device,
             dtype=engine.dtype,
             stage_macs=engine.stage_macs,
             baseline_macs=engine.baseline_macs,
-            operating_point=self._backend.operating_points.current,
+            configuration=self._backend.operating_points.history,
             state=engine.state,
         )
 

@@ -22,6 +22,7 @@ DOCUMENTED = {
     "dvt_failed_images_total": ("counter", {"stage"}),
     "dvt_threshold": ("gauge", {"stage"}),
     "dvt_config_version": ("gauge", set()),
+    "dvt_config_store_up": ("gauge", set()),
     "dvt_load_level": ("gauge", set()),
     "dvt_device_errors_total": ("counter", {"kind"}),
     "dvt_front_end_deaths_total": ("counter", set()),
@@ -53,6 +54,7 @@ def test_render_after_one_event_of_each_kind_holds_exactly_the_documented_metric
         queue_depths=lambda: (1, 2, 3),
         thresholds=lambda: (0.5, 0.6),
         config_version=lambda: 7,
+        config_stored=lambda: True,
         load_level=lambda: 1,
     )
     metrics.request_done(200, 0.1)
@@ -107,19 +109,21 @@ def test_counts_of_several_images_are_added_whole(metrics: Metrics) -> None:
 
 
 def test_watch_gauges_are_read_again_at_every_scrape(metrics: Metrics) -> None:
-    depths, thresholds, versions, levels = [0, 0, 0], [0.9, 0.8], [1], [0]
+    depths, thresholds, versions, stored, levels = [0, 0, 0], [0.9, 0.8], [1], [True], [0]
     metrics.watch(
         queue_depths=lambda: depths,
         thresholds=lambda: thresholds,
         config_version=lambda: versions[0],
+        config_stored=lambda: stored[0],
         load_level=lambda: levels[0],
     )
     metrics.render()
-    depths[1], thresholds[0], versions[0], levels[0] = 5, 0.25, 2, 3
+    depths[1], thresholds[0], versions[0], stored[0], levels[0] = 5, 0.25, 2, False, 3
 
     assert [value(metrics, "dvt_queue_depth", stage=stage) for stage in "012"] == [0, 5, 0]
     assert [value(metrics, "dvt_threshold", stage=stage) for stage in "012"] == [0.25, 0.8, None]
     assert value(metrics, "dvt_config_version") == 2
+    assert value(metrics, "dvt_config_store_up") == 0
     assert value(metrics, "dvt_load_level") == 3
 
 

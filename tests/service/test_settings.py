@@ -2,7 +2,15 @@
 
 import pytest
 
-from service.settings import CONFIG_FILE_VARIABLE, PREFIX, Settings, SettingsError, load_settings
+from service.settings import (
+    CONFIG_FILE_VARIABLE,
+    PREFIX,
+    SECRETS,
+    Settings,
+    SettingsError,
+    load_settings,
+    unknown_variables,
+)
 
 KEY = "correct horse battery staple"
 
@@ -130,14 +138,54 @@ def test_load_settings_file_that_does_not_exist_is_refused(monkeypatch, tmp_path
         load_settings()
 
 
-def test_load_settings_admin_key_file_is_read_without_its_line_end(monkeypatch, tmp_path):
+@pytest.mark.parametrize("name", SECRETS)
+def test_load_settings_secret_file_is_read_without_its_line_end(monkeypatch, tmp_path, name):
     path = tmp_path / "key"
     path.write_text(f"{KEY}\n")
-    monkeypatch.setenv("DVT_ADMIN_KEY_FILE", str(path))
+    monkeypatch.setenv(f"DVT_{name.upper()}_FILE", str(path))
 
-    admin_key = load_settings().admin_key
-    assert admin_key is not None
-    assert admin_key.get_secret_value() == KEY
+    secret = getattr(load_settings(), name)
+    assert secret is not None
+    assert secret.get_secret_value() == KEY
+
+
+def test_load_settings_key_file_may_hold_several_keys_one_a_line(monkeypatch, tmp_path):
+    path = tmp_path / "keys"
+    path.write_text("alice:hush\nbob:shush\n")
+    monkeypatch.setenv("DVT_ADMIN_KEY_FILE", str(path))
+    monkeypatch.setenv("DVT_API_KEY", "one")
+
+    settings = load_settings()
+    assert settings.admin_keys is not None
+    assert settings.api_keys is not None
+    assert [settings.admin_keys.holder(key) for key in (b"hush", b"shush", b"one")] == ["alice", "bob", None]
+    assert settings.api_keys.holder(b"one") == "api"
+
+
+@pytest.mark.parametrize("name", ["admin_key", "api_key"])
+@pytest.mark.parametrize("value", [f"alice:{KEY},alice:b", f"a:b:{KEY}", ","])
+def test_load_settings_keys_that_are_none_are_refused_without_showing_them(monkeypatch, name, value):
+    monkeypatch.setenv(f"DVT_{name.upper()}", value)
+
+    with pytest.raises(SettingsError, match=f"DVT_{name.upper()}") as error:
+        load_settings()
+    assert KEY not in str(error.value)
+
+
+def test_unknown_variables_are_those_nobody_reads():
+    known = {"DVT_MODEL": "m", "DVT_ADMIN_KEY_FILE": "f", "DVT_CONFIG_FILE": "c", "dvt_log_level": "info"}
+    kubernetes = {
+        "DVT_PORT": "tcp://…",
+        "DVT_PORT_8000_TCP_ADDR": "…",
+        "DVT_SERVICE_HOST": "…",
+        "DVT_SERVICE_PORT": "…",
+    }
+
+    assert unknown_variables({**known, **kubernetes, "HOME": "/"}) == []
+    assert unknown_variables({**known, "DVT_MAX_INFLIHGT": "5", "DVT_ADMINKEY": "x"}) == [
+        "DVT_ADMINKEY",
+        "DVT_MAX_INFLIHGT",
+    ]
 
 
 def test_load_settings_empty_admin_key_file_is_refused(monkeypatch, tmp_path):

@@ -16,12 +16,13 @@ from PIL import Image
 from models.config import CascadeConfig
 from service.api.app import create_app
 from service.api.context import Context
+from service.configuration.operating_points import OperatingPoints
 from service.engine.engine import Engine, EngineState
-from service.engine.operating import OperatingPoints
 from service.engine.task import StagePrediction, Task
 from service.images import ImageDecoder
 from service.metrics import Metrics
 from service.settings import Settings
+from weights.calibration.table import CalibrationTable
 from weights.preprocessing import Preprocessing
 from weights.store import Manifest
 
@@ -138,7 +139,7 @@ def _manifest() -> Manifest:
     )
 
 
-def _assemble(runner: ScriptedRunner, settings: Settings) -> Context:
+def _assemble(runner: ScriptedRunner, settings: Settings, calibration: CalibrationTable | None) -> Context:
     manifest = _manifest()
     metrics = Metrics(len(runner.stage_macs), runner.baseline_macs)
     engine = Engine(
@@ -149,6 +150,7 @@ def _assemble(runner: ScriptedRunner, settings: Settings) -> Context:
         queue_depths=engine.queue_depths,
         thresholds=lambda: points.current.thresholds,
         config_version=lambda: points.current.version,
+        config_stored=lambda: points.stored,
         load_level=lambda: engine.load_level,
     )
     return Context(
@@ -161,6 +163,7 @@ def _assemble(runner: ScriptedRunner, settings: Settings) -> Context:
             manifest.preprocessing, max_bytes=settings.max_body_bytes, max_pixels=settings.max_image_pixels
         ),
         device="cpu",
+        calibration=calibration,
     )
 
 
@@ -199,10 +202,11 @@ def serve(monkeypatch: pytest.MonkeyPatch) -> Serve:
         runner: ScriptedRunner | None = None,
         wait_ready: bool = True,
         peer: str = "127.0.0.1",
+        calibration: CalibrationTable | None = None,
         **settings: object,
     ) -> AsyncIterator[Serving]:
         runner = runner or ScriptedRunner()
-        context = _assemble(runner, Settings(**{"drain_timeout_s": 5, **settings}))
+        context = _assemble(runner, Settings(**{"drain_timeout_s": 5, **settings}), calibration)
         deaths: list[bool] = []
         app = create_app(context, on_death=lambda: deaths.append(True))
         transport = httpx.ASGITransport(app, client=(peer, 12345))
@@ -223,7 +227,7 @@ def serve(monkeypatch: pytest.MonkeyPatch) -> Serve:
                 runner.warm.set()
                 runner.may_run.set()
 
-    for name in ("DVT_ADMIN_KEY", "DVT_ADMIN_KEY_FILE", "DVT_CONFIG_FILE"):
+    for name in ("DVT_ADMIN_KEY", "DVT_ADMIN_KEY_FILE", "DVT_API_KEY", "DVT_API_KEY_FILE", "DVT_CONFIG_FILE"):
         monkeypatch.delenv(name, raising=False)
     return start
 

@@ -21,7 +21,7 @@ async def description(serving):
 @pytest.mark.parametrize(
     ("method", "path", "statuses"),
     [
-        ("post", "/classify", {"400", "413", "415", "422", "429", "503", "504"}),
+        ("post", "/classify", {"400", "401", "403", "413", "415", "422", "429", "503", "504"}),
         ("get", "/config", set()),
         ("patch", "/config", {"401", "403", "412", "413", "415", "422", "503"}),
         ("get", "/livez", {"503"}),

@@ -1,17 +1,14 @@
-"""`/config`: reading, changing, and who may."""
+"""`/config`: reading and changing."""
 
 import asyncio
 from datetime import datetime, timedelta
 
-import numpy as np
 import pytest
 
-from weights.calibration.table import CalibrationTable
+from service.errors import StoreUnavailableError
 
 PNG = {"content-type": "image/png"}
 JSON = {"content-type": "application/json"}
-KEY = "correct horse"
-BEARER = {"authorization": f"Bearer {KEY}"}
 
 
 def unchanged(serving):
@@ -27,6 +24,7 @@ async def test_get_config_returns_the_document_with_its_etag(serving):
     assert document == {
         "version": 1,
         "thresholds": [0.9, 0.8, 0.7],
+        "target": None,
         "operating_point": None,
         "temperatures": [1.0, 1.1, 1.2, 1.3],
         "limits": {
@@ -155,85 +153,65 @@ async def test_patch_config_of_several_conditional_writers_exactly_one_wins(serv
     assert (await serving.client.get("/config")).json() == winner.json()
 
 
-@pytest.mark.parametrize("peer", ["127.0.0.1", "127.8.8.8", "::1", "::ffff:127.0.0.1"])
-async def test_patch_config_without_a_key_is_taken_from_loopback(serve, peer):
-    async with serve(peer=peer) as serving:
-        assert (await serving.client.patch("/config", json={"thresholds": 0})).status_code == 200
+async def test_patch_config_one_way_to_say_it_at_a_time(serving):
+    body = {"thresholds": 0.5, "target": {"accuracy": 0.5}}
+    response = await serving.client.patch("/config", json=body)
 
-
-@pytest.mark.parametrize("peer", ["192.0.2.1", "10.0.0.1", "::ffff:192.0.2.1", "2001:db8::1", "localhost", ""])
-async def test_patch_config_without_a_key_is_403_from_elsewhere(serve, peer):
-    async with serve(peer=peer) as serving:
-        assert (await serving.client.patch("/config", json={"thresholds": 0})).status_code == 403
-        assert unchanged(serving)
-        assert (await serving.client.get("/config")).status_code == 200
-
-
-@pytest.mark.parametrize("header", ["Forwarded", "X-Forwarded-For", "X-Real-IP", "Via"])
-async def test_patch_config_that_a_local_proxy_forwards_does_not_count_as_loopback(serving, header):
-    response = await serving.client.patch("/config", json={"thresholds": 0}, headers={header: "127.0.0.1"})
-
-    assert response.status_code == 403
+    assert response.status_code == 422
+    assert "only one of them" in response.json()["detail"]
     assert unchanged(serving)
 
 
-@pytest.mark.parametrize("peer", ["127.0.0.1", "192.0.2.1"])
-async def test_patch_config_with_the_key_is_taken_from_anywhere(serve, peer):
-    async with serve(admin_key=KEY, peer=peer) as serving:
-        response = await serving.client.patch("/config", json={"thresholds": 0}, headers=BEARER)
-        assert response.status_code == 200
+async def test_put_config_replaces_it(serving):
+    response = await serving.client.put("/config", json={"thresholds": [0.1, 0.2, 0.3]}, headers={"if-match": '"1"'})
+
+    assert (response.status_code, response.headers["etag"]) == (200, '"2"')
+    assert response.json()["thresholds"] == [0.1, 0.2, 0.3]
+    assert (await serving.client.get("/config")).json() == response.json()
 
 
-@pytest.mark.parametrize("authorization", [f"bearer {KEY}", f"BEARER  {KEY}"])
-async def test_patch_config_scheme_is_read_in_any_case(serve, authorization):
-    async with serve(admin_key=KEY) as serving:
-        headers = {"authorization": authorization}
-        assert (await serving.client.patch("/config", json={"thresholds": 0}, headers=headers)).status_code == 200
+async def test_put_config_that_says_nothing_is_refused(serving):
+    response = await serving.client.put("/config", json={})
+
+    assert response.status_code == 422
+    assert "give thresholds, a target or an operating_point" in response.json()["detail"]
 
 
-async def test_patch_config_key_beyond_ascii_is_compared_as_the_bytes_sent(serve):
-    async with serve(admin_key="schlüssel") as serving:
-        headers = {"authorization": "Bearer schlüssel".encode()}
-        assert (await serving.client.patch("/config", json={"thresholds": 0}, headers=headers)).status_code == 200
+async def test_put_config_over_another_version_is_412(serving):
+    response = await serving.client.put("/config", json={"thresholds": 0}, headers={"if-match": '"9"'})
+
+    assert response.status_code == 412
+    assert unchanged(serving)
 
 
-@pytest.mark.parametrize(
-    ("authorization", "status"),
-    [
-        (None, 401),
-        ("", 401),
-        ("Bearer", 401),
-        ("Bearer ", 401),
-        (f"Basic {KEY}", 401),
-        (KEY, 401),
-        ("Bearer wrong", 403),
-        (f"Bearer {KEY}r", 403),
-        (f"Bearer {KEY[:-1]}", 403),
-        (b"Bearer \xff\xfe", 403),
-    ],
-)
-async def test_patch_config_without_the_right_key_is_refused_even_from_loopback(serve, authorization, status):
-    async with serve(admin_key=KEY) as serving:
-        headers = {} if authorization is None else {"authorization": authorization}
-        response = await serving.client.patch("/config", json={"thresholds": 0}, headers=headers)
+async def test_patch_config_store_gone_is_503_and_classification_goes_on(serving, image, monkeypatch):
+    async def gone(*_, **__):
+        raise StoreUnavailableError("Redis cannot be used: gone")
 
-        assert response.status_code == status
-        assert KEY not in response.text
-        assert ("www-authenticate" in response.headers) == (status == 401)
-        assert unchanged(serving)
+    monkeypatch.setattr(serving.context.operating_points._store, "replace", gone)
+    response = await serving.client.patch("/config", json={"thresholds": 0})
+
+    assert response.status_code == 503
+    assert response.headers["retry-after"] == "5"
+    assert response.json()["title"] == "Configuration store unavailable"
+    assert unchanged(serving)
+    assert (await serving.client.post("/classify", content=image(), headers=PNG)).status_code == 200
+    assert serving.metric("dvt_config_store_up") == 0
 
 
-async def test_patch_config_is_authorised_before_its_body_is_judged(serve):
-    async with serve(admin_key=KEY) as serving:
-        assert (await serving.client.patch("/config", content=b"nonsense")).status_code == 401
+async def test_config_history_newest_first_with_who_and_when(serve):
+    async with serve(admin_key="alice:hush,bob:shush") as serving:
+        for key, number in (("hush", 0.1), ("shush", 0.2)):
+            headers = {"authorization": f"Bearer {key}"}
+            assert (await serving.client.patch("/config", json={"thresholds": number}, headers=headers)).is_success
+        response = await serving.client.get("/config/history")
 
-
-async def test_get_config_with_a_calibration_table_says_what_to_expect(serving):
-    confidence = np.array([[0.95, 0.5], [0.5, 0.9], [0.5, 0.5], [0.5, 0.5]], dtype=np.float32)
-    correct = np.array([[True, False], [True, False], [True, True], [True, True]])
-    serving.context.calibration = CalibrationTable(confidence, correct)
-
-    expected = (await serving.client.get("/config")).json()["expected"]
-    assert expected == {"accuracy": 0.5, "mean_macs": 250.0, "exit_shares": [0.5, 0.5, 0.0, 0.0]}
-    changed = (await serving.client.patch("/config", json={"thresholds": 2})).json()["expected"]
-    assert changed == {"accuracy": 1.0, "mean_macs": 4000.0, "exit_shares": [0.0, 0.0, 0.0, 1.0]}
+    versions = response.json()["versions"]
+    assert [(each["version"], each["changed_by"], each["thresholds"][0]) for each in versions] == [
+        (3, "bob", 0.2),
+        (2, "alice", 0.1),
+        (1, "model", 0.9),
+    ]
+    times = [datetime.fromisoformat(each["updated_at"]) for each in versions]
+    assert times == sorted(times, reverse=True)
+    assert "hush" not in response.text

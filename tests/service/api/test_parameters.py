@@ -9,7 +9,8 @@ from cascades import TINY
 from pydantic import ValidationError
 
 from service.api.parameters import ClassifyParameters, policy_maker
-from service.engine.operating import OperatingPoint, OperatingPoints
+from service.configuration.operating_points import OperatingPoints
+from service.engine.operating import OperatingPoint
 from service.errors import InvalidParameterError
 
 POINT = OperatingPoint(version=7, thresholds=(0.6, 0.5, 0.4), updated_at=datetime(2025, 1, 1, tzinfo=UTC))

@@ -26,13 +26,17 @@ STATUSES = {
     errors.CancelledError: 499,
     errors.InferenceError: 500,
     errors.NotReadyError: 503,
+    errors.StoreUnavailableError: 503,
     errors.DeviceLostError: 503,
     errors.DeadlineExceededError: 504,
 }
 DECLARED = {
-    ("post", "/classify"): {200, 400, 413, 415, 422, 429, 500, 503, 504},
+    ("post", "/classify"): {200, 400, 401, 403, 413, 415, 422, 429, 500, 503, 504},
     ("get", "/config"): {200, 500},
     ("patch", "/config"): {200, 401, 403, 412, 413, 415, 422, 500, 503},
+    ("put", "/config"): {200, 401, 403, 412, 413, 415, 422, 500, 503},
+    ("post", "/config/simulate"): {200, 413, 415, 422, 500},
+    ("get", "/config/history"): {200, 500},
     ("get", "/livez"): {200, 500, 503},
     ("get", "/readyz"): {200, 500, 503},
     ("get", "/metrics"): {200, 500, 503},
@@ -122,7 +126,7 @@ async def test_unexpected_exception_is_500_and_keeps_its_details_to_the_log(capl
         ("GET", "/config/", 404, None),
         ("GET", "/classify", 405, {"POST"}),
         ("DELETE", "/livez", 405, {"GET"}),
-        ("DELETE", "/config", 405, {"GET", "PATCH"}),
+        ("DELETE", "/config", 405, {"GET", "PATCH", "PUT"}),
         ("POST", "/docs", 405, {"GET"}),
     ],
 )

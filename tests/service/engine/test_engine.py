@@ -3,13 +3,14 @@ import threading
 from collections import Counter
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime
 
 import pytest
 from engine_fakes import FakeClock, FakeRunner, RecordingObserver, hold, pixels, policy, until
 
 from service.engine.engine import Engine
 from service.engine.load import RISE_AFTER_S
-from service.engine.operating import OperatingPoints
+from service.engine.operating import Change, OperatingPoint
 from service.engine.policy import ExitReason, Policy
 from service.engine.task import Task
 from service.errors import (
@@ -50,17 +51,16 @@ def test_submit_from_many_threads_everyone_gets_their_own_answer(
 
 
 def test_submit_configuration_changes_on_the_way_the_admitted_one_holds(start: MakeEngine, runner: FakeRunner) -> None:
-    points = OperatingPoints((0.95, 0.95, 0.95))
+    point = OperatingPoint(version=1, thresholds=(0.95,) * 3, updated_at=datetime.now(UTC))
 
     def submit(engine: Engine) -> Task:
-        point = points.current
         rule = Policy(thresholds=point.thresholds, config_version=point.version, max_stage=3)
         return engine.submit(pixels(0), rule)
 
     engine = start()
     hold(runner, engine)
     before = submit(engine)
-    points.update(0.5)
+    point = point.changed(Change(thresholds=(0.5,) * 3, changed_by="alice"))
     after = submit(engine)
     runner.gate.set()
     answers = [task.future.result(5) for task in (before, after)]

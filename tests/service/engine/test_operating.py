@@ -1,10 +1,10 @@
 import math
-import threading
+from datetime import UTC, datetime
 
 import pytest
 
-from service.engine.operating import OperatingPoints, parse_thresholds
-from service.errors import InvalidParameterError, VersionConflictError
+from service.engine.operating import OF_THE_MODEL, Change, OperatingPoint, Target, parse_thresholds
+from service.errors import InvalidParameterError
 
 
 def test_parse_thresholds_one_number_is_for_all_exits() -> None:
@@ -18,45 +18,13 @@ def test_parse_thresholds_invalid_raises(value: object) -> None:
         parse_thresholds(value, 4)  # type: ignore[arg-type]
 
 
-def test_update_counts_versions_and_keeps_old_values_unchanged() -> None:
-    points = OperatingPoints((0.9, 0.8, 0.7))
-    before = points.current
-    after = points.update(0.5)
-    assert (before.version, before.thresholds) == (1, (0.9, 0.8, 0.7))
-    assert (after.version, after.thresholds) == (2, (0.5, 0.5, 0.5))
-    assert points.current is after
-    assert after.updated_at.tzinfo is not None
+def test_changed_is_the_next_version_and_leaves_the_old_one_as_it_was() -> None:
+    before = OperatingPoint(version=1, thresholds=(0.9, 0.8), updated_at=datetime(2026, 1, 1, tzinfo=UTC))
+    change = Change(thresholds=(0.5, 0.4), target=Target("accuracy", 0.7), changed_by="alice")
+    after = before.changed(change)
 
-
-def test_update_invalid_leaves_the_configuration() -> None:
-    points = OperatingPoints((0.9, 0.8, 0.7))
-    with pytest.raises(InvalidParameterError):
-        points.update([0.1, 0.2, -1.0])
-    assert points.current.version == 1
-
-
-def test_update_with_a_stale_version_raises_and_leaves_the_configuration() -> None:
-    points = OperatingPoints((0.9,))
-    points.update(0.5, if_version=1)
-    with pytest.raises(VersionConflictError, match="at version 2, not 1"):
-        points.update(0.4, if_version=1)
-    assert points.current.thresholds == (0.5,)
-
-
-def test_update_concurrently_with_one_version_exactly_one_wins() -> None:
-    points, outcomes = OperatingPoints((0.9,)), []
-    barrier = threading.Barrier(8)
-
-    def update(value: float) -> None:
-        barrier.wait()
-        try:
-            outcomes.append(points.update(value, if_version=1).version)
-        except VersionConflictError:
-            outcomes.append(0)
-
-    threads = [threading.Thread(target=update, args=(index / 10,)) for index in range(8)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert sorted(outcomes) == [0] * 7 + [2]
+    assert (before.version, before.thresholds, before.changed_by) == (1, (0.9, 0.8), OF_THE_MODEL)
+    assert (after.version, after.thresholds, after.target) == (2, (0.5, 0.4), Target("accuracy", 0.7))
+    assert after.changed_by == "alice"
+    assert after.updated_at > before.updated_at
+    assert after.updated_at.utcoffset() is not None

@@ -9,8 +9,8 @@ from functools import partial
 import pytest
 from engine_fakes import STAGE_MACS, FakeRunner
 
+from service.configuration.operating_points import OperatingPoints
 from service.engine.engine import Engine
-from service.engine.operating import OperatingPoints
 from service.metrics import Metrics
 from service.processes.channel import Channel
 from service.processes.gateway import Gateway
@@ -41,7 +41,7 @@ class Together:
             dtype="float32",
             stage_macs=STAGE_MACS,
             baseline_macs=10,
-            operating_point=self.points.current,
+            configuration=self.points.history,
             state=self.engine.state,
         )
 

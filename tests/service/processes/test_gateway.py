@@ -4,9 +4,14 @@ import pytest
 from engine_fakes import hold, pixels, policy
 
 from service.engine.engine import EngineState
+from service.engine.operating import Change
 from service.errors import DeviceLostError, InferenceError, InvalidParameterError, VersionConflictError
 from service.processes.messages import State
 from service.processes.remote import RemoteOperatingPoints
+
+
+def _to(threshold):
+    return Change(thresholds=(threshold,) * 3, changed_by="alice")
 
 
 async def outcome(task):
@@ -73,31 +78,32 @@ async def test_gateway_front_end_dies_its_images_are_cancelled_and_the_other_is_
 async def test_gateway_configure_holds_in_every_front_end_when_it_returns(together) -> None:
     first, second = await together.connect(), await together.connect()
 
-    point = await RemoteOperatingPoints(first).change(0.25, if_version=1)
+    point = await RemoteOperatingPoints(first).change(_to(0.25), if_version=[1])
 
     assert (point.version, point.thresholds) == (2, (0.25, 0.25, 0.25))
-    assert first.operating_point == second.operating_point == together.points.current == point
+    assert first.configuration == second.configuration == together.points.history
+    assert first.configuration[-1] == point
 
 
 async def test_gateway_two_writers_one_wins_and_the_other_is_told(together) -> None:
     first, second = await together.connect(), await together.connect()
 
     results = await asyncio.gather(
-        RemoteOperatingPoints(first).change(0.1, if_version=1),
-        RemoteOperatingPoints(second).change(0.2, if_version=1),
+        RemoteOperatingPoints(first).change(_to(0.1), if_version=[1]),
+        RemoteOperatingPoints(second).change(_to(0.2), if_version=[1]),
         return_exceptions=True,
     )
 
     assert sorted(type(result).__name__ for result in results) == ["OperatingPoint", "VersionConflictError"]
     with pytest.raises(VersionConflictError, match="at version 2, not 1"):
-        await RemoteOperatingPoints(first).change(0.3, if_version=1)
+        await RemoteOperatingPoints(first).change(_to(0.3), if_version=[1])
 
 
 async def test_gateway_configure_does_not_wait_for_a_front_end_that_died(together, monkeypatch) -> None:
     first, second = await together.connect(), await together.connect()
     monkeypatch.setattr("service.processes.gateway._SEEN_TIMEOUT_S", 60.0)
     monkeypatch.setattr(second, "_handle", lambda message: None)  # never confirms
-    change = asyncio.create_task(RemoteOperatingPoints(first).change(0.25))
+    change = asyncio.create_task(RemoteOperatingPoints(first).change(_to(0.25)))
     await asyncio.sleep(0.02)
     assert not change.done()
     await second.close(timeout_s=1)

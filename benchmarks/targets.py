@@ -1,0 +1,152 @@
+"""Whether a target set through `/config` is met by images that neither weights nor calibration table have seen.
+
+    python benchmarks/targets.py DATA.parquet [--model dvt-cifar10] [--env DVT_DTYPE=float32 …]
+
+For each target: `PATCH /config`, then every image of the test half of the split that the model was trained with goes
+to `/classify` of a real server, and what came back stands beside what `expected` said.
+"""
+
+import asyncio
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+import httpx
+import numpy as np
+import pyarrow.parquet as pq
+import typer
+from rich.console import Console
+from rich.progress import track
+from rich.table import Table
+
+from service.bench.child import SERVE, served
+from weights.data import split
+from weights.manifest import find, read_manifest
+
+TARGETS: tuple[dict[str, float], ...] = (
+    {"fraction": 0.2},
+    {"fraction": 0.3},
+    {"fraction": 0.4},
+    {"fraction": 0.6},
+    {"accuracy_drop": 0.02},
+    {"accuracy_drop": 0.005},
+    {"accuracy": 0.78},
+)
+IMAGES_PER_REQUEST = 16
+REQUESTS_AT_ONCE = 4
+
+
+@dataclass(frozen=True, slots=True)
+class Encoded:
+    """Images as they are stored, with what they show."""
+
+    jpegs: list[bytes]
+    labels: list[int]
+
+
+@dataclass(frozen=True, slots=True)
+class Met:
+    """A target, what was expected of it, and what came of it."""
+
+    target: dict[str, float]
+    thresholds: list[float]
+    expected: dict[str, Any]
+    accuracy: float
+    mean_macs: float
+    exit_shares: list[float]
+
+    @property
+    def macs_off(self) -> float:
+        """How far the mean MACs are from what was expected, as a fraction of it."""
+        return self.mean_macs / float(self.expected["mean_macs"]) - 1
+
+    def accuracy_off_in_standard_errors(self, images: int, calibration_images: int) -> float:
+        """The same for the accuracy; both figures are shares of a sample."""
+        share = float(self.expected["accuracy"])
+        error = (share * (1 - share) * (1 / images + 1 / calibration_images)) ** 0.5
+        return (self.accuracy - share) / error
+
+
+def unseen_images(model: str, data: Path, count: int | None = None) -> Encoded:
+    """The test half of the model's own split, in a seeded order."""
+    provenance = read_manifest(find(model)).provenance
+    table = pq.read_table(data)
+    labels = np.asarray(table.column("label").to_pylist())
+    rows = split(labels, provenance["holdout"], provenance["recipe"]["seed"]).test
+    rows = np.random.default_rng(0).permutation(rows)[:count]
+    jpegs = [value["bytes"] for value in table.column("image").take(rows).to_pylist()]
+    return Encoded(jpegs, labels[rows].tolist())
+
+
+async def realise(url: str, target: dict[str, float], images: Encoded) -> Met:
+    """Set a target, and send every image."""
+    starts = range(0, len(images.jpegs), IMAGES_PER_REQUEST)
+    slots = asyncio.Semaphore(REQUESTS_AT_ONCE)
+    async with httpx.AsyncClient(base_url=url, timeout=60) as client:
+        document = (await client.patch("/config", json={"target": target})).raise_for_status().json()
+
+        async def send(start: int) -> list[dict[str, Any]]:
+            files = [("file", jpeg) for jpeg in images.jpegs[start : start + IMAGES_PER_REQUEST]]
+            async with slots:
+                response = await client.post("/classify", files=files, params={"top_k": 1})
+            answer = response.raise_for_status().json()
+            assert answer["config_version"] == document["version"]
+            results: list[dict[str, Any]] = answer.get("results", [answer])
+            return results
+
+        results = sum(await asyncio.gather(*map(send, starts)), [])
+    exits = np.bincount([result["exit"]["stage"] for result in results], minlength=len(document["thresholds"]) + 1)
+    return Met(
+        target=target,
+        thresholds=document["thresholds"],
+        expected=document["expected"],
+        accuracy=float(
+            np.mean([result["index"] == label for result, label in zip(results, images.labels, strict=True)])
+        ),
+        mean_macs=float(np.mean([result["compute"]["macs"] for result in results])),
+        exit_shares=(exits / len(results)).tolist(),
+    )
+
+
+def report(outcomes: Sequence[Met], images: int, calibration_images: int) -> Table:
+    """One row a target."""
+    table = Table(title=f"expected of {calibration_images} calibration images, realised on {images} others")
+    for column in ("target", "mean MACs", "expected", "off", "top-1", "expected", "off (standard errors)"):
+        table.add_column(column, justify="right")
+    for met in outcomes:
+        [(kind, value)] = met.target.items()
+        table.add_row(
+            f"{kind} {value:g}",
+            f"{met.mean_macs / 1e6:.2f} M",
+            f"{met.expected['mean_macs'] / 1e6:.2f} M",
+            f"{met.macs_off:+.1%}",
+            f"{met.accuracy:.1%}",
+            f"{met.expected['accuracy']:.1%}",
+            f"{met.accuracy_off_in_standard_errors(images, calibration_images):+.1f}",
+        )
+    return table
+
+
+def main(
+    data: Annotated[Path, typer.Argument(help="The data the model was trained from.")],
+    model: Annotated[str, typer.Option()] = "dvt-cifar10",
+    images: Annotated[int | None, typer.Option(min=1, help="All of them when left out.")] = None,
+    env: Annotated[list[str] | None, typer.Option(help="A setting of the server, like DVT_DTYPE=bfloat16.")] = None,
+    out: Annotated[Path | None, typer.Option("--json", help="Also write the figures as JSON.")] = None,
+) -> None:
+    """Print what came of each target beside what was expected."""
+    sample = unseen_images(model, data, images)
+    settings = dict(text.partition("=")[::2] for text in env or [])
+    with served(SERVE, {"DVT_MODEL": model, **settings}) as server:
+        url = f"http://{server.host}:{server.port}"
+        outcomes = [asyncio.run(realise(url, target, sample)) for target in track(TARGETS, "targets", transient=True)]
+    calibration_images = read_manifest(find(model)).provenance["split"]["calibration"]
+    Console(width=120).print(report(outcomes, len(sample.labels), calibration_images))
+    if out is not None:
+        out.write_text(json.dumps([asdict(met) for met in outcomes], indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    typer.run(main)

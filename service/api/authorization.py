@@ -1,0 +1,62 @@
+"""Who may classify, and who may change the configuration."""
+
+from ipaddress import ip_address
+
+from fastapi import Request
+
+from service.api.context import Context
+from service.errors import ForbiddenError, UnauthorizedError
+from service.keys import KeyRing
+
+FROM_LOOPBACK = "loopback"
+"""Who changes the configuration where there is no key."""
+
+_FORWARDING_HEADERS = ("forwarded", "x-forwarded-for", "x-real-ip", "via")
+
+
+def require_api_key(request: Request, context: Context) -> None:
+    """Let nobody classify without a key, where there are keys.
+
+    Raises:
+        ForbiddenError: the key is wrong.
+        UnauthorizedError: there is none in the request.
+    """
+    if context.api_keys is not None:
+        _holder(request, context.api_keys, "classifying needs an API key")
+
+
+def require_admin(request: Request, context: Context) -> str:
+    """Let nobody else change the configuration; returns whose key it was.
+
+    Raises:
+        ForbiddenError: the key is wrong, or the request comes from elsewhere and there are no keys.
+        UnauthorizedError: there is none in the request.
+    """
+    if context.admin_keys is not None:
+        return _holder(request, context.admin_keys, "changing the configuration needs the admin key")
+    if not _from_loopback(request):
+        raise ForbiddenError("without an admin key, the configuration can be changed from loopback only")
+    return FROM_LOOPBACK
+
+
+def _holder(request: Request, keys: KeyRing, need: str) -> str:
+    scheme, _, token = request.headers.get("authorization", "").partition(" ")
+    if scheme.lower() != "bearer" or not token:
+        raise UnauthorizedError(f"{need} as a bearer token")
+    # A header arrives decoded as latin-1; this gives back the bytes that were sent.
+    holder = keys.holder(token.strip().encode("latin-1"))
+    if holder is None:
+        raise ForbiddenError(f"{need}, and this one is wrong")
+    return holder
+
+
+def _from_loopback(request: Request) -> bool:
+    # What a proxy on this machine forwards comes from loopback too, but not from someone who sits here.
+    if request.client is None or any(name in request.headers for name in _FORWARDING_HEADERS):
+        return False
+    try:
+        address = ip_address(request.client.host)
+    except ValueError:
+        return False
+    mapped = getattr(address, "ipv4_mapped", None)
+    return (mapped or address).is_loopback

@@ -1,0 +1,104 @@
+"""What may be said about a configuration: thresholds, a target, or a name the model has for thresholds."""
+
+from typing import Annotated, Self
+
+from pydantic import BaseModel, ConfigDict, Field, StrictFloat, model_validator
+
+from service.engine.operating import Target, parse_thresholds
+from service.errors import InvalidParameterError
+from weights.manifest import Manifest
+
+BODY_TYPES = ("application/merge-patch+json", "application/json")
+
+_Share = Annotated[StrictFloat, Field(ge=0, le=1, allow_inf_nan=False)]
+_Positive = Annotated[StrictFloat, Field(gt=0, allow_inf_nan=False)]
+
+
+class TargetDocument(BaseModel):
+    """Exactly one of these; the calibration table says which thresholds meet it."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    mean_macs: _Positive = Field(default=0.0, description="At most so many MACs per image, in the mean.")
+    fraction: _Positive = Field(
+        default=0.0, description="At most this fraction of the baseline's MACs per image, in the mean."
+    )
+    accuracy: _Share = Field(default=0.0, description="At least this accuracy, with the fewest MACs; 0.9 is 90 %.")
+    accuracy_drop: _Share = Field(
+        default=0.0, description="At most so far below the full cascade's accuracy; 0.005 is half a point."
+    )
+
+    @model_validator(mode="after")
+    def _exactly_one(self) -> Self:
+        if len(self.model_fields_set) != 1:
+            raise ValueError(f"give exactly one of {', '.join(type(self).model_fields)}")
+        return self
+
+    def to_target(self) -> Target:
+        """The target this stands for."""
+        for kind in ("mean_macs", "fraction", "accuracy", "accuracy_drop"):
+            if kind in self.model_fields_set:
+                return Target(kind, float(getattr(self, kind)))
+        raise AssertionError("validated")
+
+
+class ConfigurationPatch(BaseModel):
+    """A merge patch: what is absent stays as it is. Nothing can be removed, so null is refused."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    thresholds: StrictFloat | list[StrictFloat] = Field(
+        default_factory=list,
+        description="One number for all exits, or one per exit but the last; 0 is always, above 1 is never.",
+    )
+    target: TargetDocument = Field(
+        default_factory=lambda: TargetDocument(accuracy_drop=0.0),
+        description="What thresholds are to be found for: a cost, or an accuracy.",
+    )
+    operating_point: str = Field(
+        default="", description="The thresholds of one of the model's operating points, by its name."
+    )
+
+    @model_validator(mode="after")
+    def _one_way_to_say_it(self) -> Self:
+        if len(self.model_fields_set) > 1:
+            raise ValueError("give thresholds, a target or an operating_point, only one of them")
+        return self
+
+    @property
+    def says_nothing(self) -> bool:
+        """Whether everything stays as it is."""
+        return not self.model_fields_set
+
+    def wanted_target(self) -> Target | None:
+        """The target, where one is given."""
+        return self.target.to_target() if "target" in self.model_fields_set else None
+
+    def wanted_thresholds(self, manifest: Manifest) -> tuple[float, ...]:
+        """The thresholds, given as they are or by name.
+
+        Raises:
+            InvalidParameterError: they do not fit the model, or it has no such name.
+        """
+        if "thresholds" in self.model_fields_set:
+            return parse_thresholds(self.thresholds, manifest.architecture.num_stages)
+        points, name = manifest.operating_points, self.operating_point
+        for point in points:
+            if point.name == name:
+                return point.thresholds
+        known = f"{points[0].name} to {points[-1].name}" if points else "none"
+        raise InvalidParameterError(f"operating_point {name[:100]!r} is not one of the model's {len(points)} ({known})")
+
+
+class ConfigurationReplacement(ConfigurationPatch):
+    """A whole configuration: all that can be set, in one of three ways."""
+
+    @model_validator(mode="after")
+    def _something(self) -> Self:
+        if self.says_nothing:
+            raise ValueError("give thresholds, a target or an operating_point")
+        return self
+
+
+class Simulated(ConfigurationPatch):
+    """A configuration to try; an empty one stands for what holds now."""

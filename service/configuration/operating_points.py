@@ -1,0 +1,141 @@
+"""The live configuration: exit thresholds that can change while requests are under way."""
+
+import asyncio
+import logging
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from datetime import UTC, datetime
+
+from service.configuration.store import HISTORY_LENGTH, MemoryStore, Store
+from service.engine.operating import Change, History, OperatingPoint, parse_thresholds
+from service.errors import StoreUnavailableError, VersionConflictError
+
+_logger = logging.getLogger(__name__)
+
+_MAX_ATTEMPTS = 5
+
+
+class OperatingPoints:
+    """Holds the versions of the configuration, the last of them in force, and keeps a store in step with them.
+
+    Belongs to one event loop; what is in force can be read from any thread. The higher version holds: a store that
+    comes back with less than this replica knows is brought up to date, and one that is gone changes nothing.
+
+    Args:
+        thresholds: the model's own, version 1.
+
+    Attributes:
+        on_change: told of every new history.
+    """
+
+    def __init__(self, thresholds: Sequence[float], store: Store | None = None) -> None:
+        self._num_stages = len(thresholds) + 1
+        self._store = store or MemoryStore()
+        own = parse_thresholds(thresholds, self._num_stages)
+        self._history: History = (OperatingPoint(version=1, thresholds=own, updated_at=datetime.now(UTC)),)
+        self._reachable = True
+        self._changing = asyncio.Lock()
+        self._polling: asyncio.Task[None] | None = None
+        self.on_change: Callable[[History], None] = lambda _: None
+
+    @property
+    def current(self) -> OperatingPoint:
+        """What requests admitted now are given."""
+        return self._history[-1]
+
+    @property
+    def history(self) -> History:
+        """The last versions."""
+        return self._history
+
+    @property
+    def stored(self) -> bool:
+        """Whether the configuration is in step with a store that will have it after a restart."""
+        return self._reachable and self._store.durable
+
+    async def start(self) -> None:
+        """Take over what is stored, and from then on what others store."""
+        if not self._store.durable:
+            _logger.warning("changes of the configuration will not survive a restart: its file cannot be written")
+        await self._synchronise()
+        if self._store.poll_interval_s is not None:
+            self._polling = asyncio.create_task(self._poll(self._store.poll_interval_s))
+
+    async def close(self) -> None:
+        """Let go of the store."""
+        if self._polling is not None:
+            self._polling.cancel()
+            with suppress(asyncio.CancelledError):
+                await self._polling
+        await self._store.close()
+
+    async def change(self, change: Change, *, if_version: Sequence[int] | None = None) -> OperatingPoint:
+        """Put new thresholds into force and return the new operating point; all of it or nothing.
+
+        Args:
+            if_version: change only if one of these is still the current version.
+
+        Raises:
+            InvalidParameterError: the thresholds are not valid.
+            StoreUnavailableError: the change cannot be stored.
+            VersionConflictError: the current version is another one.
+        """
+        parse_thresholds(change.thresholds, self._num_stages)
+        async with self._changing:
+            with self._reachability_noted():
+                for _ in range(_MAX_ATTEMPTS):
+                    await self._refresh()
+                    current = self.current
+                    if if_version is not None and current.version not in if_version:
+                        wanted = " or ".join(map(str, if_version)) or "what If-Match names"
+                        raise VersionConflictError(f"the configuration is at version {current.version}, not {wanted}")
+                    history = (*self._history, current.changed(change))[-HISTORY_LENGTH:]
+                    with suppress(VersionConflictError):  # somebody else was faster: look again
+                        await self._store.replace(history, over=current.version)
+                        self._adopt(history)
+                        return self.current
+        raise VersionConflictError(f"others changed the configuration {_MAX_ATTEMPTS} times meanwhile; try again")
+
+    async def _poll(self, interval_s: float) -> None:
+        while True:
+            await asyncio.sleep(interval_s)
+            await self._synchronise()
+
+    async def _synchronise(self) -> None:
+        """Get into step with the store, if it can be reached."""
+        async with self._changing:
+            with suppress(StoreUnavailableError), self._reachability_noted():
+                await self._refresh()
+
+    @contextmanager
+    def _reachability_noted(self) -> Iterator[None]:
+        try:
+            yield
+        except StoreUnavailableError as error:
+            if self._reachable:
+                _logger.error("version %d of the configuration stays in force: %s", self.current.version, error)
+            self._reachable = False
+            raise
+        if not self._reachable:
+            _logger.info("the configuration's store is back, version %d is in force", self.current.version)
+        self._reachable = True
+
+    async def _refresh(self) -> None:
+        stored = await self._store.read()
+        if stored is not None and stored[-1].version >= self.current.version:
+            self._adopt(stored)
+        elif self.current.version > 1:
+            # The store lost what it had. Another replica may be about to tell it the same.
+            with suppress(VersionConflictError):
+                await self._store.replace(self._history, over=stored[-1].version if stored else 1)
+
+    def _adopt(self, history: History) -> None:
+        if history != self._history:
+            self._history = history
+            _logger.info(
+                "version %d of the configuration, by %s: thresholds %s",
+                history[-1].version,
+                history[-1].changed_by,
+                list(history[-1].thresholds),
+            )
+            self.on_change(history)

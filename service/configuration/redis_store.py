@@ -1,0 +1,82 @@
+"""The configuration in Redis, which all replicas share."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from redis.asyncio import Redis
+from redis.asyncio.retry import Retry
+from redis.backoff import NoBackoff
+from redis.exceptions import RedisError, WatchError
+
+from service.configuration.store import decode, encode, require_version
+from service.engine.operating import History
+from service.errors import StoreUnavailableError, VersionConflictError
+
+# Twice this, once for a connection that has died meanwhile, is the longest anything here waits.
+_TIMEOUT_S = 1.0
+
+
+class RedisStore:
+    """One key of a Redis server, watched by asking for it: nothing to miss, nothing to subscribe to again.
+
+    Args:
+        client: where the key is.
+        model: part of the key's name.
+        num_stages: stages of the model.
+    """
+
+    poll_interval_s = 0.25
+    durable = True
+
+    def __init__(self, client: Any, *, model: str, num_stages: int) -> None:
+        self._client = client
+        self._key = f"dvt:config:{model}"
+        self._num_stages = num_stages
+
+    async def read(self) -> History | None:
+        """As `Store.read`."""
+        with self._translated():
+            return self._decoded(await self._client.get(self._key))
+
+    async def replace(self, history: History, *, over: int) -> None:
+        """As `Store.replace`."""
+        with self._translated():
+            async with self._client.pipeline(transaction=True) as pipeline:
+                await pipeline.watch(self._key)
+                require_version(self._decoded(await pipeline.get(self._key)), over)
+                pipeline.multi()
+                pipeline.set(self._key, encode(history))
+                await pipeline.execute()
+
+    async def close(self) -> None:
+        """Close the connections."""
+        await self._client.aclose()
+
+    def _decoded(self, data: bytes | None) -> History | None:
+        return None if data is None else decode(data, self._num_stages, f"the key {self._key}")
+
+    @contextmanager
+    def _translated(self) -> Iterator[None]:
+        try:
+            yield
+        except WatchError as error:
+            raise VersionConflictError("another change of the configuration came first") from error
+        except (RedisError, OSError) as error:
+            # The text of some errors holds the address, never the password.
+            raise StoreUnavailableError(f"Redis cannot be used: {error}") from error
+
+
+def connect(url: str) -> Any:
+    """A client for this URL; connects when it is first used.
+
+    Raises:
+        ValueError: the URL is not one of Redis.
+    """
+    return Redis.from_url(
+        url,
+        socket_timeout=_TIMEOUT_S,
+        socket_connect_timeout=_TIMEOUT_S,
+        retry=Retry(NoBackoff(), 1),
+        retry_on_error=[ConnectionError],
+    )

@@ -1,0 +1,57 @@
+"""Targets turned into thresholds, and thresholds into what they are expected to do, by the calibration table."""
+
+import threading
+from functools import cached_property
+from itertools import accumulate
+
+from service.engine.operating import Target
+from service.errors import InvalidParameterError
+from weights.calibration.solver import InfeasibleTargetError, Solver
+from weights.calibration.table import CalibrationTable
+from weights.calibration.thresholds import Outcome, simulate
+
+
+class Forecast:
+    """What the held-out images of a calibration table say about thresholds. Thread-safe.
+
+    Args:
+        table: None for a model without one.
+    """
+
+    def __init__(self, table: CalibrationTable | None, stage_macs: tuple[int, ...], baseline_macs: int) -> None:
+        self._table = table
+        self._walk_macs = tuple(accumulate(stage_macs))
+        self._baseline_macs = baseline_macs
+        self._building = threading.Lock()
+
+    def expected(self, thresholds: tuple[float, ...]) -> Outcome | None:
+        """Accuracy, mean MACs and exit shares; None for a model without a calibration table."""
+        table = self._table
+        return None if table is None else simulate(table.confidence_EN, table.correct_EN, self._walk_macs, thresholds)
+
+    def solve(self, target: Target) -> tuple[float, ...]:
+        """The thresholds that meet a target best; the first call takes some tens of milliseconds more.
+
+        Raises:
+            InvalidParameterError: nothing meets it, or there is no calibration table.
+        """
+        try:
+            with self._building:
+                solver = self._solver
+            match target.kind:
+                case "mean_macs":
+                    return solver.for_macs(target.value).thresholds
+                case "fraction":
+                    return solver.for_macs(target.value * self._baseline_macs).thresholds
+                case "accuracy":
+                    return solver.for_accuracy(target.value).thresholds
+                case "accuracy_drop":
+                    return solver.for_accuracy_drop(target.value).thresholds
+        except InfeasibleTargetError as error:
+            raise InvalidParameterError(f"target {target.kind} {target.value:g} cannot be met: {error}") from error
+
+    @cached_property
+    def _solver(self) -> Solver:
+        if self._table is None:
+            raise InvalidParameterError("the model has no calibration table to solve a target with; see dvt calibrate")
+        return Solver(self._table.confidence_EN, self._table.correct_EN, self._walk_macs)

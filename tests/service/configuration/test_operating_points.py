@@ -1,0 +1,197 @@
+import asyncio
+import logging
+from collections.abc import Callable
+
+import pytest
+
+from service.configuration.operating_points import OperatingPoints
+from service.configuration.store import HISTORY_LENGTH
+from service.engine.operating import Change, Target
+from service.errors import InvalidParameterError, StoreUnavailableError, VersionConflictError
+
+
+def to(threshold: float, by: str = "alice") -> Change:
+    return Change(thresholds=(threshold,) * 3, changed_by=by)
+
+
+async def until(condition: Callable[[], object]) -> None:
+    async with asyncio.timeout(5):
+        while not condition():  # noqa: ASYNC110
+            await asyncio.sleep(0.002)
+
+
+@pytest.fixture
+async def replica(shared):
+    """`await replica()`: one of several that share a store."""
+    started = []
+
+    async def start() -> OperatingPoints:
+        points = OperatingPoints((0.9, 0.8, 0.7), shared)
+        started.append(points)
+        await points.start()
+        return points
+
+    yield start
+    for points in started:
+        await points.close()
+
+
+async def test_change_counts_versions_and_remembers_the_old_ones() -> None:
+    points = OperatingPoints((0.9, 0.8, 0.7))
+    told = []
+    points.on_change = told.append
+    before = points.current
+    change = Change(thresholds=(0.1, 0.2, 0.3), target=Target("fraction", 0.4), changed_by="bob")
+    after = await points.change(change)
+
+    assert (before.version, before.thresholds, before.changed_by) == (1, (0.9, 0.8, 0.7), "model")
+    assert (after.version, after.thresholds, after.target) == (2, (0.1, 0.2, 0.3), Target("fraction", 0.4))
+    assert after.changed_by == "bob"
+    assert points.current is after
+    assert points.history == (before, after)
+    assert told == [(before, after)]
+
+
+async def test_change_invalid_leaves_the_configuration() -> None:
+    points = OperatingPoints((0.9, 0.8, 0.7))
+    with pytest.raises(InvalidParameterError):
+        await points.change(Change(thresholds=(0.1, 0.2, -1.0), changed_by="bob"))
+    assert points.current.version == 1
+
+
+@pytest.mark.parametrize("versions", [[1], [7, 8], []])
+async def test_change_with_a_stale_version_raises_and_leaves_the_configuration(versions) -> None:
+    points = OperatingPoints((0.9, 0.8, 0.7))
+    await points.change(to(0.5))
+    with pytest.raises(VersionConflictError, match="at version 2, not"):
+        await points.change(to(0.4), if_version=versions)
+    assert points.current.thresholds == (0.5,) * 3
+
+
+async def test_change_many_times_only_the_last_versions_are_remembered() -> None:
+    points = OperatingPoints((0.9, 0.8, 0.7))
+    for number in range(HISTORY_LENGTH + 5):
+        await points.change(to(number / 100))
+
+    assert len(points.history) == HISTORY_LENGTH
+    assert points.current.version == HISTORY_LENGTH + 6
+
+
+async def test_change_at_once_with_one_version_exactly_one_wins(replica) -> None:
+    replicas = [await replica() for _ in range(4)]
+    results = await asyncio.gather(
+        *(points.change(to(0.5), if_version=[1]) for points in replicas), return_exceptions=True
+    )
+
+    kinds = sorted(type(result).__name__ for result in results)
+    assert kinds == ["OperatingPoint", *["VersionConflictError"] * 3]
+
+
+async def test_change_at_once_without_a_version_all_are_made_one_after_the_other(replica) -> None:
+    replicas = [await replica() for _ in range(3)]
+    results = await asyncio.gather(*(points.change(to(0.5)) for points in replicas))
+
+    assert sorted(point.version for point in results) == [2, 3, 4]
+
+
+async def test_change_when_somebody_is_always_faster_gives_up(replica, shared) -> None:
+    points = await replica()
+
+    def outrun() -> None:
+        shared.history = (*points.history, points.current.changed(to(0.1)))
+
+    shared.before_replace = outrun
+    with pytest.raises(VersionConflictError, match="5 times"):
+        await points.change(to(0.5))
+
+
+async def test_change_at_one_replica_comes_to_the_others_and_to_one_that_starts_later(replica) -> None:
+    first, second = await replica(), await replica()
+    told = []
+    second.on_change = told.append
+    point = await first.change(to(0.25))
+
+    await until(lambda: second.current == point)
+    assert told == [first.history]
+    assert (await replica()).history == first.history
+
+
+async def test_change_over_a_version_this_replica_has_not_seen_yet_builds_on_it(replica, shared) -> None:
+    first, second = await replica(), await replica()
+    shared.error = "gone"
+    await until(lambda: not second.stored)  # no poll can bring the next version
+    shared.error = None
+    await first.change(to(0.5))
+
+    assert (await second.change(to(0.25), if_version=[2])).version == 3
+
+
+async def test_store_gone_last_configuration_stays_and_changes_are_refused(replica, shared, caplog) -> None:
+    points = await replica()
+    point = await points.change(to(0.25))
+    shared.error = "gone fishing"
+    await until(lambda: not points.stored)
+    before = shared.reads
+    await until(lambda: shared.reads > before + 3)
+
+    assert points.current is point
+    with pytest.raises(StoreUnavailableError, match="gone fishing"):
+        await points.change(to(0.5))
+    assert points.current is point
+    errors = [record.message for record in caplog.records if record.levelno == logging.ERROR]
+    assert errors == ["version 2 of the configuration stays in force: gone fishing"]
+
+
+async def test_store_back_with_nothing_is_told_what_holds(replica, shared, caplog) -> None:
+    caplog.set_level(logging.INFO)
+    points, other = await replica(), await replica()
+    await points.change(to(0.25))
+    await until(lambda: other.current.version == 2)
+    shared.error = "gone"
+    await until(lambda: not points.stored and not other.stored)
+    shared.history, shared.error = None, None
+    await until(lambda: points.stored and other.stored)
+
+    await until(lambda: shared.history == points.history == other.history)
+    assert points.current.version == 2
+    assert "the configuration's store is back, version 2 is in force" in caplog.messages
+
+
+async def test_store_back_with_an_older_version_is_brought_up_to_date(replica, shared) -> None:
+    points = await replica()
+    await points.change(to(0.25))
+    old = shared.history
+    await points.change(to(0.5))
+    shared.history = old
+
+    await until(lambda: shared.history == points.history)
+    assert points.current.thresholds == (0.5,) * 3
+
+
+async def test_store_gone_at_the_start_the_models_own_holds_until_it_is_back(replica, shared, make_history) -> None:
+    shared.error = "not there yet"
+    points = await replica()
+    assert (points.current.version, points.current.thresholds) == (1, (0.9, 0.8, 0.7))
+    assert not points.stored
+
+    shared.history, shared.error = make_history(1, 9), None
+    await until(lambda: points.current.version == 9)
+    assert points.stored
+
+
+async def test_start_never_stores_the_models_own(replica, shared) -> None:
+    await replica()
+    before = shared.reads
+    await until(lambda: shared.reads > before + 2)
+
+    assert shared.history is None
+
+
+async def test_start_with_a_store_that_will_not_last_warns(shared, caplog) -> None:
+    shared.durable = False
+    points = OperatingPoints((0.9, 0.8, 0.7), shared)
+    await points.start()
+    await points.close()
+
+    assert not points.stored
+    assert "changes of the configuration will not survive a restart: its file cannot be written" in caplog.messages

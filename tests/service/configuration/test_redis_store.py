@@ -1,0 +1,87 @@
+"""The store's logic against an imitation; tests/service/test_replicas.py has the real server."""
+
+import asyncio
+
+import fakeredis
+import pytest
+
+from service.configuration.redis_store import RedisStore, connect
+from service.errors import StoreUnavailableError, VersionConflictError
+
+
+@pytest.fixture
+def server():
+    return fakeredis.FakeServer()
+
+
+@pytest.fixture
+async def connected(server):
+    stores = []
+
+    def connect_one(model="a"):
+        client = fakeredis.FakeAsyncRedis(server=server)
+        stores.append(RedisStore(client, model=model, num_stages=4))
+        return stores[-1]
+
+    yield connect_one
+    server.connected = True
+    for store in stores:
+        await store.close()
+
+
+async def test_read_of_an_empty_server_is_nothing(connected) -> None:
+    assert await connected().read() is None
+
+
+async def test_replace_is_what_every_replica_reads(connected, make_history) -> None:
+    await connected().replace(make_history(1, 2), over=1)
+
+    assert await connected().read() == make_history(1, 2)
+    assert await connected("another model").read() is None
+
+
+async def test_replace_over_another_version_is_refused(connected, make_history) -> None:
+    await connected().replace(make_history(1, 3), over=1)
+
+    with pytest.raises(VersionConflictError, match="at version 3, not 2"):
+        await connected().replace(make_history(1, 3), over=2)
+
+
+async def test_replace_of_two_at_once_one_wins(connected, make_history) -> None:
+    stores = [connected() for _ in range(6)]
+    results = await asyncio.gather(
+        *(store.replace(make_history(1, 2), over=1) for store in stores), return_exceptions=True
+    )
+
+    assert [type(result).__name__ for result in results if result is not None] == ["VersionConflictError"] * 5
+
+
+async def test_read_of_a_server_that_is_gone_raises(connected, server) -> None:
+    store = connected()
+    server.connected = False
+
+    with pytest.raises(StoreUnavailableError, match="Redis cannot be used"):
+        await store.read()
+
+
+async def test_read_of_something_else_raises_naming_the_key(connected, server) -> None:
+    await fakeredis.FakeAsyncRedis(server=server).set("dvt:config:a", "nonsense")
+
+    with pytest.raises(StoreUnavailableError, match="key dvt:config:a holds no configuration"):
+        await connected().read()
+
+
+async def test_read_of_another_kind_of_key_raises(connected, server) -> None:
+    await fakeredis.FakeAsyncRedis(server=server).lpush("dvt:config:a", "item")
+
+    with pytest.raises(StoreUnavailableError, match="WRONGTYPE"):
+        await connected().read()
+
+
+async def test_connect_to_nobody_raises_without_the_password() -> None:
+    store = RedisStore(connect("redis://:hush@127.0.0.1:1/0"), model="a", num_stages=4)
+
+    with pytest.raises(StoreUnavailableError) as caught:
+        await store.read()
+    assert "hush" not in str(caught.value)
+    await store.close()

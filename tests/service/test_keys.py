@@ -1,0 +1,46 @@
+import pytest
+
+from service.keys import KeyRing
+
+
+@pytest.mark.parametrize(
+    ("text", "holders"),
+    [
+        ("hush", {"hush": "admin"}),
+        ("two words", {"two words": "admin"}),
+        ("alice:hush", {"hush": "alice"}),
+        ("alice:hush,bob:shush", {"hush": "alice", "shush": "bob"}),
+        (" alice:hush \r\n\n bob.b-2_:shush\n", {"hush": "alice", "shush": "bob.b-2_"}),
+        ("hush,bob:shush", {"hush": "admin", "shush": "bob"}),
+        ("schlüssel==", {"schlüssel==": "admin"}),
+    ],
+)
+def test_holder_of_each_key_is_who_it_was_given_to(text, holders) -> None:
+    ring = KeyRing.parse(text, name="admin")
+
+    assert {key: ring.holder(key.encode()) for key in holders} == holders
+    assert ring.holder(b"wrong") is None
+    assert ring.holder(b"") is None
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("", "holds no key"),
+        (" ,\n", "holds no key"),
+        ("hush,shush", "needs another name for each of its 2 keys"),
+        ("alice:hush,alice:shush", "needs another name for each of its 2 keys"),
+        ("alice:", "entry 1 is not like"),
+        (":hush", "entry 1 is not like"),
+        ("ok,a b:hush", "entry 2 is not like"),
+        ("a:b:hush", "entry 1 is not like"),
+    ],
+)
+def test_parse_what_is_not_keys_raises_without_showing_one(text, words) -> None:
+    with pytest.raises(ValueError, match=words) as caught:
+        KeyRing.parse(text, name="admin")
+    assert "hush" not in str(caught.value)
+
+
+def test_repr_shows_no_key() -> None:
+    assert "hush" not in repr(KeyRing.parse("alice:hush", name="admin"))
