@@ -10,6 +10,7 @@ import asyncio
 import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from itertools import chain
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -48,13 +49,17 @@ class Encoded:
 
 @dataclass(frozen=True, slots=True)
 class Met:
-    """A target, what was expected of it, and what came of it."""
+    """A target, what was expected of it, and what came of it; `macs_deviation` is the standard deviation of one image.
+
+    Expected and realised are both means of a sample: apart by a few standard errors means not apart.
+    """
 
     target: dict[str, float]
     thresholds: list[float]
     expected: dict[str, Any]
     accuracy: float
     mean_macs: float
+    macs_deviation: float
     exit_shares: list[float]
 
     @property
@@ -62,11 +67,14 @@ class Met:
         """How far the mean MACs are from what was expected, as a fraction of it."""
         return self.mean_macs / float(self.expected["mean_macs"]) - 1
 
-    def accuracy_off_in_standard_errors(self, images: int, calibration_images: int) -> float:
-        """The same for the accuracy; both figures are shares of a sample."""
-        share = float(self.expected["accuracy"])
-        error = (share * (1 - share) * (1 / images + 1 / calibration_images)) ** 0.5
-        return (self.accuracy - share) / error
+    def standard_errors_off(self, images: int, calibration_images: int) -> tuple[float, float]:
+        """How many standard errors mean MACs and accuracy are from what was expected."""
+        size = (1 / images + 1 / calibration_images) ** 0.5
+        share, macs = float(self.expected["accuracy"]), float(self.expected["mean_macs"])
+        return (
+            (self.mean_macs - macs) / (size * self.macs_deviation),
+            (self.accuracy - share) / (size * (share * (1 - share)) ** 0.5),
+        )
 
 
 def unseen_images(model: str, data: Path, count: int | None = None) -> Encoded:
@@ -96,16 +104,16 @@ async def realise(url: str, target: dict[str, float], images: Encoded) -> Met:
             results: list[dict[str, Any]] = answer.get("results", [answer])
             return results
 
-        results = sum(await asyncio.gather(*map(send, starts)), [])
+        results = list(chain.from_iterable(await asyncio.gather(*map(send, starts))))
     exits = np.bincount([result["exit"]["stage"] for result in results], minlength=len(document["thresholds"]) + 1)
+    macs = np.asarray([result["compute"]["macs"] for result in results])
     return Met(
         target=target,
         thresholds=document["thresholds"],
         expected=document["expected"],
-        accuracy=float(
-            np.mean([result["index"] == label for result, label in zip(results, images.labels, strict=True)])
-        ),
-        mean_macs=float(np.mean([result["compute"]["macs"] for result in results])),
+        accuracy=float(np.mean(np.asarray([result["index"] for result in results]) == images.labels)),
+        mean_macs=float(macs.mean()),
+        macs_deviation=float(macs.std()),
         exit_shares=(exits / len(results)).tolist(),
     )
 
@@ -113,18 +121,20 @@ async def realise(url: str, target: dict[str, float], images: Encoded) -> Met:
 def report(outcomes: Sequence[Met], images: int, calibration_images: int) -> Table:
     """One row a target."""
     table = Table(title=f"expected of {calibration_images} calibration images, realised on {images} others")
-    for column in ("target", "mean MACs", "expected", "off", "top-1", "expected", "off (standard errors)"):
+    for column in ("target", "mean MACs", "expected", "off", "st. errors", "top-1", "expected", "st. errors"):
         table.add_column(column, justify="right")
     for met in outcomes:
         [(kind, value)] = met.target.items()
+        macs_errors, accuracy_errors = met.standard_errors_off(images, calibration_images)
         table.add_row(
             f"{kind} {value:g}",
             f"{met.mean_macs / 1e6:.2f} M",
             f"{met.expected['mean_macs'] / 1e6:.2f} M",
             f"{met.macs_off:+.1%}",
+            f"{macs_errors:+.1f}",
             f"{met.accuracy:.1%}",
             f"{met.expected['accuracy']:.1%}",
-            f"{met.accuracy_off_in_standard_errors(images, calibration_images):+.1f}",
+            f"{accuracy_errors:+.1f}",
         )
     return table
 

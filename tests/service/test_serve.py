@@ -166,6 +166,16 @@ def test_serve_warm_up_that_fails_ends_the_process_with_1(model, monkeypatch, ht
 
 
 @pytest.mark.usefixtures("_signal_handlers")
+def test_serve_variable_that_nobody_reads_is_named_in_the_log(monkeypatch, caplog):
+    monkeypatch.setenv("DVT_MAX_INFLIHGT", "5")
+    monkeypatch.setattr(serve_module, "build", lambda settings: None)
+    monkeypatch.setattr(serve_module, "run", lambda backend, settings: 0)
+
+    assert serve(Settings()) == 0
+    assert "DVT_MAX_INFLIHGT is not a setting: is it misspelt?" in caplog.messages
+
+
+@pytest.mark.usefixtures("_signal_handlers")
 def test_serve_sigterm_while_the_model_loads_ends_with_0(monkeypatch):
     def load_slowly(settings):
         signal.raise_signal(signal.SIGTERM)
