@@ -26,6 +26,8 @@ class Channel(Generic[T]):
         self._transport = transport
         self._frames = frames
         self._decode = msgspec.msgpack.Decoder(incoming).decode
+        self._loop = asyncio.get_running_loop()
+        self._unsent: list[bytes] = []
 
     @classmethod
     async def open(cls, sock: socket.socket, incoming: Any) -> Self:
@@ -35,8 +37,10 @@ class Channel(Generic[T]):
 
     def send(self, message: msgspec.Struct) -> None:
         """Send without waiting; into the void once the other side is gone, which `receive` tells."""
-        if not self._transport.is_closing():
-            self._transport.write(_framed(message))
+        if not self._unsent:
+            # Whatever is said in this turn of the loop leaves together.
+            self._loop.call_soon(self._flush)
+        self._unsent.append(_framed(message))
 
     async def receive(self) -> AsyncIterator[T]:
         """Every message until the other side is gone."""
@@ -51,8 +55,14 @@ class Channel(Generic[T]):
 
     async def close(self) -> None:
         """Close after what was sent has left."""
+        self._flush()
         self._transport.close()
         await self._frames.lost.wait()
+
+    def _flush(self) -> None:
+        unsent, self._unsent = self._unsent, []
+        if unsent and not self._transport.is_closing():
+            self._transport.write(b"".join(unsent))
 
 
 class _Frames(asyncio.Protocol):
