@@ -10,7 +10,7 @@ from typing import Any
 
 from pydantic import SecretStr
 
-from service.api.answers import result_fields
+from service.api.answers import image_result
 from service.api.context import Context, Submitted
 from service.api.parameters import ClassifyParameters, policy_maker
 from service.api.schemas import ImageResult
@@ -38,7 +38,7 @@ class FileResult:
         """The result as JSON data."""
         if self.result is None:
             return {"file": str(self.path), "error": self.error}
-        return {"file": str(self.path), **self.result.model_dump(mode="json", exclude_unset=True)}
+        return {"file": str(self.path), **self.result}
 
 
 def classify_files(paths: Sequence[Path], settings: Settings, thresholds: str | None) -> list[FileResult]:
@@ -110,4 +110,4 @@ def _result(path: Path, walk: tuple[Submitted, float] | ServiceError, context: C
     except ServiceError as error:
         return FileResult(path=path, error=str(error))
     walked = Walked(answer=answer, decode_s=decode_s, total_s=decode_s + answer.queue_s + answer.compute_s)
-    return FileResult(path=path, result=ImageResult(**result_fields(walked, context)))
+    return FileResult(path=path, result=image_result(walked, context))

@@ -7,6 +7,7 @@ import sys
 
 from service.api.context import Context
 from service.backend import Backend, build
+from service.heap import settle_heap
 from service.images import ImageDecoder
 from service.processes.replica import Replica
 from service.server import StandaloneServer
@@ -42,6 +43,7 @@ def serve(settings: Settings) -> int:
 
 def run(backend: Backend, settings: Settings) -> int:
     """Serve a backend until a signal or its engine's death; returns the process's exit code."""
+    settle_heap()
     if settings.http_workers:
         return Replica(backend, settings).run()
     server = StandaloneServer(context_of(backend, settings))

@@ -27,11 +27,11 @@ def print_files(results: Sequence[FileResult]) -> None:
         answer = result.result
         table.add_row(
             Text(str(result.path)),
-            Text(answer.label),
-            f"{answer.confidence:.3f}",
-            _grid(answer.exit.grid),
-            f"{answer.compute.macs:,}",
-            f"{answer.compute.fraction:.1%}",
+            Text(answer["label"]),
+            f"{answer['confidence']:.3f}",
+            _grid(answer["exit"]["grid"]),
+            f"{answer['compute']['macs']:,}",
+            f"{answer['compute']['fraction']:.1%}",
         )
     Console().print(table)
 

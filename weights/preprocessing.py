@@ -49,7 +49,8 @@ class Preprocessing:
         Raises:
             OSError: when the image's data is incomplete.
         """
-        upright = _to_rgb(ImageOps.exif_transpose(image))
+        ImageOps.exif_transpose(image, in_place=True)
+        upright = _to_rgb(image)
         width, height = upright.size
         window = self.crop_px * min(width, height) / self.resize_px
         left, top = (width - window) / 2, (height - window) / 2
@@ -84,4 +85,4 @@ def _to_rgb(image: Image.Image) -> Image.Image:
         # Pillow clips wide greyscale to 255; keep the upper 8 of its 16 bits instead.
         wide = np.clip(np.asarray(image), 0, 65535)
         return Image.fromarray((wide >> 8).astype(np.uint8)).convert("RGB")
-    return image.convert("RGB")
+    return image if image.mode == "RGB" else image.convert("RGB")

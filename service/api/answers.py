@@ -1,39 +1,50 @@
 """From what the engine says to the answers a client reads."""
 
+from collections.abc import Mapping
 from typing import Any
 
+import msgspec
+from fastapi import Response
+
 from service.api.context import Context
-from service.api.schemas import ClassScore, Compute, Exit, Timing, TracedStage
+from service.api.schemas import ClassScore, Compute, Exit, ImageResult, Timing, TracedStage
 from service.api.walk import Walked
 from service.engine.task import Answer, StagePrediction
 
+_encode = msgspec.json.Encoder().encode
 
-def result_fields(walked: Walked, context: Context) -> dict[str, Any]:
-    """The fields of an `ImageResult`; `trace` only when the engine was asked for one."""
+
+def json_response(document: Mapping[str, Any], headers: Mapping[str, str] | None = None) -> Response:
+    """A document as an answer with status 200."""
+    return Response(_encode(document), headers=headers, media_type="application/json")
+
+
+def image_result(walked: Walked, context: Context) -> ImageResult:
+    """What is said of one image; `trace` only when the engine was asked for one."""
     answer = walked.answer
     top = _scores(answer.prediction, context)
-    fields: dict[str, Any] = {
-        "label": top[0].label,
-        "index": top[0].index,
-        "confidence": top[0].confidence,
-        "top": top,
-        "exit": _exit(answer, context),
-        "compute": _compute(answer, context),
-        "timing_ms": Timing(
+    result = ImageResult(
+        label=top[0]["label"],
+        index=top[0]["index"],
+        confidence=top[0]["confidence"],
+        top=top,
+        exit=_exit(answer, context),
+        compute=_compute(answer, context),
+        timing_ms=Timing(
             decode=_ms(walked.decode_s),
             queue=_ms(answer.queue_s),
             compute=_ms(answer.compute_s),
             total=_ms(walked.total_s),
         ),
-    }
+    )
     if answer.trace:
-        fields["trace"] = [_traced(prediction, context) for prediction in answer.trace]
-    return fields
+        result["trace"] = [_traced(prediction, context) for prediction in answer.trace]
+    return result
 
 
 def server_timing(timing: Timing) -> str:
     """The times as a `Server-Timing` header."""
-    return ", ".join(f"{name};dur={value}" for name, value in timing)
+    return ", ".join(f"{name};dur={value}" for name, value in timing.items())
 
 
 def _exit(answer: Answer, context: Context) -> Exit:
@@ -63,13 +74,7 @@ def _scores(prediction: StagePrediction, context: Context) -> list[ClassScore]:
 
 def _traced(prediction: StagePrediction, context: Context) -> TracedStage:
     best = _scores(prediction, context)[0]
-    return TracedStage(
-        stage=prediction.stage,
-        grid=context.manifest.architecture.grids[prediction.stage],
-        label=best.label,
-        index=best.index,
-        confidence=best.confidence,
-    )
+    return TracedStage(stage=prediction.stage, grid=context.manifest.architecture.grids[prediction.stage], **best)
 
 
 def _ms(seconds: float) -> float:

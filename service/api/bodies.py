@@ -1,12 +1,10 @@
 """Request bodies, read under a byte limit while they arrive, and taken apart in memory."""
 
 from collections.abc import Callable
-from contextlib import aclosing
 
 from fastapi import Request
 from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import MultipartParser, parse_options_header
-from starlette.requests import ClientDisconnect
 
 from service.errors import (
     CancelledError,
@@ -59,15 +57,18 @@ async def _receive(request: Request, max_bytes: int, write: Callable[[bytes], No
     if announced.isdecimal() and int(announced) > max_bytes:
         raise TooLargeError(f"the body has {announced} bytes; the limit is {max_bytes}")
     size = 0
-    try:
-        async with aclosing(request.stream()) as stream:
-            async for chunk in stream:
-                size += len(chunk)
-                if size > max_bytes:
-                    raise TooLargeError(f"the body has more bytes than the limit of {max_bytes}")
-                write(chunk)
-    except ClientDisconnect as error:
-        raise CancelledError("the client left before it had sent its request") from error
+    while True:
+        message = await request.receive()
+        if message["type"] == "http.disconnect":
+            raise CancelledError("the client left before it had sent its request")
+        chunk = message.get("body", b"")
+        size += len(chunk)
+        if size > max_bytes:
+            raise TooLargeError(f"the body has more bytes than the limit of {max_bytes}")
+        if chunk:
+            write(chunk)
+        if not message.get("more_body", False):
+            return
 
 
 class _FileParts:

@@ -3,22 +3,21 @@
 from http import HTTPStatus
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Header, Query, Request, Response
+from fastapi import APIRouter, Depends, Header, Query, Request, Response
 
 from service.api import problems
-from service.api.answers import result_fields, server_timing
+from service.api.answers import image_result, json_response, server_timing
 from service.api.authorization import require_api_key
 from service.api.bodies import read_images
-from service.api.context import Context, ContextDep
+from service.api.context import Context
 from service.api.disconnect import unless_client_leaves
-from service.api.parameters import ClassifyParameters, policy_maker
-from service.api.schemas import Classification, ClassificationList, ImageError, ImageResult
-from service.api.walk import Outcomes, classify_images
+from service.api.parameters import ClassifyParameters, policy_maker, read_parameters
+from service.api.schemas import Answered, Classification, ClassificationList, ImageError, ImageResult
+from service.api.walk import Outcomes, classify_images, require_room
 from service.errors import ServiceError, TooLargeError
 
 router = APIRouter()
 
-_JSON = "application/json"
 _MAX_TIMEOUT_DIGITS = 12
 
 _BINARY = {"schema": {"type": "string", "format": "binary"}}
@@ -49,6 +48,16 @@ _HEADERS = {
 }
 
 
+_TIMEOUT_HEADER = "x-envoy-expected-rq-timeout-ms"
+
+
+def _documented(
+    _: Annotated[ClassifyParameters, Query()],
+    expected_timeout_ms: Annotated[str | None, Header(alias=_TIMEOUT_HEADER, description="A proxy's deadline.")] = None,
+) -> None:
+    """What the description says of parameters; the route reads them itself, which takes a tenth of the time."""
+
+
 @router.post(
     "/classify",
     summary="Classify one image or several",
@@ -58,18 +67,15 @@ _HEADERS = {
         **problems.responses(400, 401, 403, 413, 415, 422, 429, 500, 503, 504),
     },
     openapi_extra={"requestBody": _REQUEST_BODY},
+    dependencies=[Depends(_documented)],
 )
-async def classify(
-    request: Request,
-    context: ContextDep,
-    parameters: Annotated[ClassifyParameters, Query()],
-    expected_timeout_ms: Annotated[
-        str | None, Header(alias="x-envoy-expected-rq-timeout-ms", description="A proxy's deadline.")
-    ] = None,
-) -> Response:
+async def classify(request: Request) -> Response:
     """One image in, one object out; several in, a list out, where a bad one spoils no other's answer."""
+    context: Context = request.app.state.context
     require_api_key(request, context)
-    make_policy = policy_maker(parameters, context, _proxy_timeout_s(expected_timeout_ms))
+    require_room(context)
+    parameters = read_parameters(request.scope["query_string"])
+    make_policy = policy_maker(parameters, context, _proxy_timeout_s(request.headers.get(_TIMEOUT_HEADER)))
     images = await _read_images(request, context)
     outcomes = await unless_client_leaves(request, classify_images(context, images, make_policy))
     if len(images) == 1:
@@ -99,34 +105,34 @@ def _single(outcomes: Outcomes, request: Request, context: Context) -> Response:
     (outcome,) = outcomes.images
     if isinstance(outcome, ServiceError):
         raise outcome
-    answer = Classification(**_about(outcomes, request, context), **result_fields(outcome, context))
+    answer = Classification(**_about(outcomes, request, context), **image_result(outcome, context))
     headers = {
-        "Server-Timing": server_timing(answer.timing_ms),
-        "x-dvt-exit-stage": str(answer.exit.stage),
-        "x-dvt-macs": str(answer.compute.macs),
-        "x-dvt-config-version": str(answer.config_version),
+        "Server-Timing": server_timing(answer["timing_ms"]),
+        "x-dvt-exit-stage": str(answer["exit"]["stage"]),
+        "x-dvt-macs": str(answer["compute"]["macs"]),
+        "x-dvt-config-version": str(answer["config_version"]),
     }
-    return Response(answer.to_json(), headers=headers, media_type=_JSON)
+    return json_response(answer, headers)
 
 
 def _several(outcomes: Outcomes, request: Request, context: Context) -> Response:
     results: list[ImageResult | ImageError] = [
         ImageError(error=problems.problem_of(outcome, request))
         if isinstance(outcome, ServiceError)
-        else ImageResult(**result_fields(outcome, context))
+        else image_result(outcome, context)
         for outcome in outcomes.images
     ]
     answer = ClassificationList(**_about(outcomes, request, context), results=results)
     headers = {
         "Server-Timing": f"total;dur={round(outcomes.total_s * 1000, 3)}",
-        "x-dvt-config-version": str(answer.config_version),
+        "x-dvt-config-version": str(answer["config_version"]),
     }
-    return Response(answer.to_json(), headers=headers, media_type=_JSON)
+    return json_response(answer, headers)
 
 
-def _about(outcomes: Outcomes, request: Request, context: Context) -> dict[str, Any]:
-    return {
-        "id": request.state.request_id,
-        "model": context.manifest.name,
-        "config_version": outcomes.config_version,
-    }
+def _about(outcomes: Outcomes, request: Request, context: Context) -> Answered:
+    return Answered(
+        id=request.scope["state"]["request_id"],
+        model=context.manifest.name,
+        config_version=outcomes.config_version,
+    )

@@ -5,10 +5,11 @@ from importlib.metadata import PackageNotFoundError, version
 from itertools import accumulate
 from platform import python_version
 
-from fastapi import APIRouter, Response
+from fastapi import APIRouter, Request, Response
 from prometheus_client import CONTENT_TYPE_LATEST
 
 from service.api import problems
+from service.api.answers import json_response
 from service.api.context import Context, ContextDep
 from service.api.schemas import Info, Live, ModelInfo, ModelList, NamedPoint, Ready, StageInfo
 from service.errors import DeviceLostError, NotReadyError
@@ -19,20 +20,27 @@ _DISTRIBUTION = "dynamic-vit-service"
 _LIBRARIES = ("torch", "fastapi", "pydantic", "pillow")
 
 
-@router.get("/livez", summary="Can the process make progress?", responses=problems.responses(500, 503))
-async def livez(context: ContextDep) -> Live:
+@router.get(
+    "/livez",
+    summary="Can the process make progress?",
+    response_model=Live,
+    responses=problems.responses(500, 503),
+)
+async def livez(request: Request) -> Response:
     """Fails when only a new process can help: the device or the worker is dead."""
+    context: Context = request.app.state.context
     if not context.alive:
         raise DeviceLostError("the engine is dead, or stuck")
-    return Live(live=True, state=context.state)
+    return json_response(Live(live=True, state=context.state))
 
 
-@router.get("/readyz", summary="Are requests taken?", responses=problems.responses(500, 503))
-async def readyz(context: ContextDep) -> Ready:
+@router.get("/readyz", summary="Are requests taken?", response_model=Ready, responses=problems.responses(500, 503))
+async def readyz(request: Request) -> Response:
     """Fails while starting, from the moment the process was asked to end, and when the engine is dead."""
+    context: Context = request.app.state.context
     if not context.ready:
         raise NotReadyError(f"the service is {context.state}")
-    return Ready(ready=True, state=context.state)
+    return json_response(Ready(ready=True, state=context.state))
 
 
 @router.get(

@@ -3,22 +3,24 @@
 import logging
 import re
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable, Mapping
 from uuid import uuid4
 
 from fastapi import Request, Response
-from starlette.datastructures import Headers, MutableHeaders
+from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from service.api.context import RequestCounts
 from service.api.problems import error_response, internal_error_response
-from service.errors import OverloadedError
+from service.errors import ServiceError
 
 logger = logging.getLogger(__name__)
 
 _SANE_REQUEST_ID = re.compile(r"[A-Za-z0-9._:/+=@-]{1,128}")
 
-_IMAGES_PATH = "/classify"
+DirectRoute = Callable[[Request], Awaitable[Response]]
+"""A route that reads its request itself."""
+
 # Probes and scrapes come at a fixed rate and would drown the figures of real requests.
 _UNCOUNTED_PATHS = frozenset({"/livez", "/readyz", "/metrics"})
 
@@ -26,19 +28,21 @@ _UNCOUNTED_PATHS = frozenset({"/livez", "/readyz", "/metrics"})
 class RequestMiddleware:
     """Gives each request its id, counts it, and answers 500 for what no handler expected.
 
-    While not a single permit is left it refuses images itself: under overload a refusal must cost a fraction of an
-    answer, or the refusals leave no time for answers.
+    What comes often it hands to its route itself: the framework's layers cost more than all else of a small request.
 
     Plain ASGI: Starlette's base class costs a task and a queue per request, and hides disconnects.
 
     Args:
-        require_room: raises `OverloadedError` when no permit is left.
+        direct: routes that need none of the framework, by method and path. They take the request and answer it, or
+            raise one of `service.errors`.
     """
 
-    def __init__(self, app: ASGIApp, metrics: RequestCounts, require_room: Callable[[], None]) -> None:
+    def __init__(
+        self, app: ASGIApp, metrics: RequestCounts, direct: Mapping[tuple[str, str], DirectRoute] | None = None
+    ) -> None:
         self._app = app
         self._metrics = metrics
-        self._require_room = require_room
+        self._direct = direct or {}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Handle one request."""
@@ -48,17 +52,19 @@ class RequestMiddleware:
         started_at = time.perf_counter()
         request_id = _request_id(scope)
         scope.setdefault("state", {})["request_id"] = request_id
+        id_header = (b"x-request-id", request_id.encode())
         status: int | None = None
 
         async def send_with_id(message: Message) -> None:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
-                MutableHeaders(scope=message)["X-Request-ID"] = request_id
+                message["headers"] = [*message.get("headers", ()), id_header]
             await send(message)
 
         try:
-            app = self._refusal(scope) or self._app
+            direct = self._direct.get((scope["method"], scope["path"]))
+            app = self._app if direct is None else await _answer(direct, Request(scope, receive))
             await app(scope, receive, send_with_id)
         except Exception:
             logger.exception("request %s failed", request_id)
@@ -69,17 +75,12 @@ class RequestMiddleware:
             if scope["path"] not in _UNCOUNTED_PATHS:
                 self._metrics.request_done(status or 500, time.perf_counter() - started_at)
 
-    def _refusal(self, scope: Scope) -> Response | None:
-        if scope["path"] != _IMAGES_PATH or scope["method"] != "POST":
-            return None
-        try:
-            self._require_room()
-        except OverloadedError as error:
-            # How many images it holds was not read; it counts as one, so that the refusal is seen.
-            self._metrics.images_presented(1)
-            self._metrics.image_rejected("full")
-            return error_response(Request(scope), error)
-        return None
+
+async def _answer(route: DirectRoute, request: Request) -> Response:
+    try:
+        return await route(request)
+    except ServiceError as error:
+        return error_response(request, error)
 
 
 def _request_id(scope: Scope) -> str:

@@ -2,10 +2,12 @@
 
 from collections.abc import Callable
 from typing import Annotated, Any
+from urllib.parse import parse_qsl
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
 from service.api.context import Context
+from service.api.problems import describe
 from service.engine.operating import OperatingPoint, parse_thresholds
 from service.engine.policy import Policy
 from service.errors import InvalidParameterError
@@ -52,6 +54,23 @@ class ClassifyParameters(BaseModel):
     trace: Annotated[bool, BeforeValidator(_boolean)] = Field(
         default=False, description="Whether to return every stage's prediction."
     )
+
+
+_DEFAULTS = ClassifyParameters()
+
+
+def read_parameters(query: bytes) -> ClassifyParameters:
+    """The parameters of a query string; of one that is given twice, the last.
+
+    Raises:
+        InvalidParameterError: naming every parameter that is unknown or has no such value.
+    """
+    if not query:
+        return _DEFAULTS
+    try:
+        return ClassifyParameters.model_validate(dict(parse_qsl(query.decode("latin-1"), keep_blank_values=True)))
+    except ValidationError as error:
+        raise InvalidParameterError(describe(error.errors())) from error
 
 
 def policy_maker(

@@ -6,6 +6,7 @@ from http import HTTPStatus
 from math import ceil
 from typing import Any
 
+import msgspec
 from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
@@ -35,6 +36,8 @@ CLIENT_LEFT = 499
 """Counted when a client leaves before its answer; never sent, since nobody is there to read it."""
 
 _SHOWN_CHARACTERS = 100
+
+_encode = msgspec.json.Encoder().encode
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,14 +147,14 @@ def _problem(kind: ProblemKind, detail: str, request: Request) -> Problem:
         title=kind.title,
         status=kind.status,
         detail=detail,
-        instance=request.url.path,
-        request_id=request.state.request_id,
+        instance=request.scope["path"],
+        request_id=request.scope["state"]["request_id"],
         error=detail,
     )
 
 
 def _response(problem: Problem, headers: dict[str, str] | None = None) -> Response:
-    return Response(problem.model_dump_json(), problem.status, headers, MEDIA_TYPE)
+    return Response(_encode(problem), problem["status"], headers, MEDIA_TYPE)
 
 
 def _describe_one(error: Any) -> str:

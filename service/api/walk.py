@@ -1,8 +1,10 @@
 """The images of one request, from bytes to outcomes: admission, decoding, and the engine."""
 
 import asyncio
+import threading
 import time
 from collections.abc import Callable, Sequence
+from concurrent.futures import Future
 from dataclasses import dataclass, replace
 
 from service.api.context import Context
@@ -10,7 +12,7 @@ from service.engine.operating import OperatingPoint
 from service.engine.permits import Permits
 from service.engine.policy import Policy
 from service.engine.task import Answer, Pixels
-from service.errors import ServiceError, TooLargeError, UndecodableImageError
+from service.errors import OverloadedError, ServiceError, TooLargeError, UndecodableImageError
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,6 +40,23 @@ class Outcomes:
     config_version: int
     total_s: float
     images: list[Outcome]
+
+
+def require_room(context: Context) -> None:
+    """Refuse a request before anything of it is read, while not a single permit is left.
+
+    Under overload a refusal must cost a fraction of an answer, or the refusals leave no time for answers.
+
+    Raises:
+        OverloadedError: all permits are out.
+    """
+    try:
+        context.engine.require_room()
+    except OverloadedError:
+        # How many images it holds was not read; it counts as one, so that the refusal is seen.
+        context.metrics.images_presented(1)
+        context.metrics.image_rejected("full")
+        raise
 
 
 async def classify_images(
@@ -113,10 +132,18 @@ class _Walk:
         except ServiceError:
             self._permits.release()
             raise
-        task.future.add_done_callback(lambda _: self._permits.release())
-        loop = asyncio.get_running_loop()
+        loop, thread = asyncio.get_running_loop(), threading.get_ident()
         ended = asyncio.Event()
-        task.future.add_done_callback(lambda _: loop.call_soon_threadsafe(ended.set))
+
+        def end(_: Future[Answer]) -> None:
+            self._permits.release()
+            # Where the engine is a process of its own, its answers arrive on the loop's thread: no need to wake it.
+            if threading.get_ident() == thread:
+                ended.set()
+            else:
+                loop.call_soon_threadsafe(ended.set)
+
+        task.future.add_done_callback(end)
         try:
             await ended.wait()
         except asyncio.CancelledError:

@@ -17,6 +17,7 @@ from service.bench.workload import ReplayedExits, Workload
 from service.engine.interfaces import Runner
 from service.engine.policy import Policy
 from service.errors import InvalidParameterError
+from service.heap import settle_heap
 from service.settings import Settings
 from weights.store import StoredModel
 
@@ -101,6 +102,7 @@ def compare(
     rounds = []
     with ExitStack() as stack:
         bench = _Bench(workload, runner, build_runner(static_model(stored), settings), settings, stack)
+        settle_heap()
         for _ in range(repeats + 1):
             rounds.append(bench.round(sizes, on_step))
     return Comparison(

@@ -20,6 +20,7 @@ from service.backend import build_runner
 from service.bench.walks import BatchSizes, held_together
 from service.engine.engine import Engine
 from service.engine.policy import Policy
+from service.heap import settle_heap
 from service.images import ImageDecoder
 from service.settings import Settings, load_settings
 from weights.store import load
@@ -98,6 +99,7 @@ class Reference:
 def main() -> None:
     """Answer commands from standard input until it ends."""
     reference = Reference(load_settings())
+    settle_heap()
     _say({"ready": True})
     for line in sys.stdin:
         command = json.loads(line)

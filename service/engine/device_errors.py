@@ -1,22 +1,21 @@
-"""Tells a lost device from a batch that failed, and memory that ran out from both."""
+"""Tells a lost device from a batch that failed, and memory that ran out from both.
+
+Loads torch only to look at an error, since whoever knows the engine by its interface imports this and computes nothing.
+"""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-import torch
-
 from service.errors import DeviceLostError
 
-# Older versions of torch raise a plain RuntimeError, known by its text.
-_ACCELERATOR_ERRORS: tuple[type[Exception], ...] = (
-    (torch.AcceleratorError,) if hasattr(torch, "AcceleratorError") else ()
-)
 # What torch's allocators say: of a GPU, and of the host.
 _OUT_OF_MEMORY = ("out of memory", "can't allocate memory", "not enough memory")
 
 
 def is_out_of_memory(error: BaseException) -> bool:
     """Whether a smaller batch might succeed, since memory of the device or of the host ran out."""
+    import torch
+
     if isinstance(error, torch.OutOfMemoryError | MemoryError):
         return True
     return isinstance(error, RuntimeError) and any(text in str(error) for text in _OUT_OF_MEMORY)
@@ -32,7 +31,10 @@ def device_errors() -> Iterator[None]:
     try:
         yield
     except RuntimeError as error:
-        lost = isinstance(error, _ACCELERATOR_ERRORS) or "CUDA error" in str(error)
+        import torch
+
+        # Older versions of torch raise a plain RuntimeError, known by its text.
+        lost = "CUDA error" in str(error) or isinstance(error, getattr(torch, "AcceleratorError", ()))
         if lost and not is_out_of_memory(error):
             raise DeviceLostError("the accelerator failed and cannot compute any more") from error
         raise

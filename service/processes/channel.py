@@ -6,14 +6,13 @@ ends, however it ends, the other reads the end of the stream at once.
 
 import asyncio
 import socket
+from collections import deque
 from collections.abc import AsyncIterator
-from contextlib import suppress
 from typing import Any, Generic, Self, TypeVar
 
 import msgspec
 
 _LENGTH_BYTES = 4
-_READ_AHEAD_BYTES = 2**20
 
 _encode = msgspec.msgpack.Encoder().encode
 
@@ -23,36 +22,83 @@ T = TypeVar("T")
 class Channel(Generic[T]):
     """One end of a connection; receives messages of the type `T` it was opened for."""
 
-    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, incoming: Any) -> None:
-        self._reader = reader
-        self._writer = writer
+    def __init__(self, transport: asyncio.Transport, frames: "_Frames", incoming: Any) -> None:
+        self._transport = transport
+        self._frames = frames
         self._decode = msgspec.msgpack.Decoder(incoming).decode
+        self._loop = asyncio.get_running_loop()
+        self._unsent: list[bytes] = []
 
     @classmethod
     async def open(cls, sock: socket.socket, incoming: Any) -> Self:
         """Take over a connected socket."""
-        reader, writer = await asyncio.open_connection(sock=sock, limit=_READ_AHEAD_BYTES)
-        return cls(reader, writer, incoming)
+        transport, frames = await asyncio.get_running_loop().create_connection(_Frames, sock=sock)
+        return cls(transport, frames, incoming)
 
     def send(self, message: msgspec.Struct) -> None:
         """Send without waiting; into the void once the other side is gone, which `receive` tells."""
-        if not self._writer.is_closing():
-            self._writer.write(_framed(message))
+        if not self._unsent:
+            # Whatever is said in this turn of the loop leaves together.
+            self._loop.call_soon(self._flush)
+        self._unsent.append(_framed(message))
 
     async def receive(self) -> AsyncIterator[T]:
         """Every message until the other side is gone."""
-        try:
-            while True:
-                length = int.from_bytes(await self._reader.readexactly(_LENGTH_BYTES), "little")
-                yield self._decode(await self._reader.readexactly(length))
-        except (asyncio.IncompleteReadError, ConnectionError):
-            return
+        frames = self._frames
+        while True:
+            while frames.complete:
+                yield self._decode(frames.complete.popleft())
+            if frames.lost.is_set():
+                return
+            frames.arrived.clear()
+            await frames.arrived.wait()
 
     async def close(self) -> None:
         """Close after what was sent has left."""
-        self._writer.close()
-        with suppress(ConnectionError):
-            await self._writer.wait_closed()
+        self._flush()
+        self._transport.close()
+        await self._frames.lost.wait()
+
+    def _flush(self) -> None:
+        unsent, self._unsent = self._unsent, []
+        if unsent and not self._transport.is_closing():
+            self._transport.write(b"".join(unsent))
+
+
+class _Frames(asyncio.Protocol):
+    """Cuts what arrives into messages.
+
+    Nothing is held back: what may be under way is bounded by the permits.
+
+    Attributes:
+        complete: the bodies of messages that nobody has taken yet.
+        arrived: set when there may be more of them, and at the end.
+        lost: set at the end.
+    """
+
+    def __init__(self) -> None:
+        self.complete: deque[bytes] = deque()
+        self.arrived = asyncio.Event()
+        self.lost = asyncio.Event()
+        self._unread = bytearray()
+
+    def data_received(self, data: bytes) -> None:
+        unread, start = self._unread, 0
+        unread += data
+        while len(unread) >= start + _LENGTH_BYTES:
+            body = start + _LENGTH_BYTES
+            end = body + int.from_bytes(unread[start:body], "little")
+            if len(unread) < end:
+                break
+            self.complete.append(bytes(unread[body:end]))
+            start = end
+        del unread[:start]
+        if self.complete:
+            self.arrived.set()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self.lost.set()
+        self.arrived.set()
 
 
 def _framed(message: msgspec.Struct) -> bytes:

@@ -15,6 +15,7 @@ from types import FrameType
 from typing import cast
 
 from service.api.context import Context
+from service.heap import settle_heap
 from service.images import ImageDecoder
 from service.processes.channel import Channel, receive_one
 from service.processes.messages import Drain, ShutDown, ToFrontEnd, Welcome
@@ -68,6 +69,7 @@ def run(channel: socket.socket, listener: socket.socket, permits_taken: MutableS
     )
     server = FrontEndServer(context)
     engine.on_message, engine.on_lost = server.note, server.end_at_once
+    settle_heap()
     server.run(sockets=[listener])
     return 1 if server.failed else 0
 

@@ -76,6 +76,48 @@ async def test_docs_page_is_served(serving):
     assert (await serving.client.get("/docs")).status_code == 200
 
 
+@pytest.mark.parametrize(
+    ("method", "path", "body", "headers"),
+    [
+        ("GET", "/livez", None, {}),
+        ("GET", "/readyz", None, {}),
+        ("HEAD", "/livez", None, {}),
+        ("POST", "/readyz", None, {}),
+        ("GET", "/classify", None, {}),
+        ("POST", "/classify", "image", {}),
+        ("POST", "/classify?trace=true&top_k=2", "image", {}),
+        ("POST", "/classify?top_k=2&top_k=3", "image", {}),
+        ("POST", "/classify?top_k=11", "image", {}),
+        ("POST", "/classify?top_k=x&min_stage=-1&trace=on", "image", {}),
+        ("POST", "/classify?top_k=", "image", {}),
+        ("POST", "/classify?colour=red&colour=blue", "image", {}),
+        ("POST", "/classify?%66oo=b%C3%A4r", "image", {}),
+        ("POST", "/classify?thresholds=0.9,0.8", "image", {}),
+        ("POST", "/classify?deadline_ms=60000", "image", {"x-envoy-expected-rq-timeout-ms": "soon"}),
+        ("POST", "/classify", "nonsense", {}),
+        ("POST", "/classify", "image", {"content-type": "text/plain"}),
+        ("POST", "/classify", "image", {"content-type": "multipart/form-data"}),
+        ("POST", "/classify/", "image", {}),
+    ],
+)
+async def test_direct_routes_answer_as_the_framework_does(serve, image, monkeypatch, method, path, body, headers):
+    content = {"image": image(60), "nonsense": b"nonsense", None: b""}[body]
+    answers = []
+    for _ in range(2):
+        async with serve() as serving:
+            response = await serving.client.request(
+                method, path, content=content, headers={"content-type": "image/png", "x-request-id": "r-1", **headers}
+            )
+            counted = serving.metric("dvt_requests_total", code=str(response.status_code))
+            text = re.sub(r'"timing_ms":\{[^}]*\}', "", response.text)
+            varying = {"content-length", "server-timing"} if response.is_success else set()
+            kept = {name: value for name, value in response.headers.items() if name not in varying}
+            answers.append((response.status_code, text, kept, set(response.headers), counted))
+        monkeypatch.setattr("service.api.app.DIRECT", {})
+
+    assert answers[0] == answers[1]
+
+
 async def test_lifespan_starts_the_engine_and_stops_it_at_the_end(serve):
     async with serve() as serving:
         assert serving.context.engine.state is EngineState.READY

@@ -48,7 +48,7 @@ DECLARED = {
 async def answer_to(error: Exception) -> httpx.Response:
     """What a route that raises `error` answers."""
     app = FastAPI()
-    app.add_middleware(RequestMiddleware, metrics=Metrics(1, 1), require_room=lambda: None)
+    app.add_middleware(RequestMiddleware, metrics=Metrics(1, 1))
     problems.install(app)
 
     @app.get("/route")

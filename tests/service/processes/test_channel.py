@@ -1,6 +1,7 @@
 import asyncio
 import socket
 
+import msgspec
 import pytest
 
 from service.processes.channel import Channel, receive_one
@@ -20,6 +21,32 @@ async def test_channel_messages_arrive_in_order_as_what_they_were() -> None:
     await here.close()
 
     assert [message async for message in there.receive()] == sent
+    await there.close()
+
+
+@pytest.mark.parametrize("size", [1, 3, 4, 5, 7, 1000])
+async def test_channel_messages_are_the_same_however_they_are_cut(size: int) -> None:
+    ours, theirs = socket.socketpair()
+    there = await Channel.open(theirs, FromFrontEnd)
+    sent = [Seen(2**40), *map(Cancel, range(20)), Cancel(300)]
+    bodies = [msgspec.msgpack.encode(message) for message in sent]
+    stream = b"".join(len(body).to_bytes(4, "little") + body for body in bodies)
+    with ours:
+        for start in range(0, len(stream), size):
+            ours.sendall(stream[start : start + size])
+            await asyncio.sleep(0)
+
+    assert [message async for message in there.receive()] == sent
+    await there.close()
+
+
+async def test_receive_waits_for_what_comes_later() -> None:
+    here, there = await channels()
+    received = there.receive()
+    for number in range(3):
+        here.send(Cancel(number))
+        assert await anext(received) == Cancel(number)
+    await here.close()
     await there.close()
 
 
