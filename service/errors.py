@@ -8,6 +8,7 @@ ServiceError
 ├── InvalidParameterError    a parameter out of its range or unknown
 ├── UnauthorizedError        a write without credentials
 ├── ForbiddenError           a write with the wrong ones, or from the wrong place
+├── NotFoundError            no model of that name
 ├── VersionConflictError     a conditional write to a configuration that has moved on
 ├── StoreUnavailableError    the configuration's store cannot be read or written
 ├── OverloadedError          no permit left
@@ -49,6 +50,10 @@ class UnauthorizedError(ServiceError):
 
 class ForbiddenError(ServiceError):
     """The caller may not do this."""
+
+
+class NotFoundError(ServiceError):
+    """There is no model of that name, or no such version of it."""
 
 
 class VersionConflictError(ServiceError):

@@ -14,15 +14,15 @@ from service.engine.task import Answer, StagePrediction
 _encode = msgspec.json.Encoder().encode
 
 
-def json_response(document: Mapping[str, Any], headers: Mapping[str, str] | None = None) -> Response:
-    """A document as an answer with status 200."""
-    return Response(_encode(document), headers=headers, media_type="application/json")
+def json_response(document: Any, headers: Mapping[str, str] | None = None, status: int = 200) -> Response:
+    """A document as an answer."""
+    return Response(_encode(document), status, headers, media_type="application/json")
 
 
 def image_result(walked: Walked, context: Context) -> ImageResult:
     """What is said of one image; `trace` only when the engine was asked for one."""
     answer = walked.answer
-    top = _scores(answer.prediction, context)
+    top = scores(answer.prediction, context)
     result = ImageResult(
         label=top[0]["label"],
         index=top[0]["index"],
@@ -64,7 +64,8 @@ def _compute(answer: Answer, context: Context) -> Compute:
     )
 
 
-def _scores(prediction: StagePrediction, context: Context) -> list[ClassScore]:
+def scores(prediction: StagePrediction, context: Context) -> list[ClassScore]:
+    """The classes a stage said, the best first."""
     names = context.manifest.class_names
     return [
         ClassScore(label=names[index], index=index, confidence=prob)
@@ -73,7 +74,7 @@ def _scores(prediction: StagePrediction, context: Context) -> list[ClassScore]:
 
 
 def _traced(prediction: StagePrediction, context: Context) -> TracedStage:
-    best = _scores(prediction, context)[0]
+    best = scores(prediction, context)[0]
     return TracedStage(stage=prediction.stage, grid=context.manifest.architecture.grids[prediction.stage], **best)
 
 

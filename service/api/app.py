@@ -7,9 +7,11 @@ from contextlib import asynccontextmanager, suppress
 
 from fastapi import FastAPI
 
-from service.api import classify, config, health, problems
+from service.api import classify, config, health, huggingface, problems
 from service.api.context import Context
 from service.api.middleware import DirectRoute, RequestMiddleware
+from service.api.oip import routes as oip
+from service.version import service_version
 
 logger = logging.getLogger(__name__)
 
@@ -17,6 +19,7 @@ _WATCH_INTERVAL_S = 0.5
 
 DIRECT: dict[tuple[str, str], DirectRoute] = {
     ("POST", "/classify"): classify.classify,
+    ("POST", "/"): huggingface.image_classification,
     ("GET", "/livez"): health.livez,
     ("GET", "/readyz"): health.readyz,
 }
@@ -49,7 +52,7 @@ def create_app(context: Context, *, on_death: Callable[[], None] = lambda: None)
     app = FastAPI(
         title="Dynamic ViT service",
         summary="Image classification by a cascade of Vision Transformers with early exit",
-        version=health.service_version(),
+        version=service_version(),
         lifespan=lifespan,
         redirect_slashes=False,
         redoc_url=None,
@@ -57,7 +60,7 @@ def create_app(context: Context, *, on_death: Callable[[], None] = lambda: None)
     app.state.context = context
     app.add_middleware(RequestMiddleware, metrics=context.metrics, direct=DIRECT)
     problems.install(app)
-    for router in (classify.router, config.router, health.router):
+    for router in (classify.router, huggingface.router, oip.router, config.router, health.router):
         app.include_router(router)
     return app
 

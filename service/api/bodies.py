@@ -14,8 +14,15 @@ from service.errors import (
     UnsupportedMediaError,
 )
 
+_JSON = b"application/json"
 _MULTIPART = b"multipart/form-data"
-_ACCEPTED = "image/*, application/octet-stream, multipart/form-data"
+_ACCEPTED = "image/*, application/octet-stream, multipart/form-data or application/json"
+
+
+def is_json(request: Request) -> bool:
+    """Whether the body says that it is JSON."""
+    media_type, _ = parse_options_header(request.headers.get("content-type", ""))
+    return bool(media_type == _JSON)
 
 
 async def read_images(request: Request, *, max_bytes: int, max_images: int) -> list[bytes]:
@@ -45,6 +52,7 @@ async def read_body(request: Request, *, max_bytes: int) -> bytes:
 
     Raises:
         TooLargeError: more than `max_bytes`; raised before the rest is read.
+        UnsupportedMediaError: it is compressed.
         CancelledError: the client left before it had sent everything.
     """
     chunks: list[bytes] = []
@@ -53,6 +61,10 @@ async def read_body(request: Request, *, max_bytes: int) -> bytes:
 
 
 async def _receive(request: Request, max_bytes: int, write: Callable[[bytes], None]) -> None:
+    encoding = request.headers.get("content-encoding", "identity")
+    if encoding.lower() != "identity":
+        # A small body that unpacks into a huge one would get around every limit.
+        raise UnsupportedMediaError(f"content encoding {encoding[:100]!r} is not accepted; send the body as it is")
     announced = request.headers.get("content-length", "")
     if announced.isdecimal() and int(announced) > max_bytes:
         raise TooLargeError(f"the body has {announced} bytes; the limit is {max_bytes}")

@@ -1,7 +1,7 @@
 """What an operator looks at: health, metrics, and what is loaded."""
 
 from dataclasses import asdict
-from importlib.metadata import PackageNotFoundError, version
+from importlib.metadata import version
 from itertools import accumulate
 from platform import python_version
 
@@ -13,10 +13,10 @@ from service.api.answers import json_response
 from service.api.context import Context, ContextDep
 from service.api.schemas import Info, Live, ModelInfo, ModelList, NamedPoint, Ready, StageInfo
 from service.errors import DeviceLostError, NotReadyError
+from service.version import SERVICE_NAME, service_version
 
 router = APIRouter()
 
-_DISTRIBUTION = "dynamic-vit-service"
 _LIBRARIES = ("torch", "fastapi", "pydantic", "pillow")
 
 
@@ -76,7 +76,7 @@ async def models(context: ContextDep) -> ModelList:
 async def info(context: ContextDep) -> Info:
     """The service, its version, and where and with what it computes."""
     return Info(
-        name=_DISTRIBUTION,
+        name=SERVICE_NAME,
         version=service_version(),
         model=context.manifest.name,
         state=context.state,
@@ -84,14 +84,6 @@ async def info(context: ContextDep) -> Info:
         dtype=context.engine.dtype,
         versions={"python": python_version(), **{name: version(name) for name in _LIBRARIES}},
     )
-
-
-def service_version() -> str:
-    """The installed version of this service; a source tree that was never installed has none."""
-    try:
-        return version(_DISTRIBUTION)
-    except PackageNotFoundError:
-        return "unknown"
 
 
 def _stages(context: Context) -> list[StageInfo]:

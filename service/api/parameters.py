@@ -24,20 +24,15 @@ def _boolean(value: Any) -> Any:
     return value
 
 
-class ClassifyParameters(BaseModel):
-    """What a client may ask for; anything else is refused."""
+_TRACE = "Whether to return every stage's prediction."
+_THRESHOLDS = "0 is always, anything above 1 is never."
+
+
+class PolicyParameters(BaseModel):
+    """What may be asked of an image's walk, however it is asked."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    top_k: int | None = Field(
-        default=None, ge=1, description=f"Classes to return; {_DEFAULT_TOP_K} or all there are by default."
-    )
-    thresholds: str | None = Field(
-        default=None,
-        description="Confidence at which an image leaves: one number for all exits, or one per exit but the "
-        "last, separated by commas. 0 is always, anything above 1 is never.",
-        examples=["0.9", "0.9,0.8,0.7"],
-    )
     min_stage: int = Field(default=0, ge=0, description="No exit before this stage.")
     max_stage: int | None = Field(default=None, ge=0, description="The last stage allowed to run.")
     max_macs: int | None = Field(
@@ -51,9 +46,35 @@ class ClassifyParameters(BaseModel):
         allow_inf_nan=False,
         description="No stage is begun that cannot finish in this time: the best answer so far is given.",
     )
-    trace: Annotated[bool, BeforeValidator(_boolean)] = Field(
-        default=False, description="Whether to return every stage's prediction."
+
+
+class _AnswerParameters(PolicyParameters):
+    top_k: int | None = Field(
+        default=None, ge=1, description=f"Classes to return; {_DEFAULT_TOP_K} or all there are by default."
     )
+    trace: Annotated[bool, BeforeValidator(_boolean)] = Field(default=False, description=_TRACE)
+
+
+class ClassifyParameters(_AnswerParameters):
+    """What a client may ask for in the query; anything else is refused."""
+
+    thresholds: str | None = Field(
+        default=None,
+        description="Confidence at which an image leaves: one number for all exits, or one per exit but the "
+        f"last, separated by commas. {_THRESHOLDS}",
+        examples=["0.9", "0.9,0.8,0.7"],
+    )
+
+
+class JsonParameters(_AnswerParameters):
+    """What a client may ask for in a JSON body; anything else is refused."""
+
+    thresholds: float | list[float] | None = Field(
+        default=None,
+        description="Confidence at which an image leaves: one number for all exits, or one per exit but the "
+        f"last. {_THRESHOLDS}",
+    )
+    trace: bool = Field(default=False, description=_TRACE)
 
 
 _DEFAULTS = ClassifyParameters()
@@ -74,7 +95,7 @@ def read_parameters(query: bytes) -> ClassifyParameters:
 
 
 def policy_maker(
-    parameters: ClassifyParameters, context: Context, timeout_s: float | None
+    parameters: ClassifyParameters | JsonParameters, context: Context, timeout_s: float | None
 ) -> Callable[[OperatingPoint], Policy]:
     """Check the parameters against the model; the result makes the policy once the configuration is known.
 
@@ -92,7 +113,9 @@ def policy_maker(
         )
     thresholds = None
     if parameters.thresholds is not None:
-        thresholds = parse_thresholds(_numbers(parameters.thresholds), architecture.num_stages)
+        given = parameters.thresholds
+        numbers = _numbers(given) if isinstance(given, str) else given
+        thresholds = parse_thresholds(numbers, architecture.num_stages)
     max_stage = architecture.num_stages - 1 if parameters.max_stage is None else parameters.max_stage
     timeouts_s = [seconds for seconds in (timeout_s, _seconds(parameters.deadline_ms)) if seconds is not None]
 

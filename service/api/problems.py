@@ -20,6 +20,7 @@ from service.errors import (
     InferenceError,
     InvalidParameterError,
     MalformedRequestError,
+    NotFoundError,
     NotReadyError,
     OverloadedError,
     ServiceError,
@@ -60,6 +61,7 @@ PROBLEM_KINDS: dict[type[ServiceError], ProblemKind] = {
     MalformedRequestError: ProblemKind(400, "Malformed request"),
     UnauthorizedError: ProblemKind(401, "Unauthorized"),
     ForbiddenError: ProblemKind(403, "Forbidden"),
+    NotFoundError: ProblemKind(404, "Not found"),
     VersionConflictError: ProblemKind(412, "Version conflict"),
     TooLargeError: ProblemKind(413, "Too large"),
     UnsupportedMediaError: ProblemKind(415, "Unsupported media type"),
@@ -114,6 +116,11 @@ async def _on_service_error(request: Request, error: Exception) -> Response:
 
 def error_response(request: Request, error: ServiceError) -> Response:
     """The answer an error stands for."""
+    return _response(_problem(kind_of(error), str(error), request), error_headers(error))
+
+
+def error_headers(error: ServiceError) -> dict[str, str]:
+    """The headers that belong to an error's status."""
     kind = kind_of(error)
     headers = {}
     retry_after_s = error.retry_after_s if isinstance(error, OverloadedError) else kind.retry_after_s
@@ -121,7 +128,7 @@ def error_response(request: Request, error: ServiceError) -> Response:
         headers["Retry-After"] = str(max(1, ceil(retry_after_s)))
     if kind.status == HTTPStatus.UNAUTHORIZED:
         headers["WWW-Authenticate"] = "Bearer"
-    return _response(_problem(kind, str(error), request), headers)
+    return headers
 
 
 async def _on_validation_error(request: Request, error: Exception) -> Response:

@@ -29,6 +29,9 @@ class Walked:
     total_s: float
 
 
+Encoded = bytes | ServiceError
+"""One image as it came, or why it could not be taken out of its request."""
+
 Outcome = Walked | ServiceError
 """What became of one image."""
 
@@ -60,7 +63,7 @@ def require_room(context: Context) -> None:
 
 
 async def classify_images(
-    context: Context, images: Sequence[bytes], make_policy: Callable[[OperatingPoint], Policy]
+    context: Context, images: Sequence[Encoded], make_policy: Callable[[OperatingPoint], Policy]
 ) -> Outcomes:
     """Admit and classify the images of one request.
 
@@ -88,7 +91,7 @@ class _Walk:
         self._undecided = num_images  # neither refused nor with the engine yet
         self._started_at = time.perf_counter()
 
-    async def run(self, images: Sequence[bytes]) -> list[Outcome]:
+    async def run(self, images: Sequence[Encoded]) -> list[Outcome]:
         try:
             if len(images) == 1:
                 return [await self._outcome(images[0])]
@@ -100,7 +103,7 @@ class _Walk:
                 self._context.metrics.image_cancelled("decode", self._undecided)
                 self._permits.release(self._undecided)
 
-    async def _outcome(self, data: bytes) -> Outcome:
+    async def _outcome(self, data: Encoded) -> Outcome:
         try:
             pixels = await self._decode(data)
             decode_s = self.elapsed_s()
@@ -109,9 +112,11 @@ class _Walk:
             return error
         return Walked(answer=answer, decode_s=decode_s, total_s=self.elapsed_s())
 
-    async def _decode(self, data: bytes) -> Pixels:
+    async def _decode(self, data: Encoded) -> Pixels:
         decoder = self._context.decoder
         try:
+            if isinstance(data, ServiceError):
+                raise data
             if (pixels := decoder.decode_small(data)) is not None:
                 return pixels
             loop = asyncio.get_running_loop()

@@ -1,6 +1,7 @@
 """The application around the real engine with a scripted runner, and a client that checks what it is told."""
 
 import asyncio
+import re
 import threading
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
@@ -167,12 +168,18 @@ def _assemble(runner: ScriptedRunner, settings: Settings, calibration: Calibrati
     )
 
 
+def _templated(path: str) -> str:
+    """The path as the description has it."""
+    return re.sub(r"/versions/[^/]+", "/versions/{version}", re.sub(r"^/v2/models/[^/]+", "/v2/models/{name}", path))
+
+
 def _check_is_declared(app: FastAPI) -> Callable[[httpx.Response], object]:
     """Makes every test of a route a test of its OpenAPI description."""
     paths = app.openapi()["paths"]
 
     async def check(response: httpx.Response) -> None:
-        operation = paths.get(response.request.url.path, {}).get(response.request.method.lower())
+        path = _templated(response.request.url.path)
+        operation = paths.get(path, {}).get(response.request.method.lower())
         if operation is None:
             assert response.status_code in (404, 405) or response.request.url.path in ("/docs", "/openapi.json")
             return

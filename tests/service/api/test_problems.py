@@ -18,6 +18,7 @@ STATUSES = {
     errors.MalformedRequestError: 400,
     errors.UnauthorizedError: 401,
     errors.ForbiddenError: 403,
+    errors.NotFoundError: 404,
     errors.VersionConflictError: 412,
     errors.TooLargeError: 413,
     errors.UnsupportedMediaError: 415,
@@ -30,7 +31,18 @@ STATUSES = {
     errors.DeviceLostError: 503,
     errors.DeadlineExceededError: 504,
 }
+INFER = {200, 400, 401, 403, 404, 413, 415, 422, 429, 500, 503, 504}
 DECLARED = {
+    ("post", "/"): {200, 400, 401, 403, 413, 415, 422, 429, 500, 503, 504},
+    ("get", "/v2"): {200, 500},
+    ("get", "/v2/health/live"): {200, 500, 503},
+    ("get", "/v2/health/ready"): {200, 500, 503},
+    ("get", "/v2/models/{name}"): {200, 404, 500},
+    ("get", "/v2/models/{name}/ready"): {200, 404, 500, 503},
+    ("post", "/v2/models/{name}/infer"): INFER,
+    ("get", "/v2/models/{name}/versions/{version}"): {200, 404, 500},
+    ("get", "/v2/models/{name}/versions/{version}/ready"): {200, 404, 500, 503},
+    ("post", "/v2/models/{name}/versions/{version}/infer"): INFER,
     ("post", "/classify"): {200, 400, 401, 403, 413, 415, 422, 429, 500, 503, 504},
     ("get", "/config"): {200, 500},
     ("patch", "/config"): {200, 401, 403, 412, 413, 415, 422, 500, 503},
@@ -169,14 +181,20 @@ def test_openapi_declares_the_documented_statuses_of_every_route(serving_openapi
     assert declared == DECLARED
 
 
-def test_openapi_declares_every_error_as_a_problem_and_when_to_retry(serving_openapi):
-    for operations in serving_openapi["paths"].values():
+def test_openapi_declares_every_error_in_the_words_of_its_protocol_and_when_to_retry(serving_openapi):
+    problem = {"application/problem+json": {"schema": {"$ref": "#/components/schemas/Problem"}}}
+    error = {"application/json": {"schema": {"$ref": "#/components/schemas/Error"}}}
+    for path, operations in serving_openapi["paths"].items():
         for operation in operations.values():
             for status, response in operation["responses"].items():
                 if status == "200":
                     continue
-                schema = {"$ref": "#/components/schemas/Problem"}
-                assert response["content"] == {"application/problem+json": {"schema": schema}}
+                if not path.startswith("/v2"):
+                    assert response["content"] == problem
+                elif status == "500":
+                    assert response["content"] == error | problem
+                else:
+                    assert response["content"] == error
                 assert ("Retry-After" in response.get("headers", {})) == (status in ("429", "503"))
 
 

@@ -127,7 +127,7 @@ async def test_classify_too_many_files_is_413(serve, image):
         assert (await serving.client.post("/classify", files=files[:2])).status_code == 200
 
 
-@pytest.mark.parametrize("content_type", ["application/json", "text/plain", "application/x-www-form-urlencoded"])
+@pytest.mark.parametrize("content_type", ["text/json", "text/plain", "application/x-www-form-urlencoded"])
 async def test_classify_other_content_type_is_415_naming_the_accepted_ones(serving, content_type):
     response = await serving.client.post("/classify", content=b"{}", headers={"content-type": content_type})
 

@@ -1,0 +1,82 @@
+"""`POST /`: the image classification task as Hugging Face's clients ask for it."""
+
+from http import HTTPStatus
+from typing import Any, Literal
+
+from fastapi import APIRouter, Request, Response
+from pydantic import BaseModel, ConfigDict, Field
+from typing_extensions import TypedDict
+
+from service.api import problems
+from service.api.answers import json_response, scores
+from service.api.authorization import require_api_key
+from service.api.context import Context
+from service.api.disconnect import unless_client_leaves
+from service.api.inputs import check_parameters, json_body, read_inputs
+from service.api.parameters import JsonParameters, policy_maker
+from service.api.proxies import proxy_timeout_s
+from service.api.walk import Outcome, classify_images, require_room
+from service.errors import InvalidParameterError, ServiceError
+
+router = APIRouter()
+
+_BINARY = {"schema": {"type": "string", "format": "binary"}}
+
+
+class TaskParameters(BaseModel):
+    """What the task lets a client ask for; anything else is refused."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    top_k: int | None = Field(default=None, ge=1, description="Classes to return; 5 or all there are by default.")
+    function_to_apply: Literal["softmax"] | None = Field(
+        default=None, description="Scores are softmax probabilities; they are what an exit is decided by."
+    )
+
+
+class Score(TypedDict):
+    """One class with its softmax probability."""
+
+    label: str
+    score: float
+
+
+@router.post(
+    "/",
+    summary="Hugging Face: image classification",
+    response_model=list[Score] | list[list[Score]],
+    responses={HTTPStatus.OK: {}, **problems.responses(400, 401, 403, 413, 415, 422, 429, 500, 503, 504)},
+    openapi_extra={
+        "requestBody": {
+            "description": "One image as it is, or one or a list of them in base64 inside JSON.",
+            "required": True,
+            "content": {
+                "application/octet-stream": _BINARY,
+                "image/*": _BINARY,
+                "application/json": {"schema": json_body(TaskParameters)},
+            },
+        }
+    },
+)
+async def image_classification(request: Request) -> Response:
+    """The best classes, the best first; for a list of images a list of such lists."""
+    context: Context = request.app.state.context
+    require_api_key(request, context)
+    require_room(context)
+    if request.scope["query_string"]:
+        raise InvalidParameterError("the task takes no parameters in the query; send JSON with 'parameters'")
+    inputs = await read_inputs(request, context)
+    asked = check_parameters(TaskParameters, inputs.parameters or {})
+    make_policy = policy_maker(JsonParameters(top_k=asked.top_k), context, proxy_timeout_s(request))
+    outcomes = await unless_client_leaves(request, classify_images(context, inputs.images, make_policy))
+    answers = [_answer(outcome, context) for outcome in outcomes.images]
+    headers = {"x-dvt-config-version": str(outcomes.config_version)}
+    return json_response(answers if inputs.as_list else answers[0], headers)
+
+
+def _answer(outcome: Outcome, context: Context) -> list[dict[str, Any]]:
+    if isinstance(outcome, ServiceError):
+        raise outcome  # the task has no way to say that one image of several failed
+    return [
+        {"label": each["label"], "score": each["confidence"]} for each in scores(outcome.answer.prediction, context)
+    ]

@@ -1,0 +1,72 @@
+import base64
+
+import pytest
+
+PNG = {"content-type": "image/png"}
+
+
+def b64(data: bytes) -> str:
+    return base64.b64encode(data).decode()
+
+
+async def test_task_raw_image_gives_labels_and_scores_the_best_first(serving, image):
+    response = await serving.client.post("/", content=image(60), headers=PNG)
+
+    answer = response.json()
+    assert response.status_code == 200
+    assert [set(each) for each in answer] == [{"label", "score"}] * 5
+    assert answer[0] == {"label": "dog", "score": 0.95}
+    assert [each["score"] for each in answer] == sorted((each["score"] for each in answer), reverse=True)
+
+
+async def test_task_json_takes_the_tasks_parameters(serving, image):
+    body = {"inputs": b64(image(60)), "parameters": {"top_k": 2, "function_to_apply": "softmax"}}
+
+    assert len((await serving.client.post("/", json=body)).json()) == 2
+
+
+async def test_task_list_gives_a_list_of_lists(serving, image):
+    body = {"inputs": [b64(image(0)), b64(image(120))], "parameters": {"top_k": 1}}
+
+    answer = (await serving.client.post("/", json=body)).json()
+    assert [[each["label"] for each in scores] for scores in answer] == [["cat"], ["ship"]]
+
+
+@pytest.mark.parametrize(
+    ("parameters", "words"),
+    [
+        ({"function_to_apply": "sigmoid"}, ["function_to_apply", "softmax", "sigmoid"]),
+        ({"top_k": 0}, ["top_k", "0"]),
+        ({"top_k": 99}, ["top_k", "99", "10"]),
+        ({"thresholds": 0.5}, ["thresholds", "unknown"]),
+    ],
+)
+async def test_task_parameter_that_is_none_is_422(serving, image, parameters, words):
+    response = await serving.client.post("/", json={"inputs": b64(image(0)), "parameters": parameters})
+
+    assert response.status_code == 422
+    assert all(word in response.json()["error"] for word in words)
+
+
+async def test_task_parameters_in_the_query_are_refused(serving, image):
+    response = await serving.client.post("/?top_k=1", content=image(0), headers=PNG)
+
+    assert response.status_code == 422
+
+
+async def test_task_bad_image_fails_its_request(serving, image):
+    raw = await serving.client.post("/", content=b"nonsense", headers=PNG)
+    listed = await serving.client.post("/", json={"inputs": [b64(image(0)), b64(b"nonsense")]})
+
+    assert (raw.status_code, listed.status_code) == (400, 400)
+    assert "not an image" in listed.json()["error"]
+    assert serving.images_are_accounted_for()
+    assert serving.at_rest()
+
+
+async def test_task_where_there_are_api_keys_needs_one(serve, image):
+    async with serve(api_key="hush") as serving:
+        without = await serving.client.post("/", content=image(), headers=PNG)
+        with_key = await serving.client.post("/", content=image(), headers=PNG | {"authorization": "Bearer hush"})
+
+        assert (without.status_code, with_key.status_code) == (401, 200)
