@@ -42,7 +42,8 @@ class Preprocessing:
     def apply(self, image: Image.Image) -> npt.NDArray[np.uint8]:
         """Turn upright, convert to RGB, resize and crop in one resampling; alpha is dropped.
 
-        The window is cut out while resampling, so an extreme aspect ratio costs no memory.
+        The window is cut out while resampling, so an extreme aspect ratio costs no memory. `image` itself is turned,
+        rather than a copy.
 
         Shape: -> [3, crop_px, crop_px]
 

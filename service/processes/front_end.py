@@ -20,7 +20,7 @@ from service.images import ImageDecoder
 from service.processes.channel import Channel, receive_one
 from service.processes.messages import Drain, ShutDown, ToFrontEnd, Welcome
 from service.processes.remote import RemoteEngine, RemoteOperatingPoints
-from service.server import Server
+from service.server import Server, accepting
 from service.settings import Settings
 from weights.manifest import find, read_calibration, read_manifest
 
@@ -70,7 +70,7 @@ def run(channel: socket.socket, listener: socket.socket, permits_taken: MutableS
     server = FrontEndServer(context)
     engine.on_message, engine.on_lost = server.note, server.end_at_once
     settle_heap()
-    server.run(sockets=[listener])
+    server.run(sockets=accepting(listener))
     return 1 if server.failed else 0
 
 

@@ -27,7 +27,7 @@ class Client:
         if message["type"] == "http.response.start":
             self.statuses.append(message["status"])
 
-    async def request(self, app, content_type):
+    async def request(self, app, content_type, receive=None):
         scope = {
             "type": "http",
             "asgi": {"version": "3.0"},
@@ -42,7 +42,7 @@ class Client:
             "client": ("127.0.0.1", 1),
             "server": ("127.0.0.1", 80),
         }
-        await app(scope, self.messages.get, self.receive_from_server)
+        await app(scope, receive or self.messages.get, self.receive_from_server)
 
 
 @asynccontextmanager
@@ -205,6 +205,40 @@ async def test_client_that_leaves_and_frees_the_only_permit_makes_room_for_the_n
 
         response = await serving.client.post("/classify", content=image(60), headers={"content-type": "image/png"})
         assert response.json()["label"] == "dog"
+
+
+async def test_connection_that_cannot_be_read_any_more_counts_as_left(one_at_a_time, image):
+    serving = one_at_a_time
+    client = Client()
+
+    async def receive():
+        if not client.messages.empty():
+            return await client.messages.get()
+        await serving.until(lambda: len(serving.runner.runs) == 1)
+        raise ConnectionResetError
+
+    client.send(image(180))
+    await client.request(serving.app, b"image/png", receive)
+    serving.runner.may_run.set()
+
+    assert serving.metric("dvt_requests_total", code="499") == 1
+    await assert_all_came_back(serving, images=1)
+    assert serving.runner.runs == [(0, 1)]
+
+
+@pytest.mark.parametrize("leaves", [False, True])
+async def test_request_that_ended_leaves_no_task_behind(serving, image, leaves):
+    before = asyncio.all_tasks()
+    if leaves:
+        serving.runner.may_run.clear()
+    async with client_of(serving) as client:
+        client.send(image(60))
+        await serving.until(lambda: bool(serving.runner.runs))
+        if not leaves:
+            await serving.until(lambda: bool(client.statuses))
+    serving.runner.may_run.set()
+
+    await serving.until(lambda: asyncio.all_tasks() == before)
 
 
 async def test_client_that_leaves_after_its_answer_changes_nothing(serving, image):
