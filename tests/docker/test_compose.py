@@ -103,8 +103,9 @@ def test_redis_users_may_ping_and_the_service_may_change_its_own_keys(secrets, t
             time.sleep(0.01)
         with Redis(unix_socket_path=str(socket)) as stranger:
             assert stranger.ping()
-            with pytest.raises(NoPermissionError):
-                stranger.get("dvt:config:x")
+            for forbidden in (lambda: stranger.get("dvt:config:x"), stranger.flushall, stranger.dbsize):
+                with pytest.raises(NoPermissionError):
+                    forbidden()
 
         login = re.fullmatch(r"redis://(\w+):(\w+)@redis:6379/0\n", (secrets / "config_store").read_text())
         assert login
