@@ -66,6 +66,16 @@ def test_ports_only_the_balancer_and_grafana_on_loopback_are_published():
 
 def test_store_is_reached_by_the_replicas_only():
     assert {name for name, service in SERVICES.items() if "store" in service["networks"]} == {OWN, "redis"}
+    assert SERVICES[OWN]["environment"]["DVT_CONFIG_STORE_FILE"] == "/run/secrets/config_store"
+
+
+@each_service
+def test_service_mounts_only_files_that_are_there(name):
+    for volume in SERVICES[name].get("volumes", []):
+        source, target, *mode = volume.split(":")
+        if source.startswith("."):
+            assert (DEPLOYMENT / source).exists(), f"{source} for {target}"
+            assert mode == ["ro"]
 
 
 def test_replica_has_time_to_drain():

@@ -91,6 +91,16 @@ def test_container_with_mounted_weights_serves_them(engine, tmp_path):
     assert classify(mounted).json()["label"] == "airplane"
 
 
+def test_container_with_a_volume_keeps_its_configuration(engine):
+    volume = "--volume=dvt-state:/var/lib/dvt"
+    changed = httpx.patch(f"{start(engine, 'first', volume)}/config", json={"thresholds": [0.5, 0.25, 0.125]})
+    assert changed.status_code == 200, changed.text
+    engine.run("rm", "--force", "first")
+
+    kept = httpx.get(f"{start(engine, 'second', volume)}/config").json()
+    assert kept["thresholds"] == [0.5, 0.25, 0.125]
+
+
 def test_container_sigterm_ends_with_code_0(engine, url):
     engine.run("stop", "--time=60", "dvt")
     assert inspect(engine, "dvt", ".State.ExitCode") == 0
