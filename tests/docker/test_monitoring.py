@@ -54,6 +54,11 @@ def test_alerts_each_have_a_test_in_which_they_fire_and_a_quiet_one():
     assert {case["alertname"] for case in cases if not case.get("exp_alerts")} == names
 
 
+def test_alerts_are_each_explained():
+    explained = re.findall(r"^\| `(Dvt\w+)` \|", (DEPLOYMENT / "README.md").read_text(), flags=re.MULTILINE)
+    assert explained == [rule["alert"] for rule in ALERTS]
+
+
 def test_alerts_use_metrics_that_exist():
     assert metrics_in((PROMETHEUS / "alerts.yml").read_text()) <= exposed_metrics()
 
