@@ -1,8 +1,7 @@
 """`dvt serve`: one process, or an engine process with front ends, until a signal or the engine's death."""
 
 import logging
-import signal
-import sys
+import os
 
 from service.api.context import Context
 from service.backend import Backend, build
@@ -30,9 +29,13 @@ def serve(settings: Settings) -> int:
         SettingsError: the device does not exist here.
     """
     logging.basicConfig(level=settings.log_level.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s")
-    # The server has its own handler later. As a container's first process, this one would ignore the default.
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
-    return run(build(settings), settings)
+    backend = build(settings)
+    code = run(backend, settings)
+    if backend.engine.running:
+        # A warm-up or a hung device; the interpreter's own end would crash under a thread that computes.
+        logging.shutdown()
+        os._exit(code)
+    return code
 
 
 def run(backend: Backend, settings: Settings) -> int:

@@ -1,23 +1,24 @@
 """The shipped balancer configurations in front of real replicas: what dies, restarts, is full or starts."""
 
+import os
 import signal
 import subprocess
 from collections import Counter
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
-from dataclasses import dataclass
 from pathlib import Path
 
 import httpx
 import pytest
 from balancers import WITHOUT_RETRY, balancer, binary, check_command, write_config
 from clients import PNG, Load, Sample, samples_of
-from replicas import Replica, eventually, free_port, png, save_tiny_model
+from replicas import ROOT, Replica, eventually, free_port, png, save_tiny_model
 
 BALANCERS = ("nginx", "haproxy")
 HOSTS = ("127.0.0.2", "127.0.0.3", "127.0.0.4")
 # Forms of a replica: an engine process with a front end, and everything in one process.
-HTTP_WORKERS = ("1", "0", "1")
+HTTP_WORKERS = ("1", "0", "0")
 MAX_INFLIGHT = 32
 MAX_BODY_BYTES = 2**20
 
@@ -54,6 +55,11 @@ def samples(replicas: list[Replica]) -> list[Sample]:
     return samples_of(replicas[0].url)
 
 
+def until_it_has_replicas(url: str) -> None:
+    """Wait until a balancer has resolved the name and found somebody ready."""
+    eventually(lambda: httpx.get(url + "/readyz").status_code == 200)
+
+
 Outcome = dict[tuple[str, bool], Counter[str]]
 """What failed, by balancer and whether it retries."""
 
@@ -66,10 +72,8 @@ def loads(
     for name in BALANCERS:
         for retries in (True, False):
             changes = {} if retries else WITHOUT_RETRY[name]
-            url = stack.enter_context(
-                balancer(name, folder / f"{name}-{retries}", HOSTS, replicas[0].port, changes)
-            )
-            eventually(lambda url=url: httpx.get(url + "/readyz").status_code == 200)
+            url = stack.enter_context(balancer(name, folder / f"{name}-{retries}", HOSTS, replicas[0].port, changes))
+            until_it_has_replicas(url)
             running[name, retries] = Load(url, samples)
     for load in running.values():
         stack.enter_context(load)
@@ -125,3 +129,112 @@ def test_balancer_without_its_retries_replica_killed_clients_lose_requests(name:
 def test_balancer_replicas_restarted_in_turn_clients_lose_nothing(name: str, restarted: Outcome) -> None:
     print(f"{name} without retries: {dict(restarted[name, False])}")
     assert restarted[name, True] == {}
+
+
+@pytest.mark.parametrize("name", BALANCERS)
+def test_balancer_configuration_has_no_error_and_no_warning(name: str, tmp_path: Path) -> None:
+    config = write_config(name, tmp_path, listen=8080, hosts=HOSTS, port=8000, dns=53, changes={})
+    verdict = subprocess.run(check_command(name, config), capture_output=True, text=True)
+
+    assert verdict.returncode == 0, verdict.stderr
+    assert "warn" not in (verdict.stdout + verdict.stderr).lower()
+
+
+@pytest.mark.parametrize("name", BALANCERS)
+def test_balancer_full_replica_its_429_reaches_the_client_and_it_stays_in(
+    name: str, replicas: list[Replica], tmp_path: Path
+) -> None:
+    full = replicas[0]
+    files = [("file", png())] * MAX_INFLIGHT
+    with (
+        ThreadPoolExecutor() as pool,
+        balancer(name, tmp_path / name, HOSTS, full.port) as url,
+        httpx.Client(base_url=url, timeout=30) as client,
+    ):
+        # Its engine stands still, its front end does not.
+        os.kill(full.process.pid, signal.SIGSTOP)
+        try:
+            filling = pool.submit(httpx.post, full.url + "/classify", files=files, timeout=60)
+            # While there is room, this is refused for another reason.
+            eventually(lambda: httpx.post(full.url + "/classify", headers={"content-type": "x"}).status_code == 429)
+            eventually(lambda: client.post("/classify", content=png(), headers=PNG).status_code == 429)
+            answers = [client.post("/classify", content=png(), headers=PNG) for _ in range(30)]
+        finally:
+            os.kill(full.process.pid, signal.SIGCONT)
+
+    assert filling.result().status_code == 200
+    refusals = [answer for answer in answers if answer.status_code == 429]
+    assert {answer.status_code for answer in answers} == {200, 429}
+    # Had it been taken out, it would have refused once.
+    assert len(refusals) >= 5
+    for refusal in refusals:
+        assert refusal.json()["type"] == "urn:dvt:problem:overloaded"
+        assert int(refusal.headers["retry-after"]) >= 1
+
+
+@pytest.mark.parametrize("name", BALANCERS)
+def test_balancer_nobody_there_answers_503_at_once(name: str, tmp_path: Path) -> None:
+    with balancer(name, tmp_path / name, HOSTS, free_port(*HOSTS)) as url:
+        # Far below the timeouts of a balancer that waits for somebody.
+        answers = [httpx.post(url + "/classify", content=png(), headers=PNG, timeout=5) for _ in range(3)]
+
+    for answer in answers:
+        assert (answer.status_code, answer.headers["retry-after"]) == (503, "1")
+        assert answer.headers["content-type"] == "application/problem+json"
+        assert answer.json()["type"] == "urn:dvt:problem:not-ready"
+
+
+def test_balancer_replica_that_starts_is_503_until_it_is_ready(tmp_path: Path) -> None:
+    port = free_port(*HOSTS)
+    model = save_tiny_model(tmp_path / "tiny")
+    (tmp_path / "allowed").write_text("1")
+    program = [str(ROOT / "tests" / "support" / "gated_serve.py"), str(tmp_path)]
+    replica = Replica(HOSTS[0], port, tmp_path / "log", {"DVT_MODEL": model, "DVT_HTTP_WORKERS": "0"}, program)
+    replica.start()
+    try:
+        with ExitStack() as stack:
+            urls = [stack.enter_context(balancer(name, tmp_path / name, HOSTS[:1], port)) for name in BALANCERS]
+            replica.until_status("/livez", 200)
+            for url in urls:
+                answer = httpx.post(url + "/classify", content=png(), headers=PNG, timeout=5)
+                assert (answer.status_code, answer.json()["type"]) == (503, "urn:dvt:problem:not-ready")
+                assert int(answer.headers["retry-after"]) >= 1
+            (tmp_path / "allowed").write_text("1000")
+            for url in urls:
+                eventually(lambda url=url: httpx.post(url + "/classify", content=png(), headers=PNG).status_code == 200)
+    finally:
+        replica.kill()
+
+
+@pytest.fixture(scope="module", params=BALANCERS)
+def url(
+    request: pytest.FixtureRequest, replicas: list[Replica], tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[str]:
+    """A balancer in front of all replicas."""
+    folder = tmp_path_factory.mktemp("balancer") / request.param
+    with balancer(request.param, folder, HOSTS, replicas[0].port) as url:
+        until_it_has_replicas(url)
+        yield url
+
+
+def test_balancer_body_over_the_services_limit_is_told_so_by_the_service(url: str) -> None:
+    answer = httpx.post(url + "/classify", content=bytes(MAX_BODY_BYTES + 1), headers=PNG, timeout=30)
+
+    assert answer.status_code == 413
+    assert answer.json()["detail"] == f"the body has {MAX_BODY_BYTES + 1} bytes; the limit is {MAX_BODY_BYTES}"
+
+
+def test_balancer_request_id_is_the_clients_or_a_new_one(url: str) -> None:
+    own = httpx.post(url + "/classify", content=png(), headers={**PNG, "X-Request-ID": "mine-7"})
+    assert own.headers["x-request-id"] == own.json()["id"] == "mine-7"
+    assert httpx.get(url + "/info").headers["x-request-id"]
+
+
+def test_balancer_metrics_of_single_replicas_are_not_shown(url: str) -> None:
+    assert httpx.get(url + "/metrics").status_code == 404
+
+
+def test_balancer_configuration_cannot_be_changed_through_it_without_a_key(url: str) -> None:
+    answer = httpx.patch(url + "/config", json={"thresholds": 0})
+
+    assert (answer.status_code, answer.json()["title"]) == (403, "Forbidden")

@@ -91,9 +91,7 @@ def balancer(
     folder.mkdir()
     listen = free_port("127.0.0.1")
     with name_server(hosts) as dns:
-        config = write_config(
-            name, folder, listen=listen, hosts=hosts, port=port, dns=dns, changes=changes or {}
-        )
+        config = write_config(name, folder, listen=listen, hosts=hosts, port=port, dns=dns, changes=changes or {})
         command = [binary(name), "-c", str(config), "-g", "daemon off;"]
         if name == "haproxy":
             command = [binary(name), "-db", "-f", str(config)]

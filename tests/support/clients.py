@@ -11,7 +11,7 @@ import httpx
 from replicas import PATIENCE_S, eventually, png
 
 # Of a client before its next request: a loaded machine would start replicas slowly.
-_PAUSE_S = 0.05
+_PAUSE_S = 0.1
 
 COLORS = ("black", "white", "red", "green", "blue")
 PNG = {"content-type": "image/png"}
@@ -41,9 +41,7 @@ def samples_of(url: str) -> list[Sample]:
     images = [png(color) for color in COLORS]
     answers = [httpx.post(f"{url}/classify", content=image, headers=PNG).json() for image in images]
     assert len({answer["confidence"] for answer in answers}) == len(COLORS)
-    return [
-        Sample(image, answer["label"], answer["confidence"]) for image, answer in zip(images, answers, strict=True)
-    ]
+    return [Sample(image, answer["label"], answer["confidence"]) for image, answer in zip(images, answers, strict=True)]
 
 
 @dataclass
