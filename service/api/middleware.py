@@ -38,7 +38,11 @@ class RequestMiddleware:
     """
 
     def __init__(
-        self, app: ASGIApp, metrics: RequestCounts, require_room: Callable[[], None], on_cut_off: Callable[[], None]
+        self,
+        app: ASGIApp,
+        metrics: RequestCounts,
+        require_room: Callable[[], None],
+        on_cut_off: Callable[[], None] = lambda: None,
     ) -> None:
         self._app = app
         self._metrics = metrics

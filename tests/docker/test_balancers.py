@@ -3,11 +3,14 @@
 import os
 import signal
 import subprocess
+import threading
 from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import ClassVar
 
 import httpx
 import pytest
@@ -80,6 +83,14 @@ def loads(
     return running
 
 
+def outcome(what: str, running: dict[tuple[str, bool], Load]) -> Outcome:
+    """What failed; shown by `pytest -s`, as the figures of docker/README.md are."""
+    for (name, retries), load in running.items():
+        how = "as shipped" if retries else "without retries"
+        print(f"\n{what}, {name} {how}: {sum(load.answered)} answered, {load.failures.total()} lost", end="")
+    return {which: load.failures for which, load in running.items()}
+
+
 @pytest.fixture(scope="module")
 def killed(tmp_path_factory: pytest.TempPathFactory, replicas: list[Replica], samples: list[Sample]) -> Outcome:
     """One replica dies while it works on requests of every balancer, and comes back."""
@@ -96,7 +107,7 @@ def killed(tmp_path_factory: pytest.TempPathFactory, replicas: list[Replica], sa
         victim.until_status("/readyz", 200)
         for load in running.values():
             load.until_answered(20)
-    return {which: load.failures for which, load in running.items()}
+    return outcome("killed", running)
 
 
 @pytest.fixture(scope="module")
@@ -111,7 +122,7 @@ def restarted(tmp_path_factory: pytest.TempPathFactory, replicas: list[Replica],
             replica.until_status("/readyz", 200)
             for load in running.values():
                 load.until_answered(20)
-    return {which: load.failures for which, load in running.items()}
+    return outcome("restarted", running)
 
 
 @pytest.mark.parametrize("name", BALANCERS)
@@ -121,13 +132,11 @@ def test_balancer_replica_killed_with_requests_in_flight_clients_lose_nothing(na
 
 @pytest.mark.parametrize("name", BALANCERS)
 def test_balancer_without_its_retries_replica_killed_clients_lose_requests(name: str, killed: Outcome) -> None:
-    print(f"{name} without retries: {dict(killed[name, False])}")
     assert killed[name, False].total() > 0
 
 
 @pytest.mark.parametrize("name", BALANCERS)
 def test_balancer_replicas_restarted_in_turn_clients_lose_nothing(name: str, restarted: Outcome) -> None:
-    print(f"{name} without retries: {dict(restarted[name, False])}")
     assert restarted[name, True] == {}
 
 
@@ -170,6 +179,55 @@ def test_balancer_full_replica_its_429_reaches_the_client_and_it_stays_in(
     for refusal in refusals:
         assert refusal.json()["type"] == "urn:dvt:problem:overloaded"
         assert int(refusal.headers["retry-after"]) >= 1
+
+
+class Quitter(BaseHTTPRequestHandler):
+    """Is ready, and closes the connection instead of answering anything else."""
+
+    asked: ClassVar[Counter[str]] = Counter()
+
+    def do_GET(self) -> None:
+        self.send_response(200)
+        self.send_header("Content-Length", "0")
+        self.end_headers()
+
+    def do_POST(self) -> None:
+        self.asked[f"{self.command} {self.path}"] += 1
+        self.close_connection = True
+
+    do_PATCH = do_PUT = do_POST
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "max_attempts"),
+    [
+        ("POST", "/classify", 4),
+        ("POST", "/v2/models/tiny/infer", 4),
+        ("PATCH", "/config", 1),
+        ("PUT", "/config", 1),
+        ("POST", "/config/simulate", 1),
+    ],
+)
+@pytest.mark.parametrize("name", BALANCERS)
+def test_balancer_nobody_answers_only_a_classification_is_sent_again_and_not_often(
+    name: str, method: str, path: str, max_attempts: int, tmp_path: Path
+) -> None:
+    port = free_port(*HOSTS)
+    Quitter.asked.clear()
+    with ExitStack() as stack:
+        for host in HOSTS:
+            server = stack.enter_context(ThreadingHTTPServer((host, port), Quitter))
+            stack.callback(server.shutdown)
+            threading.Thread(target=server.serve_forever, args=(0.05,)).start()
+        url = stack.enter_context(balancer(name, tmp_path / name, HOSTS, port))
+        until_it_has_replicas(url)
+        status = httpx.request(method, url + path, content=b"x", timeout=10).status_code
+
+    assert status in (502, 503, 504)
+    assert (max_attempts > 1) <= Quitter.asked[f"{method} {path}"] - 1 < max_attempts
 
 
 @pytest.mark.parametrize("name", BALANCERS)

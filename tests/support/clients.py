@@ -14,6 +14,8 @@ from replicas import PATIENCE_S, eventually, png
 _PAUSE_S = 0.1
 
 COLORS = ("black", "white", "red", "green", "blue")
+# Behind the end of one image, where no decoder looks: a body of the size of a photograph.
+_LARGE = bytes(300_000)
 PNG = {"content-type": "image/png"}
 
 
@@ -38,7 +40,8 @@ class Sample:
 
 def samples_of(url: str) -> list[Sample]:
     """Images with the answers that the server at this URL gives."""
-    images = [png(color) for color in COLORS]
+    first, *others = map(png, COLORS)
+    images = [first + _LARGE, *others]
     answers = [httpx.post(f"{url}/classify", content=image, headers=PNG).json() for image in images]
     assert len({answer["confidence"] for answer in answers}) == len(COLORS)
     return [Sample(image, answer["label"], answer["confidence"]) for image, answer in zip(images, answers, strict=True)]
