@@ -1,4 +1,4 @@
-"""The shipped balancer configurations in front of real replicas: what dies, restarts, is full or starts."""
+"""The shipped balancer configurations: valid, and what becomes of replicas that are full, start or do not answer."""
 
 import os
 import signal
@@ -14,130 +14,9 @@ from typing import ClassVar
 
 import httpx
 import pytest
-from balancers import WITHOUT_RETRY, balancer, binary, check_command, write_config
-from clients import PNG, Load, Sample, samples_of
+from balancers import BALANCERS, HOSTS, balancer, check_command, until_it_has_replicas, write_config
+from clients import PNG
 from replicas import ROOT, Replica, eventually, free_port, png, save_tiny_model
-
-BALANCERS = ("nginx", "haproxy")
-HOSTS = ("127.0.0.2", "127.0.0.3", "127.0.0.4")
-# Forms of a replica: an engine process with a front end, and everything in one process.
-HTTP_WORKERS = ("1", "0", "0")
-MAX_INFLIGHT = 32
-MAX_BODY_BYTES = 2**20
-
-
-@pytest.fixture(scope="module")
-def replicas(tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[Replica]]:
-    for name in BALANCERS:
-        binary(name)
-    folder = tmp_path_factory.mktemp("replicas")
-    model, port = save_tiny_model(folder / "tiny"), free_port(*HOSTS)
-    settings = {
-        "DVT_MODEL": model,
-        "DVT_MAX_INFLIGHT": str(MAX_INFLIGHT),
-        "DVT_MAX_BODY_BYTES": str(MAX_BODY_BYTES),
-        "DVT_DRAIN_DELAY_S": "1.5",
-    }
-    started = [
-        Replica(host, port, folder / f"log-{host}", {**settings, "DVT_HTTP_WORKERS": workers})
-        for host, workers in zip(HOSTS, HTTP_WORKERS, strict=True)
-    ]
-    try:
-        for replica in started:
-            replica.start()
-        for replica in started:
-            replica.until_status("/readyz", 200)
-        yield started
-    finally:
-        for replica in started:
-            replica.kill()
-
-
-@pytest.fixture(scope="module")
-def samples(replicas: list[Replica]) -> list[Sample]:
-    return samples_of(replicas[0].url)
-
-
-def until_it_has_replicas(url: str) -> None:
-    """Wait until a balancer has resolved the name and found somebody ready."""
-    eventually(lambda: httpx.get(url + "/readyz").status_code == 200)
-
-
-Outcome = dict[tuple[str, bool], Counter[str]]
-"""What failed, by balancer and whether it retries."""
-
-
-def loads(
-    stack: ExitStack, folder: Path, replicas: list[Replica], samples: list[Sample]
-) -> dict[tuple[str, bool], Load]:
-    """Clients at each balancer as it is shipped, and at each without its retries."""
-    running = {}
-    for name in BALANCERS:
-        for retries in (True, False):
-            changes = {} if retries else WITHOUT_RETRY[name]
-            url = stack.enter_context(balancer(name, folder / f"{name}-{retries}", HOSTS, replicas[0].port, changes))
-            until_it_has_replicas(url)
-            running[name, retries] = Load(url, samples)
-    for load in running.values():
-        stack.enter_context(load)
-    return running
-
-
-def outcome(what: str, running: dict[tuple[str, bool], Load]) -> Outcome:
-    """What failed; shown by `pytest -s`, as the figures of docker/README.md are."""
-    for (name, retries), load in running.items():
-        how = "as shipped" if retries else "without retries"
-        print(f"\n{what}, {name} {how}: {sum(load.answered)} answered, {load.failures.total()} lost", end="")
-    return {which: load.failures for which, load in running.items()}
-
-
-@pytest.fixture(scope="module")
-def killed(tmp_path_factory: pytest.TempPathFactory, replicas: list[Replica], samples: list[Sample]) -> Outcome:
-    """One replica dies while it works on requests of every balancer, and comes back."""
-    victim = replicas[0]
-    with ExitStack() as stack:
-        running = loads(stack, tmp_path_factory.mktemp("killed"), replicas, samples)
-        victim.signal_all(signal.SIGSTOP)
-        for load in running.values():
-            load.until_one_waits()
-        victim.kill()
-        for load in running.values():
-            load.until_answered(20)
-        victim.start()
-        victim.until_status("/readyz", 200)
-        for load in running.values():
-            load.until_answered(20)
-    return outcome("killed", running)
-
-
-@pytest.fixture(scope="module")
-def restarted(tmp_path_factory: pytest.TempPathFactory, replicas: list[Replica], samples: list[Sample]) -> Outcome:
-    """One replica after the other is restarted at its address."""
-    with ExitStack() as stack:
-        running = loads(stack, tmp_path_factory.mktemp("restarted"), replicas, samples)
-        for replica in replicas:
-            replica.process.terminate()
-            assert replica.process.wait(30) == 0, replica.log.read_text()
-            replica.start()
-            replica.until_status("/readyz", 200)
-            for load in running.values():
-                load.until_answered(20)
-    return outcome("restarted", running)
-
-
-@pytest.mark.parametrize("name", BALANCERS)
-def test_balancer_replica_killed_with_requests_in_flight_clients_lose_nothing(name: str, killed: Outcome) -> None:
-    assert killed[name, True] == {}
-
-
-@pytest.mark.parametrize("name", BALANCERS)
-def test_balancer_without_its_retries_replica_killed_clients_lose_requests(name: str, killed: Outcome) -> None:
-    assert killed[name, False].total() > 0
-
-
-@pytest.mark.parametrize("name", BALANCERS)
-def test_balancer_replicas_restarted_in_turn_clients_lose_nothing(name: str, restarted: Outcome) -> None:
-    assert restarted[name, True] == {}
 
 
 @pytest.mark.parametrize("name", BALANCERS)
@@ -154,7 +33,7 @@ def test_balancer_full_replica_its_429_reaches_the_client_and_it_stays_in(
     name: str, replicas: list[Replica], tmp_path: Path
 ) -> None:
     full = replicas[0]
-    files = [("file", png())] * MAX_INFLIGHT
+    files = [("file", png())] * int(full.settings["DVT_MAX_INFLIGHT"])
     with (
         ThreadPoolExecutor() as pool,
         balancer(name, tmp_path / name, HOSTS, full.port) as url,
@@ -275,11 +154,12 @@ def url(
         yield url
 
 
-def test_balancer_body_over_the_services_limit_is_told_so_by_the_service(url: str) -> None:
-    answer = httpx.post(url + "/classify", content=bytes(MAX_BODY_BYTES + 1), headers=PNG, timeout=30)
+def test_balancer_body_over_the_services_limit_is_told_so_by_the_service(url: str, replicas: list[Replica]) -> None:
+    limit = int(replicas[0].settings["DVT_MAX_BODY_BYTES"])
+    answer = httpx.post(url + "/classify", content=bytes(limit + 1), headers=PNG, timeout=30)
 
     assert answer.status_code == 413
-    assert answer.json()["detail"] == f"the body has {MAX_BODY_BYTES + 1} bytes; the limit is {MAX_BODY_BYTES}"
+    assert answer.json()["detail"] == f"the body has {limit + 1} bytes; the limit is {limit}"
 
 
 def test_balancer_request_id_is_the_clients_or_a_new_one(url: str) -> None:

@@ -14,6 +14,10 @@ import httpx
 import pytest
 from replicas import PATIENCE_S, ROOT, eventually, free_port
 
+BALANCERS = ("nginx", "haproxy")
+HOSTS = ("127.0.0.2", "127.0.0.3", "127.0.0.4")
+"""Where the replicas are: one port on three addresses, as of three containers."""
+
 NGINX_CONF = ROOT / "docker" / "nginx" / "nginx.conf"
 HAPROXY_CFG = ROOT / "docker" / "haproxy" / "haproxy.cfg"
 _NGINX_RESOLVES = (1, 27, 3)
@@ -104,6 +108,11 @@ def balancer(
             finally:
                 process.terminate()
                 process.wait(PATIENCE_S)
+
+
+def until_it_has_replicas(url: str) -> None:
+    """Wait until a balancer has resolved the name and found somebody ready."""
+    eventually(lambda: httpx.get(url + "/readyz", timeout=PATIENCE_S).status_code == 200)
 
 
 def _answers(url: str) -> bool:
