@@ -3,7 +3,7 @@
     python benchmarks/scheduling.py [--record] [--thresholds 0.9] [--launch-ms 0] [--out FIGURES.json]
 
 `--record` runs the real stages first, with the service's settings, and writes `stage_times.json` beside this file; the
-file also serves `dvt plan --stage-times`. A batch takes the mean of what was recorded. Each image exits where the
+file also serves `dvt plan --stage-times`. A batch takes what it took alone on average. Each image exits where the
 model's calibration table says that it does. Closed loop: `--clients` send their next image as soon as the last is
 answered. Open loop: Poisson arrivals at a share of the capacity (images a second if every batch were full); beyond
 `--max-inflight` images they are refused. `--launch-ms` adds a fixed cost to every batch, as a device has that is
@@ -71,7 +71,7 @@ POLICIES = {
 def mean_seconds(recorded: RecordedTimes, launch_s: float) -> Seconds:
     """What a stage takes on average at any batch size."""
     sizes, stages = range(recorded.sizes[-1] + 1), range(len(recorded.seconds))
-    tables = [[recorded.mean_s(stage, max(size, 1)) for size in sizes] for stage in stages]
+    tables = [[recorded.alone_s(stage, max(size, 1)) for size in sizes] for stage in stages]
     return lambda stage, size: tables[stage][size] + launch_s
 
 

@@ -1,7 +1,6 @@
 """What the stages of a model take on one machine, as measured there: a file that can be read elsewhere."""
 
 import random
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Self
 
@@ -32,7 +31,9 @@ class RecordedTimes(BaseModel):
         threads: cores that one stage computes with on a CPU.
         padded: whether a batch is padded up to the next of `sizes`, and so takes as long.
         sizes: batch sizes, from 1 on, ascending.
-        seconds: [stage][size][repeat], each from pixels or reuse state to confidences and state for the next stage.
+        seconds: [stage][size], mean of a batch alone, from pixels or reuse state to confidences and state for the next
+            stage.
+        ratios: of batches in the engine under load, their seconds over those alone.
         engine_ms: of a core of the engine process, per image: messages, queues, futures, metrics.
         front_end_ms: of a core of a front-end process, per image: HTTP and decoding, one image a request; by the
             name of the image's size.
@@ -48,7 +49,8 @@ class RecordedTimes(BaseModel):
     threads: PositiveInt
     padded: bool
     sizes: tuple[PositiveInt, ...]
-    seconds: tuple[tuple[tuple[PositiveFloat, ...], ...], ...] = Field(min_length=1)
+    seconds: tuple[tuple[PositiveFloat, ...], ...] = Field(min_length=1)
+    ratios: tuple[PositiveFloat, ...] = Field(min_length=1)
     engine_ms: NonNegativeFloat
     front_end_ms: dict[str, NonNegativeFloat]
 
@@ -56,10 +58,9 @@ class RecordedTimes(BaseModel):
     def _check(self) -> Self:
         if self.sizes[:1] != (1,) or list(self.sizes) != sorted(set(self.sizes)):
             raise ValueError(f"sizes must ascend from 1, got {list(self.sizes)}")
-        repeats = len(self.seconds[0][0]) if self.seconds[0] else 0
-        for stage, rows in enumerate(self.seconds):
-            if repeats < 1 or [len(row) for row in rows] != [repeats] * len(self.sizes):
-                raise ValueError(f"stage {stage} needs {max(repeats, 1)} times for each of {len(self.sizes)} sizes")
+        for stage, row in enumerate(self.seconds):
+            if len(row) != len(self.sizes):
+                raise ValueError(f"stage {stage} has {len(row)} times for {len(self.sizes)} sizes")
         return self
 
     @classmethod
@@ -115,28 +116,16 @@ class RecordedTimes(BaseModel):
         """Whether the stages take cores that front ends could have."""
         return self.device == "cpu"
 
-    def mean_s(self, stage: int, size: int) -> float:
-        """Mean seconds of a batch."""
-        return float(np.mean([self._at(row, size) for row in zip(*self.seconds[stage], strict=True)]))
-
-    def drawn(self, seed: int) -> Seconds:
-        """Seconds of one batch after the other, as they differ in the recording.
-
-        A batch draws a rank, and takes what the recorded batch of that rank among its equals took.
-        """
-        ranked = [list(zip(*(sorted(times) for times in rows), strict=True)) for rows in self.seconds]
-        tables = [[self._table(row) for row in rows] for rows in ranked]
-        generator, ranks = random.Random(seed), len(tables[0])  # noqa: S311 - a simulation
-
-        def seconds(stage: int, size: int) -> float:
-            return tables[stage][int(generator.random() * ranks)][size]
-
-        return seconds
-
-    def _table(self, row: Sequence[float]) -> list[float]:
-        return [0.0, *(self._at(row, size) for size in range(1, self.sizes[-1] + 1))]
-
-    def _at(self, row: Sequence[float], size: int) -> float:
+    def alone_s(self, stage: int, size: int) -> float:
+        """Mean seconds of a batch alone; between the recorded sizes on straight lines, or padded."""
+        row = self.seconds[stage]
         if self.padded:
             return row[int(np.searchsorted(self.sizes, size))]
         return float(np.interp(size, self.sizes, row))
+
+    def drawn(self, seed: int) -> Seconds:
+        """Seconds of one batch after the other, each as much slower than alone as some recorded one under load."""
+        sizes, stages = range(1, self.sizes[-1] + 1), range(len(self.seconds))
+        tables = [[0.0, *(self.alone_s(stage, size) for size in sizes)] for stage in stages]
+        generator, ratios = random.Random(seed), self.ratios  # noqa: S311 - a simulation
+        return lambda stage, size: tables[stage][size] * ratios[int(generator.random() * len(ratios))]

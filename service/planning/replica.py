@@ -69,10 +69,10 @@ class Replica:
 
     @property
     def engine_capacity(self) -> float:
-        """Images per second in full batches."""
+        """Images per second in full batches, back to back."""
         full = self.max_batch_size
         seconds = [
-            float((self.exits >= stage).mean()) * self.times.mean_s(stage, full)
+            float((self.exits >= stage).mean()) * self.times.alone_s(stage, full)
             for stage in range(len(self.times.seconds))
         ]
         return full / (sum(seconds) + full * self._on_engine_s)
@@ -91,7 +91,7 @@ class Replica:
 
     def alone_s(self, share: float) -> float:
         """Seconds that this share of the images stays within when each comes to an idle replica."""
-        walk = np.cumsum([self.times.mean_s(stage, 1) for stage in range(len(self.times.seconds))])
+        walk = np.cumsum([self.times.alone_s(stage, 1) for stage in range(len(self.times.seconds))])
         deepest = int(np.quantile(self.exits, share, method="inverted_cdf"))
         return float(walk[deepest]) + self.overhead_s + self.times.engine_ms / 1000
 

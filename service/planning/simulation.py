@@ -119,6 +119,8 @@ class Simulation:
             if batch is not None:
                 seconds = self._seconds(batch.stage, len(batch.tasks))
                 now += seconds
+                # Who comes while the batch runs finds its images still in flight.
+                self._take_in(now)
                 self._finish(batch, seconds, now)
             elif self._due:
                 self._exits.idle(now)
