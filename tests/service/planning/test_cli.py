@@ -44,9 +44,12 @@ def test_plan_given_overhead_takes_the_place_of_the_measured_one(model, times, t
 
 def test_plan_without_recorded_times_records_and_writes_them(model, times, tmp_path, monkeypatch):
     asked = []
-    monkeypatch.setattr(
-        cli, "_record", lambda *arguments: asked.append(arguments[2:4]) or cli._read(times, *arguments[:2])
-    )
+
+    def recorded(stored, settings, repeats, image_sizes, progress):
+        asked.append((repeats, list(image_sizes)))
+        return cli._read(times, stored, settings)
+
+    monkeypatch.setattr(cli, "_record", recorded)
     out = tmp_path / "saved.json"
     options = ("--rate", 9, "--p99-ms", 60, "--repeats", 3)
 
