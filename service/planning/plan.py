@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from service.errors import InvalidParameterError
 from service.planning.replica import Load, Replica
 
-MAX_SHARE_OF_CAPACITY = 0.95
-"""No replica is planned beyond it: there a queue needs longer to show itself than is simulated."""
+MAX_SHARE_OF_CAPACITY = 0.8
+"""No replica is planned beyond it: a capacity that was predicted a tenth too high would leave a queue without end."""
 
 _BISECTIONS = 8
 _MAX_MORE_REPLICAS = 8

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from statistics import fmean
 from typing import Any
 
 from rich.console import Console
@@ -54,6 +55,7 @@ def report(plan: Plan, replica: Replica, question: Question) -> dict[str, Any]:
             "engine_ms": replica.times.engine_ms,
             "front_end_cores": replica.front_end_cores,
         },
+        "under_load": {"mean_ratio": fmean(replica.times.ratios), "largest_ratio": max(replica.times.ratios)},
         "alone_ms": {"p50": replica.alone_s(0.5) * 1000, "p99": replica.alone_s(0.99) * 1000},
         "capacity": {
             "engine": replica.engine_capacity,
@@ -72,7 +74,7 @@ def report(plan: Plan, replica: Replica, question: Question) -> dict[str, Any]:
 
 
 def _load(load: Load, replica: Replica, mean_macs: float, price: float | None, replicas: int) -> dict[str, Any]:
-    # A replica of one core is charged for that core; of several, each gets its share of the images.
+    # Each core of a machine gets its share of the images; a GPU has its machine's cores for nothing.
     units = replica.times.cores if replica.times.on_cpu else 1
     per_hour = load.rate * _HOUR_S / units
     return {
@@ -103,6 +105,8 @@ def print_report(figures: dict[str, Any], console: Console) -> None:
         f"front ends {front_ends}",
         "one image alone": f"p50 {alone['p50']:.1f} ms, p99 {alone['p99']:.1f} ms",
         "exits": f"{shares} at thresholds {thresholds}; {figures['mean_macs'] / 1e6:,.1f} M MACs an image",
+        "batches under load": f"take {figures['under_load']['mean_ratio']:.2f} times as long as alone, at most "
+        f"{figures['under_load']['largest_ratio']:.1f} times",
         "beside the stages": f"{_front_end(overhead)}; {overhead['engine_ms']:.3f} ms of the engine's process",
         "not counted": "network, balancer, clients, garbage and neighbours on the machine; one image a request",
         "measured on": f"{figures['machine']}; {figures['device']}, {figures['dtype']}",
