@@ -108,7 +108,7 @@ def print_report(figures: dict[str, Any], console: Console) -> None:
         "batches under load": f"take {figures['under_load']['mean_ratio']:.2f} times as long as alone, at most "
         f"{figures['under_load']['largest_ratio']:.1f} times",
         "beside the stages": f"{_front_end(overhead)}; {overhead['engine_ms']:.3f} ms of the engine's process",
-        "not counted": "network, balancer, clients, garbage and neighbours on the machine; one image a request",
+        "not counted": "network, balancer, clients, other work on the machine; one image a request",
         "measured on": f"{figures['machine']}; {figures['device']}, {figures['dtype']}",
         "simulated": f"{figures['simulated_images']:,} Poisson arrivals a load, seed {figures['seed']}",
     }
