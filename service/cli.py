@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from service.bench.cli import bench
+from service.planning.cli import plan
 from service.terminal import errors_as_messages
 from weights.cli import calibrate, convert, evaluate, train
 
@@ -19,7 +20,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 
-for command in (train, calibrate, evaluate, convert):
+for command in (train, calibrate, evaluate, convert, plan):
     app.command()(command)
 app.add_typer(bench, name="bench")
 
