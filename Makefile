@@ -3,13 +3,17 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 
-.PHONY: serve test lint format clean
+.PHONY: serve test test-image lint format clean
 
 serve: $(VENV)/.installed
 	$(BIN)/dvt serve
 
 test: lint
 	$(BIN)/python -m pytest
+
+# As root, with dockerd and debootstrap: builds the image and runs it.
+test-image: $(VENV)/.installed-dev
+	IMAGE_TESTS=1 $(BIN)/python -m pytest tests/docker/test_image.py
 
 lint: $(VENV)/.installed-dev
 	$(BIN)/ruff check .

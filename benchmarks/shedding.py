@@ -8,7 +8,8 @@ and with `DVT_SHED_ACCURACY_DROP`.
 """
 
 import json
-from collections import Counter, deque
+from collections import Counter
+from collections.abc import Callable
 from itertools import accumulate, pairwise
 from pathlib import Path
 from typing import Annotated, Any
@@ -17,7 +18,7 @@ import numpy as np
 import typer
 from rich.console import Console
 from rich.table import Table
-from scheduling import NO_PIXELS, RECORDED, SIZES, TimeOf, time_of
+from scheduling import RECORDED, mean_seconds
 
 from models import macs
 from service.engine.batch_limits import BatchLimits
@@ -27,72 +28,84 @@ from service.engine.policy import Policy
 from service.engine.scheduler import Scheduler
 from service.engine.stage_times import StageTimes
 from service.engine.task import Task
+from service.planning.recorded import RecordedTimes
+from service.planning.simulation import Seconds, Simulation
 from service.shedding import ThresholdLadder
 from weights import load
 from weights.calibration.table import CalibrationTable
 from weights.calibration.thresholds import exit_stages
 
 LOADS = (0.8, 1.1, 1.3, 2.0)
+FULL = 64
+
+
+class SheddingExits:
+    """Images of a calibration table under a policy whose thresholds may give way, as the worker has it.
+
+    Attributes:
+        right: images answered right.
+        reasons: why images left.
+        levels: load levels, one a batch.
+    """
+
+    def __init__(self, table: CalibrationTable, policy: Policy, images: int, ladder: ThresholdLadder | None) -> None:
+        self._stages, num_images = table.confidence_EN.shape
+        rows = np.random.default_rng(1).integers(0, num_images, images)
+        self._confidence, self._correct = table.confidence_EN.T[rows].tolist(), table.correct_EN.T[rows].tolist()
+        self._policy = policy
+        self._shedding = None if ladder is None else Shedding(ladder, lambda: self.pressure())
+        self.pressure: Callable[[], float] = lambda: 0.0
+        self.right, self.reasons, self.levels = 0, Counter[str](), [0]
+
+    def turn(self, now: float) -> None:
+        """Look at the load."""
+        if self._shedding is not None:
+            self._shedding.update(now)
+            self.levels.append(self._shedding.level(now))
+
+    def idle(self, now: float) -> None:
+        """Nothing waits."""
+        if self._shedding is not None:
+            self._shedding.idle(now)
+
+    def leaves(self, task: Task, stage: int) -> bool:
+        """When it is sure enough, or must."""
+        sure = self._confidence[task.task_id][stage]
+        reason: str | None = self._policy.exit_reason(stage, sure, 1 if stage + 1 < self._stages else None)
+        if reason is None and self._shedding is not None:
+            lowered = self._shedding.threshold(stage, self._policy)
+            reason = "load" if lowered is not None and sure >= lowered else None
+        if reason is not None:
+            self.right += self._correct[task.task_id][stage]
+            self.reasons[reason] += 1
+        return reason is not None
 
 
 def simulate(
     table: CalibrationTable,
     policy: Policy,
     arrivals: list[float],
-    seconds: TimeOf,
+    seconds: Seconds,
     room: int,
     ladder: ThresholdLadder | None,
 ) -> dict[str, Any]:
     """Send every image through, and tell what became of them."""
-    stages, num_images = table.confidence_EN.shape
-    rows = np.random.default_rng(1).integers(0, num_images, len(arrivals))
-    confidence, correct = table.confidence_EN.T[rows].tolist(), table.correct_EN.T[rows].tolist()
-    scheduler = Scheduler(stages, BatchLimits(stages, max(SIZES)), StageTimes(stages))
-    now, inflight, refused, right = 0.0, 0, 0, 0
-    shedding = None if ladder is None else Shedding(ladder, lambda: inflight / room)
-    waits, reasons, levels = list[float](), Counter[str](), [0]
-    due = deque(enumerate(arrivals))
-    while True:
-        while due and due[0][1] <= now:
-            number, at = due.popleft()
-            if inflight >= room:
-                refused += 1
-            else:
-                inflight += 1
-                scheduler.add(Task(task_id=number, pixels=NO_PIXELS, policy=policy, submitted_at=at), at)
-        if shedding is not None:
-            shedding.update(now)
-            levels.append(shedding.level(now))
-        batch = scheduler.next_step(now).batch
-        if batch is None:
-            if not due:
-                break
-            if shedding is not None:
-                shedding.idle(now)
-            now = due[0][1]
-            continue
-        lowered = None if shedding is None else shedding.threshold(batch.stage, policy)
-        now += seconds(batch.stage, len(batch.tasks))
-        for task in batch.tasks:
-            sure = confidence[task.task_id][batch.stage]
-            reason = policy.exit_reason(batch.stage, sure, 1 if batch.stage + 1 < stages else None)
-            if reason is None and (lowered is None or sure < lowered):
-                task.stage += 1
-                scheduler.add(task, now)
-                continue
-            inflight -= 1
-            right += correct[task.task_id][batch.stage]
-            reasons[reason or "load"] += 1
-            waits.append(now - task.submitted_at)
-    p50, p99 = np.quantile(waits, [0.5, 0.99])
+    stages = len(table.confidence_EN)
+    scheduler = Scheduler(stages, BatchLimits(stages, FULL), StageTimes(stages))
+    exits = SheddingExits(table, policy, len(arrivals), ladder)
+    simulation = Simulation(scheduler, exits, seconds, room)
+    exits.pressure = lambda: simulation.inflight / room
+    outcome = simulation.open_loop(arrivals)
+    answered = len(outcome.answered)
+    p50, p99 = np.quantile([each.ended_at - each.arrived_at for each in outcome.answered], [0.5, 0.99])
     return {
-        "answered_per_s": round(len(waits) / now, 1),
-        "refused": round(refused / len(arrivals), 3),
-        "accuracy": round(right / len(waits), 4),
-        "load_share": round(reasons["load"] / len(waits), 3),
+        "answered_per_s": round(answered / outcome.ended_at, 1),
+        "refused": round(outcome.refused / len(arrivals), 3),
+        "accuracy": round(exits.right / answered, 4),
+        "load_share": round(exits.reasons["load"] / answered, 3),
         "p50_ms": round(float(p50) * 1000, 1),
         "p99_ms": round(float(p99) * 1000, 1),
-        "level_changes": sum(before != after for before, after in pairwise(levels)),
+        "level_changes": sum(before != after for before, after in pairwise(exits.levels)),
     }
 
 
@@ -113,9 +126,10 @@ def main(
     policy = Policy(thresholds=chosen, config_version=1, max_stage=stages - 1)
     walk_macs = tuple(accumulate(stage.total for stage in macs.stage_macs(stored.manifest.architecture)))
     ladder = ThresholdLadder(stored.calibration, walk_macs, drop)
-    times = time_of(json.loads(RECORDED.read_text()), 0.0)
-    exits, full = exit_stages(stored.calibration.confidence_EN, chosen), max(SIZES)
-    capacity = full / sum(float((exits >= stage).mean()) * times(stage, full) for stage in range(stages))
+    recorded = RecordedTimes.read(RECORDED)
+    recorded.check(model, stages, FULL)
+    times, exits = mean_seconds(recorded, 0.0), exit_stages(stored.calibration.confidence_EN, chosen)
+    capacity = FULL / sum(float((exits >= stage).mean()) * times(stage, FULL) for stage in range(stages))
     rows = []
     for share in LOADS:
         gaps = np.random.default_rng(0).exponential(1 / (share * capacity), int(seconds * share * capacity))

@@ -1,12 +1,15 @@
 """The `dvt` command. What is slow to import is imported by the command that needs it."""
 
 import json
+import os
+import signal
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from service.bench.cli import bench
+from service.planning.cli import plan
 from service.terminal import errors_as_messages
 from weights.cli import calibrate, convert, evaluate, train
 
@@ -17,7 +20,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 
-for command in (train, calibrate, evaluate, convert):
+for command in (train, calibrate, evaluate, convert, plan):
     app.command()(command)
 app.add_typer(bench, name="bench")
 
@@ -38,6 +41,9 @@ def serve(
     log_level: Annotated[str | None, typer.Option(help="debug, info, warning or error.")] = None,
 ) -> None:
     """Serve a model over HTTP. Every setting is also a DVT_… environment variable."""
+    # The server has its own handler later. As a container's first process, this one would ignore the default, and
+    # until there is something to lose, an exception in the middle of an import would be the worse end.
+    signal.signal(signal.SIGTERM, lambda *_: os._exit(0))
     with errors_as_messages():
         from service.serve import serve as run_server
         from service.settings import load_settings

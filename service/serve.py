@@ -2,8 +2,6 @@
 
 import logging
 import os
-import signal
-import sys
 
 from service.api.context import Context
 from service.backend import Backend, build
@@ -36,9 +34,13 @@ def serve(settings: Settings) -> int:
     logging.basicConfig(level=settings.log_level.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     for name in unknown_variables(os.environ):
         _logger.warning("%s is not a setting: is it misspelt?", name)
-    # The server has its own handler later. As a container's first process, this one would ignore the default.
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
-    return run(build(settings), settings)
+    backend = build(settings)
+    code = run(backend, settings)
+    if backend.engine.running:
+        # A warm-up or a hung device; the interpreter's own end would crash under a thread that computes.
+        logging.shutdown()
+        os._exit(code)
+    return code
 
 
 def run(backend: Backend, settings: Settings) -> int:

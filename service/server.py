@@ -1,6 +1,7 @@
 """The HTTP server around an application: uvicorn with this service's settings and way of ending."""
 
 import asyncio
+import logging
 import math
 import socket
 import time
@@ -10,12 +11,16 @@ import uvicorn
 
 from service.api.app import create_app
 from service.api.context import Context
+from service.engine.engine import EngineState
+
+_logger = logging.getLogger(__name__)
 
 # Longer than a proxy keeps its idle connections, so that it never sends into one that is being closed here.
 _KEEP_ALIVE_S = 75
 _BACKLOG = 2048
 # What is left of requests once the engine is dead: their errors are written in far less.
 _LAST_WORDS_S = 0.3
+_CLOSE = (b"connection", b"close")
 
 
 # With one, a new connection waited 12 s and more at twice the capacity.
@@ -31,16 +36,17 @@ def accepting(listener: socket.socket) -> list[socket.socket]:
 
 
 class Server(uvicorn.Server):
-    """Uvicorn that ends at once when the engine is dead.
+    """Uvicorn that ends at once when the engine is dead, and lets go of its connections while it drains.
 
     Attributes:
         failed: whether something was given up.
+        num_cut_off: requests that were not done when the time to drain was over.
     """
 
     def __init__(self, context: Context) -> None:
         settings = context.settings
         config = uvicorn.Config(
-            create_app(context, on_death=self.end_at_once),
+            create_app(context, on_death=self.end_at_once, on_cut_off=self._note_cut_off),
             host=settings.http_host,
             port=settings.http_port,
             log_level=settings.log_level,
@@ -56,7 +62,30 @@ class Server(uvicorn.Server):
         )
         super().__init__(config)
         self.failed = False
+        self.num_cut_off = 0
         self.context = context
+
+    async def on_tick(self, counter: int) -> bool:
+        """Whether to shut down; asked ten times a second."""
+        ending = await super().on_tick(counter)
+        # Who holds a connection learns with its next answer that there will be none after it. Otherwise a request
+        # could arrive in the moment in which its idle connection is closed.
+        if self.context.draining and _CLOSE not in self.server_state.default_headers:
+            self.server_state.default_headers.append(_CLOSE)
+        return ending
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Finish the requests under way, as long as they may take."""
+        await super().shutdown(sockets)
+        if self.server_state.tasks:
+            await asyncio.wait(self.server_state.tasks, timeout=_LAST_WORDS_S)
+        if self.num_cut_off:
+            timeout_s = self.context.settings.drain_timeout_s
+            _logger.error("%d request(s) cut off after the drain timeout of %g s", self.num_cut_off, timeout_s)
+
+    def _note_cut_off(self) -> None:
+        self.num_cut_off += 1
+        self.failed = True
 
     def end_at_once(self) -> None:
         """Write the answers that are ready, and end; only a new process can help."""
@@ -84,7 +113,9 @@ class StandaloneServer(Server):
             self.failed = self.should_exit = self.force_exit = True
             return
         self.context.draining = True
-        self._exit_at = time.monotonic() + self.context.settings.drain_delay_s
+        # Nobody has been told to come here yet, so nobody needs time to go elsewhere.
+        starting = self.context.engine.state is EngineState.STARTING
+        self._exit_at = time.monotonic() + (0.0 if starting else self.context.settings.drain_delay_s)
 
     async def on_tick(self, counter: int) -> bool:
         """Whether to shut down; asked ten times a second."""

@@ -16,6 +16,8 @@ from service.version import service_version
 logger = logging.getLogger(__name__)
 
 _WATCH_INTERVAL_S = 0.5
+# All requests have ended by then, so that nobody waits for a batch that is still under way.
+_ENGINE_STOP_S = 1.0
 
 DIRECT: dict[tuple[str, str], DirectRoute] = {
     ("POST", "/classify"): classify.classify,
@@ -26,11 +28,14 @@ DIRECT: dict[tuple[str, str], DirectRoute] = {
 """What is answered without the framework, which has these routes too, to describe them."""
 
 
-def create_app(context: Context, *, on_death: Callable[[], None] = lambda: None) -> FastAPI:
+def create_app(
+    context: Context, *, on_death: Callable[[], None] = lambda: None, on_cut_off: Callable[[], None] = lambda: None
+) -> FastAPI:
     """The application around a running service's parts; its lifespan starts and stops the engine.
 
     Args:
         on_death: called once the engine is dead or stuck, when only a new process can help.
+        on_cut_off: called for each request that the server cancels, since it ends.
     """
 
     @asynccontextmanager
@@ -46,7 +51,7 @@ def create_app(context: Context, *, on_death: Callable[[], None] = lambda: None)
             with suppress(asyncio.CancelledError):
                 await watch
             await context.operating_points.close()
-            await context.engine.close(timeout_s=context.settings.drain_timeout_s)
+            await context.engine.close(timeout_s=_ENGINE_STOP_S)
             context.decode_pool.shutdown(wait=False, cancel_futures=True)
 
     app = FastAPI(
@@ -58,7 +63,7 @@ def create_app(context: Context, *, on_death: Callable[[], None] = lambda: None)
         redoc_url=None,
     )
     app.state.context = context
-    app.add_middleware(RequestMiddleware, metrics=context.metrics, direct=DIRECT)
+    app.add_middleware(RequestMiddleware, metrics=context.metrics, direct=DIRECT, on_cut_off=on_cut_off)
     problems.install(app)
     for router in (classify.router, huggingface.router, oip.router, config.router, health.router):
         app.include_router(router)

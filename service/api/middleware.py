@@ -1,5 +1,6 @@
 """What happens to every request: an id, a count, and an answer even when a route fails unexpectedly."""
 
+import asyncio
 import logging
 import re
 import time
@@ -12,7 +13,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from service.api.context import RequestCounts
 from service.api.problems import error_response, internal_error_response
-from service.errors import ServiceError
+from service.errors import NotReadyError, ServiceError
 
 logger = logging.getLogger(__name__)
 
@@ -35,14 +36,20 @@ class RequestMiddleware:
     Args:
         direct: routes that need none of the framework, by method and path. They take the request and answer it, or
             raise one of `service.errors`.
+        on_cut_off: called for each request that the server cancels.
     """
 
     def __init__(
-        self, app: ASGIApp, metrics: RequestCounts, direct: Mapping[tuple[str, str], DirectRoute] | None = None
+        self,
+        app: ASGIApp,
+        metrics: RequestCounts,
+        direct: Mapping[tuple[str, str], DirectRoute] | None = None,
+        on_cut_off: Callable[[], None] = lambda: None,
     ) -> None:
         self._app = app
         self._metrics = metrics
         self._direct = direct or {}
+        self._on_cut_off = on_cut_off
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Handle one request."""
@@ -66,6 +73,13 @@ class RequestMiddleware:
             direct = self._direct.get((scope["method"], scope["path"]))
             app = self._app if direct is None else await _answer(direct, Request(scope, receive))
             await app(scope, receive, send_with_id)
+        except asyncio.CancelledError:
+            # The server does this to what is left when its time to drain is over. A balancer takes a 503 elsewhere.
+            self._on_cut_off()
+            if status is not None:
+                raise
+            error = NotReadyError("the service ended before this request was done")
+            await error_response(Request(scope), error)(scope, receive, send_with_id)
         except Exception:
             logger.exception("request %s failed", request_id)
             if status is not None:

@@ -1,7 +1,8 @@
-"""A server's own books: its metrics and memory, and whether they add up."""
+"""A server's own books: its metrics, memory and processor time, and whether they add up."""
 
+import os
 import resource
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -39,8 +40,8 @@ def balance(metrics: Metrics) -> float:
     return sum_of(metrics, "dvt_images_total") - sum_of(metrics, *_ENDS)
 
 
-def tree_rss_mb(root: int) -> float:
-    """Resident memory of a process and all below it; pages they share count for each."""
+def family(root: int) -> set[int]:
+    """A process and all below it."""
     parents: dict[int, int] = {}
     for path in Path("/proc").glob("[0-9]*/stat"):
         try:
@@ -48,15 +49,30 @@ def tree_rss_mb(root: int) -> float:
             parents[int(path.parent.name)] = int(path.read_text().rpartition(")")[2].split()[1])
         except OSError:
             continue
-    family, pages = {root}, 0
-    while children := {pid for pid, parent in parents.items() if parent in family} - family:
-        family |= children
-    for pid in family:
+    found = {root}
+    while children := {pid for pid, parent in parents.items() if parent in found} - found:
+        found |= children
+    return found
+
+
+def tree_rss_mb(root: int) -> float:
+    """Resident memory of a process and all below it; pages they share count for each."""
+    pages = 0
+    for pid in family(root):
         try:
             pages += int(Path(f"/proc/{pid}/statm").read_text().split()[1])
         except OSError:
             continue
     return pages * resource.getpagesize() / 1e6
+
+
+def cpu_s(pids: Iterable[int]) -> float:
+    """User and system time of these processes so far."""
+    ticks = 0
+    for pid in pids:
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+        ticks += int(fields[11]) + int(fields[12])
+    return ticks / os.sysconf("SC_CLK_TCK")
 
 
 def memory(samples: Sequence[Mapping[str, float]]) -> dict[str, float]:

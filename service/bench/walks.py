@@ -4,13 +4,20 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Sequence
+from concurrent.futures import Future
 from dataclasses import dataclass, field
+from functools import partial
 from itertools import count
+
+import numpy as np
+import numpy.typing as npt
 
 from service.engine.engine import Engine
 from service.engine.interfaces import Runner
 from service.engine.policy import ExitReason, Policy
-from service.engine.task import Pixels, StagePrediction, Task
+from service.engine.task import Answer, Pixels, StagePrediction, Task
+
+Seconds = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,14 +39,25 @@ class Walk:
 
 
 class BatchSizes:
-    """An engine's observer that remembers the size of every batch."""
+    """An engine's observer that remembers every batch.
+
+    Attributes:
+        sizes: by stage.
+        seconds: of each batch of `sizes`.
+    """
 
     def __init__(self) -> None:
+        self.clear()
+
+    def clear(self) -> None:
+        """Forget what has been."""
         self.sizes: dict[int, list[int]] = {}
+        self.seconds: dict[int, list[float]] = {}
 
     def batch_done(self, stage: int, size: int, duration_s: float, queued_s: Sequence[float]) -> None:
         """A batch of `size` images ran."""
         self.sizes.setdefault(stage, []).append(size)
+        self.seconds.setdefault(stage, []).append(duration_s)
 
     def image_exited(self, stage: int, reason: ExitReason, macs: int) -> None:
         """An image was answered."""
@@ -78,7 +96,7 @@ class Saturated:
 
     def walk(self, images: Sequence[Pixels], policy: Policy) -> Walk:
         """Submit all images, never more than `max_inflight` at a time, and wait for the last."""
-        self._observer.sizes = {}
+        self._observer.clear()
         room = threading.BoundedSemaphore(self._max_inflight)
         tasks = []
         started = time.perf_counter()
@@ -99,6 +117,55 @@ class Saturated:
     def close(self) -> None:
         """End the worker thread."""
         self._engine.stop(drain=False, timeout_s=self._STOP_TIMEOUT_S)
+
+
+@dataclass(frozen=True, slots=True)
+class OpenLoop:
+    """What happened to each image, in order of arrival; seconds of the performance counter, [N].
+
+    Attributes:
+        due_at: when it should have been submitted; what it waits counts from here.
+    """
+
+    due_at: Seconds
+    submitted_at: Seconds
+    ended_at: Seconds
+
+
+def open_loop(engine: Engine, images: Sequence[Pixels], policy: Policy, arrivals_s: Seconds) -> OpenLoop:
+    """Submit images at these seconds from now, ascending, whatever becomes of them; and wait for all.
+
+    Keeps no task: thousands of them would set off collections of garbage that a server does not have.
+
+    Raises:
+        ServiceError: an image was not answered.
+    """
+    happened = OpenLoop(time.perf_counter() + arrivals_s, np.empty(len(arrivals_s)), np.empty(len(arrivals_s)))
+    ended, failures = threading.Semaphore(0), list[BaseException]()
+    for number, due_at in enumerate(happened.due_at.tolist()):
+        if (ahead_s := due_at - time.perf_counter()) > 0:
+            time.sleep(ahead_s)
+        happened.submitted_at[number] = time.perf_counter()
+        task = engine.submit(images[number % len(images)], policy)
+        task.future.add_done_callback(partial(_note, happened, number, ended, failures))
+    for _ in range(len(arrivals_s)):
+        ended.acquire()
+    if failures:
+        raise failures[0]
+    return happened
+
+
+def _note(
+    happened: OpenLoop,
+    number: int,
+    ended: threading.Semaphore,
+    failures: list[BaseException],
+    future: Future[Answer],
+) -> None:
+    happened.ended_at[number] = time.perf_counter()
+    if (error := future.exception()) is not None:
+        failures.append(error)
+    ended.release()
 
 
 @dataclass(slots=True)

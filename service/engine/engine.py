@@ -129,6 +129,11 @@ class Engine:
         """How many tasks wait for each stage."""
         return self._worker.queue_depths()
 
+    @property
+    def running(self) -> bool:
+        """Whether the worker thread is there, which may outlive `stop`."""
+        return self._thread.is_alive()
+
     def start(self) -> None:
         """Start the worker thread; it warms up, then the engine is ready. Once only.
 
@@ -215,13 +220,15 @@ class Engine:
             self._worker.inbox.put(Signal.CANCELLED)
 
     def stop(self, *, drain: bool, timeout_s: float) -> None:
-        """End the worker thread; the step in progress is finished either way.
+        """End the worker thread; the step in progress is finished either way, a warm-up is not waited for.
 
         Args:
             drain: finish what was submitted first; otherwise it ends with `NotReadyError`.
             timeout_s: after which whatever is left ends with `NotReadyError`, even if the worker hangs.
         """
         with self._state_changed:
+            if self._state is EngineState.STARTING:
+                timeout_s = 0.0  # nothing was taken in that would have to be finished
             if self._state in (EngineState.STARTING, EngineState.READY):
                 self._enter(EngineState.DRAINING)
         if self._thread.is_alive():

@@ -30,6 +30,8 @@ _EARLY_S = 5.0
 _RESTART_DELAY_S = 0.1
 # What a front end may take beyond its drain timeout, for the interpreter to end.
 _EXIT_GRACE_S = 3.0
+# The same before anything was taken: a front end that is still starting does not listen to what it is told.
+_STARTING_GRACE_S = 0.5
 # What the front ends have for their last answers once the engine is dead.
 _DEATH_GRACE_S = 0.8
 # For the engine to let go of what a front end that was killed had sent.
@@ -47,6 +49,7 @@ class Replica:
         self._state = backend.engine.state
         self._draining = False
         self._shutting_down = False
+        self._ended_early = False  # asked to end before it was ever ready
         self._failed = False
         self._wake = asyncio.Event()
         self._aborted = asyncio.Event()
@@ -103,12 +106,16 @@ class Replica:
 
     async def _front_ends_end(self, keeping: list[asyncio.Task[None]]) -> None:
         """Wait for the front ends, as long as they may take, or until told not to."""
-        grace_s = _DEATH_GRACE_S if self._failed else self._settings.drain_timeout_s + _EXIT_GRACE_S
+        grace_s = self._settings.drain_timeout_s + _EXIT_GRACE_S
+        if self._failed:
+            grace_s = _DEATH_GRACE_S
+        elif self._ended_early:
+            grace_s = _STARTING_GRACE_S
         ended: asyncio.Future[Any] = asyncio.gather(*keeping)
         aborted: asyncio.Future[Any] = asyncio.create_task(self._aborted.wait())
         await asyncio.wait({ended, aborted}, timeout=grace_s, return_when=asyncio.FIRST_COMPLETED)
         aborted.cancel()
-        self._failed |= not ended.done()
+        self._failed |= not ended.done() and not self._ended_early
 
     async def _watch(self) -> None:
         """Tell the front ends of every change, until it is time to end."""
@@ -133,6 +140,11 @@ class Replica:
             self._shut_down()
             return
         self._draining = True
+        if self._backend.engine.state is EngineState.STARTING:
+            # Nobody has been told to come here yet, so nobody needs time to go elsewhere.
+            self._ended_early = True
+            self._shut_down()
+            return
         self._gateway.broadcast(Drain())
         asyncio.get_running_loop().call_later(self._settings.drain_delay_s, self._shut_down)
 
@@ -166,7 +178,7 @@ class Replica:
             code = await front_end.wait()
             taken[index] = 0
             if self._shutting_down:
-                self._failed |= code != 0
+                self._failed |= code != 0 and not self._ended_early
                 return
             _logger.error("front end %d ended with code %d; its connections are lost", index, code)
             self._backend.metrics.front_end_died()

@@ -4,6 +4,7 @@ import hashlib
 import json
 import re
 import shutil
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -190,6 +191,14 @@ def test_info_of_weights_for_another_architecture_is_one_line(model, tmp_path):
     assert len(result.stderr.splitlines()) == 1
 
 
+@pytest.fixture
+def _sigterm_handler():
+    before = signal.getsignal(signal.SIGTERM)
+    yield
+    signal.signal(signal.SIGTERM, before)
+
+
+@pytest.mark.usefixtures("_sigterm_handler")
 def test_serve_setting_out_of_range_is_one_line_and_exit_code_2(model):
     result = dvt("serve", "--model", model, "--port", "65536")
 

@@ -12,6 +12,7 @@ import time
 from http.client import HTTPResponse
 from io import BytesIO
 from pathlib import Path
+from types import SimpleNamespace
 
 import httpx
 import pytest
@@ -47,14 +48,6 @@ def model(tmp_path_factory) -> str:
     folder = tmp_path_factory.mktemp("models") / "tiny"
     save(folder, Cascade(ARCHITECTURE), manifest, "# tiny\n")
     return str(folder)
-
-
-@pytest.fixture
-def _signal_handlers():
-    before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
-    yield
-    for number, handler in before.items():
-        signal.signal(number, handler)
 
 
 def test_assemble_hands_the_settings_and_the_model_on(model):
@@ -125,6 +118,7 @@ def test_assemble_thresholds_may_give_way_the_engine_gets_the_tables_ladder(monk
 
 async def test_server_first_signal_only_drains_until_the_delay_is_over(model, monkeypatch):
     server = StandaloneServer(context := assemble(Settings(model=model, drain_delay_s=5)))
+    monkeypatch.setattr(type(context.engine), "state", EngineState.READY)
     now = time.monotonic()
     monkeypatch.setattr(server_module.time, "monotonic", lambda: now)
     assert not await server.on_tick(1)
@@ -154,7 +148,6 @@ def test_server_never_believes_a_header_about_who_is_asking(model):
     assert config.timeout_graceful_shutdown == math.ceil(2.5)
 
 
-@pytest.mark.usefixtures("_signal_handlers")
 @pytest.mark.parametrize("http_workers", [0, 1])
 def test_serve_warm_up_that_fails_ends_the_process_with_1(model, monkeypatch, http_workers):
     def broken(self):
@@ -165,27 +158,13 @@ def test_serve_warm_up_that_fails_ends_the_process_with_1(model, monkeypatch, ht
     assert serve(Settings(model=model, http_port=0, http_workers=http_workers, log_level="error")) == 1
 
 
-@pytest.mark.usefixtures("_signal_handlers")
 def test_serve_variable_that_nobody_reads_is_named_in_the_log(monkeypatch, caplog):
     monkeypatch.setenv("DVT_MAX_INFLIHGT", "5")
-    monkeypatch.setattr(serve_module, "build", lambda settings: None)
+    monkeypatch.setattr(serve_module, "build", lambda settings: SimpleNamespace(engine=SimpleNamespace(running=False)))
     monkeypatch.setattr(serve_module, "run", lambda backend, settings: 0)
 
     assert serve(Settings()) == 0
     assert "DVT_MAX_INFLIHGT is not a setting: is it misspelt?" in caplog.messages
-
-
-@pytest.mark.usefixtures("_signal_handlers")
-def test_serve_sigterm_while_the_model_loads_ends_with_0(monkeypatch):
-    def load_slowly(settings):
-        signal.raise_signal(signal.SIGTERM)
-        pytest.fail("still loading")
-
-    monkeypatch.setattr(serve_module, "build", load_slowly)
-    with pytest.raises(SystemExit) as ended:
-        serve(Settings())
-
-    assert ended.value.code == 0
 
 
 @pytest.fixture(params=[0, 2], ids=["one_process", "two_front_ends"])
@@ -262,19 +241,4 @@ def test_serve_upload_under_way_at_sigterm_is_answered_under_the_configuration_p
     assert response.status == 200
     assert response.headers["x-dvt-config-version"] == "2"
     assert (answer["config_version"], answer["exit"]["stage"]) == (2, 0)
-    assert server.wait(20) == 0
-
-
-def test_serve_sigterm_is_unready_at_once_still_answers_and_ends_with_0(process, tmp_path):
-    url, server = process
-    image = tmp_path / "image.png"
-    Image.new("RGB", (20, 20)).save(image)
-    with httpx.Client(base_url=url) as client:
-        until_status(client, "/readyz", 200)
-        server.send_signal(signal.SIGTERM)
-        until_status(client, "/readyz", 503)
-        answer = client.post("/classify", content=image.read_bytes(), headers={"content-type": "image/png"})
-        assert client.get("/livez").status_code == 200
-
-    assert answer.json()["exit"] == {"stage": 3, "grid": 14, "reason": "final", "threshold": None}
     assert server.wait(20) == 0

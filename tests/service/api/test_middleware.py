@@ -79,16 +79,18 @@ async def test_request_that_fails_unexpectedly_is_counted_as_500(serving, image,
     assert "r-9" in caplog.text
 
 
-async def test_request_that_the_server_gives_up_is_counted_as_500_and_leaves_nothing_behind(serving, image):
+async def test_request_that_the_server_gives_up_is_told_503_and_leaves_nothing_behind(serving, image):
     serving.runner.may_run.clear()
     request = asyncio.create_task(serving.client.post("/classify", content=image(180), headers=PNG))
     await serving.until(lambda: len(serving.runner.runs) == 1)
     request.cancel()  # the client runs the application in its own task
-    with pytest.raises(asyncio.CancelledError):
-        await request
+    response = await request
     serving.runner.may_run.set()
+
+    assert (response.status_code, response.json()["title"]) == (503, "Not ready")
+    assert response.headers["retry-after"] == "5"
 
     await serving.until(serving.at_rest)
     await serving.until(serving.images_are_accounted_for)
-    assert serving.metric("dvt_requests_total", code="500") == 1
+    assert serving.metric("dvt_requests_total", code="503") == 1
     assert serving.runner.runs == [(0, 1)]

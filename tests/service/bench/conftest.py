@@ -1,34 +1,16 @@
-"""A tiny model folder with a calibration table, whose images spread over all exits."""
+"""A tiny model with a calibration table."""
 
 from pathlib import Path
 
-import numpy as np
 import pytest
-from cascades import TINY, randomised
+from calibrated import save_calibrated
 
-from weights.calibration.table import CalibrationTable
-from weights.preprocessing import Preprocessing
-from weights.store import Manifest, StoredModel, load, save
-
-EXITS = (0, 0, 0, 0, 1, 1, 2, 3)
-"""Where the calibration images leave at thresholds of 0.5."""
+from weights.store import StoredModel, load
 
 
 @pytest.fixture(scope="session")
 def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    manifest = Manifest(
-        name="tiny",
-        architecture=TINY,
-        preprocessing=Preprocessing(resize_px=28, crop_px=28),
-        class_names=("a", "b", "c", "d", "e"),
-        thresholds=(0.5, 0.5, 0.5),
-        temperatures=(1.0, 1.0, 1.0, 1.0),
-        provenance={},
-    )
-    confidence = np.array([[0.9 if stage >= left else 0.1 for left in EXITS] for stage in range(4)], dtype=np.float32)
-    folder = tmp_path_factory.mktemp("models") / "tiny"
-    save(folder, randomised(TINY), manifest, "# tiny\n", CalibrationTable(confidence, confidence > 0.5))
-    return folder
+    return save_calibrated(tmp_path_factory.mktemp("models") / "tiny")
 
 
 @pytest.fixture(scope="session")

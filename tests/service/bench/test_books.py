@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from service.bench.books import balance, memory, parse_metrics, sum_of, tree_rss_mb
+from service.bench.books import balance, cpu_s, family, memory, parse_metrics, sum_of, tree_rss_mb
 
 TEXT = """
 # TYPE dvt_images counter
@@ -53,3 +53,16 @@ def test_tree_rss_of_a_process_that_is_gone_is_nothing():
     with subprocess.Popen([sys.executable, "-c", ""]) as child:
         pass
     assert tree_rss_mb(child.pid) == 0
+
+
+def test_family_and_cpu_s_are_of_a_process_and_what_it_started():
+    busy = "import subprocess, sys; subprocess.run([sys.executable, '-c', 'print(sum(range(10**6))); input()'])"
+    with subprocess.Popen([sys.executable, "-c", busy], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        process.stdout.readline()
+        members = family(process.pid)
+        used = cpu_s(members)
+
+    assert process.pid in members
+    assert len(members) == 2
+    assert used > 0

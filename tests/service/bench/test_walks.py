@@ -1,9 +1,12 @@
 """Every way of running sends every image to its exit, and counts what it executed."""
 
+import numpy as np
 import pytest
 from engine_fakes import STAGE_MACS, FakeRunner, pixels, policy
 
-from service.bench.walks import Saturated, held_together
+from service.bench.walks import BatchSizes, Saturated, held_together, open_loop
+from service.engine.engine import Engine
+from service.errors import InferenceError
 
 EXITS = [0, 3, 0, 1, 0, 0, 2, 0]
 IMAGES = [pixels(exit_stage) for exit_stage in EXITS]
@@ -47,3 +50,34 @@ def test_held_together_rows_that_are_done_are_computed_until_the_slowest_may_lea
     assert walk.macs == sum(STAGE_MACS[stage] * rows for stage, rows in expected)
     assert walk.exits == {0: 5, 1: 1, 2: 1, 3: 1}
     assert runner.kept == {}
+
+
+def test_open_loop_every_image_is_submitted_when_due_and_answered_after():
+    batches = BatchSizes()
+    engine = Engine(FakeRunner(), observer=batches, max_inflight=16, max_batch_size=4)
+    engine.start()
+    engine.wait_ready(5)
+    try:
+        seen = open_loop(engine, IMAGES, policy(), np.array([0.0, 0.001, 0.001, 0.002] * 5).cumsum())
+    finally:
+        engine.stop(drain=False, timeout_s=5)
+
+    assert len(seen.due_at) == 20
+    assert (seen.submitted_at >= seen.due_at).all()
+    assert (seen.ended_at >= seen.submitted_at).all()
+    assert sum(batches.sizes[0]) == 20
+    assert [len(batches.seconds[stage]) for stage in batches.sizes] == [len(sizes) for sizes in batches.sizes.values()]
+
+
+def test_open_loop_image_that_fails_is_an_error():
+    def fail(stage, tasks):
+        raise ValueError("broken")
+
+    engine = Engine(FakeRunner(fail), observer=BatchSizes(), max_inflight=16, max_batch_size=4)
+    engine.start()
+    engine.wait_ready(5)
+    try:
+        with pytest.raises(InferenceError, match="stage 0 could not be computed"):
+            open_loop(engine, IMAGES, policy(), np.zeros(3))
+    finally:
+        engine.stop(drain=False, timeout_s=5)

@@ -154,6 +154,24 @@ def test_stop_draining_answers_what_was_admitted(
     assert observer.counts == {"exited:confident": 1, "exited:final": 21, "rejected:not_ready": 1}
 
 
+def test_stop_while_warming_up_waits_for_nothing(make_engine: MakeEngine, runner: FakeRunner) -> None:
+    go_on = threading.Event()
+
+    def slow() -> None:
+        go_on.wait(60)
+
+    runner.warm_up = slow  # type: ignore[method-assign]
+    engine = make_engine()
+    engine.start()
+    engine.stop(drain=True, timeout_s=3600)
+    assert engine.state is EngineState.STOPPED
+    assert engine.running
+
+    go_on.set()
+    until(lambda: not engine.running)
+    assert engine.state is EngineState.STOPPED
+
+
 def test_stop_draining_with_nothing_to_do_is_quick(start: MakeEngine) -> None:
     engine = start()
     engine.stop(drain=True, timeout_s=60)

@@ -1,0 +1,161 @@
+"""Does `dvt plan` tell the truth? One replica's engine as predicted, and as measured right afterwards.
+
+    python benchmarks/planning.py [--p99-ms 100] [--rounds 3] [--seconds 6] [--out FIGURES.json]
+
+Every round records the stage times, plans with them, and then loads the real engine in this process: saturated, and
+with Poisson arrivals at the largest rate that the plan allows and at three quarters of it. There is no HTTP and no
+decoding, and none is planned for; what the engine's bookkeeping costs is measured with a runner that answers at once.
+Images are random and leave where the calibration images would; everything is computed. Latencies count from the
+intended time of arrival.
+"""
+
+import json
+import os
+import statistics
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Any
+
+import numpy as np
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from service.backend import build_runner
+from service.bench.instant import InstantRunner
+from service.bench.walks import BatchSizes, Saturated, open_loop
+from service.bench.workload import ReplayedExits, Workload, replayed_workload
+from service.engine.engine import Engine
+from service.engine.interfaces import Runner
+from service.planning.plan import Demand, make_plan
+from service.planning.recording import alone, batch_sizes, stage_round, under_load
+from service.planning.replica import Load, Replica
+from service.settings import Settings, load_settings
+from weights import load
+from weights.calibration.thresholds import exit_stages
+from weights.store import StoredModel
+
+_WARM_UP_TIMEOUT_S = 600.0
+_SATURATING = 4096
+_SIMULATED = 20_000
+
+
+def bookkeeping_ms(workload: Workload, runner: Runner, settings: Settings) -> float:
+    """What the engine costs for each image when nothing is computed."""
+    instant = InstantRunner(runner.stage_macs, runner.baseline_macs, num_classes=10)
+    engine = Saturated(instant, max_inflight=settings.max_inflight, max_batch_size=settings.max_batch_size)
+    try:
+        return 1000 * engine.walk(workload.images, workload.policy).seconds / len(workload.images)
+    finally:
+        engine.close()
+
+
+def measured(engine: Engine, batches: BatchSizes, workload: Workload, rate: float, seconds: float) -> dict[str, Any]:
+    """Real images at random times; what was measured of the middle three fifths, as in the simulation."""
+    batches.clear()
+    arrivals_s = np.cumsum(np.random.default_rng(1).exponential(1 / rate, int(rate * seconds)))
+    seen = open_loop(engine, workload.images, workload.policy, arrivals_s)
+    middle = np.argsort(seen.ended_at)[len(arrivals_s) // 5 : 4 * len(arrivals_s) // 5]
+    p50, p99 = np.quantile((seen.ended_at - seen.due_at)[middle], [0.5, 0.99])
+    late = (seen.submitted_at - seen.due_at)[middle]
+    return {
+        "rate": rate,
+        "p50_ms": float(p50) * 1000,
+        "p99_ms": float(p99) * 1000,
+        "mean_batch": [statistics.fmean(batches.sizes.get(stage, [0])) for stage in range(len(engine.stage_macs))],
+        "sent_late_p99_ms": float(np.quantile(late, 0.99)) * 1000,
+        "slowest_batch_ms": 1000 * max(max(each) for each in batches.seconds.values()),
+    }
+
+
+def predicted(load_: Load) -> dict[str, Any]:
+    """The same figures of a simulated load."""
+    return {"rate": load_.rate, "p50_ms": load_.p50_ms, "p99_ms": load_.p99_ms, "mean_batch": list(load_.mean_batch)}
+
+
+def one_round(
+    stored: StoredModel, settings: Settings, runner: Runner, p99_ms: float, seconds: float, console: Console
+) -> dict[str, Any]:
+    """Record, plan, and measure."""
+    manifest = stored.manifest
+    workload = replayed_workload(stored, _SATURATING, manifest.thresholds)
+    console.print("recording")
+    sizes, side = batch_sizes(settings.max_batch_size), manifest.architecture.image_size
+    times = alone(stored, runner, [stage_round(runner, sizes, side) for _ in range(15)], "cpu")
+    times = times.model_copy(
+        update={
+            "ratios": under_load(stored, runner, settings, times),
+            "engine_ms": bookkeeping_ms(workload, runner, settings),
+        }
+    )
+    assert stored.calibration is not None
+    replica = Replica(
+        times=times,
+        exits=exit_stages(stored.calibration.confidence_EN, manifest.thresholds),
+        max_batch_size=settings.max_batch_size,
+        max_inflight=settings.max_inflight,
+        front_ends=0,
+        overhead_s=0.0,
+    )
+    limit = make_plan(replica, Demand(rate=1.0, p99_ms=p99_ms), images=_SIMULATED, seed=0).limit
+    loads = [limit, replica.under(0.75 * limit.rate, images=_SIMULATED, seed=0)]
+    console.print(f"planned: {limit.rate:.0f} images/s at p99 {limit.p99_ms:.1f} ms; measuring")
+    replayed, observer = ReplayedExits(runner), BatchSizes()
+    saturated = Saturated(replayed, max_inflight=settings.max_inflight, max_batch_size=settings.max_batch_size)
+    try:
+        capacity = len(workload.images) / saturated.walk(workload.images, workload.policy).seconds
+    finally:
+        saturated.close()
+    engine = Engine(
+        replayed, observer=observer, max_inflight=settings.max_inflight, max_batch_size=settings.max_batch_size
+    )
+    engine.start()
+    engine.wait_ready(_WARM_UP_TIMEOUT_S)
+    try:
+        figures = [measured(engine, observer, workload, each.rate, seconds) for each in loads]
+    finally:
+        engine.stop(drain=False, timeout_s=10.0)
+    return {
+        "engine_ms": times.engine_ms,
+        "mean_ratio": statistics.fmean(times.ratios),
+        "capacity": {"predicted": replica.capacity, "measured": capacity},
+        "loads": [{"predicted": predicted(each), "measured": real} for each, real in zip(loads, figures, strict=True)],
+    }
+
+
+def print_rounds(rounds: Sequence[dict[str, Any]], console: Console) -> None:
+    """A row for each figure of each round."""
+    table = Table("round", "figure", title="predicted and measured")
+    for heading in ("images/s", "predicted", "measured", "measured / predicted"):
+        table.add_column(heading, justify="right")
+    for number, each in enumerate(rounds, start=1):
+        rows = [("capacity, images/s", None, each["capacity"]["predicted"], each["capacity"]["measured"])]
+        for load_ in each["loads"]:
+            for key in ("p50_ms", "p99_ms"):
+                rows.append((key, load_["predicted"]["rate"], load_["predicted"][key], load_["measured"][key]))
+        for title, rate, plan_, real in rows:
+            cells = ("" if rate is None else f"{rate:,.0f}", f"{plan_:,.1f}", f"{real:,.1f}", f"{real / plan_:.2f}")
+            table.add_row(str(number), title, *cells)
+    console.print(table)
+
+
+def main(
+    model: Annotated[str, typer.Option()] = "dvt-cifar10",
+    p99_ms: Annotated[float, typer.Option(min=1)] = 100.0,
+    rounds: Annotated[int, typer.Option(min=1)] = 3,
+    seconds: Annotated[float, typer.Option(min=1, help="Of each open loop.")] = 6.0,
+    out: Annotated[Path | None, typer.Option(help="Also write the figures as JSON.")] = None,
+) -> None:
+    """Compare a plan with what happens."""
+    stored, settings, console = load(model), load_settings(model=model, device="cpu"), Console()
+    runner = build_runner(stored, settings)
+    runner.warm_up()
+    done = [one_round(stored, settings, runner, p99_ms, seconds, console) for _ in range(rounds)]
+    console.print(f"{os.cpu_count()} cores, {runner.dtype}")
+    print_rounds(done, console)
+    if out is not None:
+        out.write_text(json.dumps({"p99_ms": p99_ms, "rounds": done}, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    typer.run(main)

@@ -1,0 +1,174 @@
+"""From the start of a replica to its end, as real processes and as a balancer or an orchestrator sees it."""
+
+import socket
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import httpx
+import pytest
+from clients import PNG
+from replicas import ROOT, Replica, eventually, free_port, png, save_tiny_model
+
+MAX_BATCH_SIZE = 4
+# Every stage alone and with a full batch, and all of it twice.
+WARM_UP_RUNS = [f"{stage} {size}" for size in (1, MAX_BATCH_SIZE) for stage in range(4)] * 2
+WITHOUT_LIMIT = 10**9
+
+pytestmark = pytest.mark.parametrize("http_workers", [0, 1])
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> str:
+    return save_tiny_model(tmp_path_factory.mktemp("models") / "tiny")
+
+
+StartReplica = Callable[..., Replica]
+
+
+@pytest.fixture
+def start(model: str, tmp_path: Path, http_workers: int) -> Iterator[StartReplica]:
+    """Start a replica whose engine may run only so many batches; more settings as keywords."""
+    started: list[Replica] = []
+
+    def start(allowed_runs: int = WITHOUT_LIMIT, **settings: str) -> Replica:
+        allow(tmp_path, allowed_runs)
+        replica = Replica(
+            "127.0.0.1",
+            free_port("127.0.0.1"),
+            tmp_path / "log",
+            {
+                "DVT_MODEL": model,
+                "DVT_HTTP_WORKERS": str(http_workers),
+                "DVT_MAX_BATCH_SIZE": str(MAX_BATCH_SIZE),
+                **settings,
+            },
+            [str(ROOT / "tests" / "support" / "gated_serve.py"), str(tmp_path)],
+        )
+        replica.start()
+        started.append(replica)
+        return replica
+
+    yield start
+    for replica in started:
+        replica.kill()
+
+
+def allow(folder: Path, runs: int) -> None:
+    # In one step: it is read while it is written.
+    (folder / "new").write_text(str(runs))
+    (folder / "new").rename(folder / "allowed")
+
+
+def runs(folder: Path) -> list[str]:
+    path = folder / "runs"
+    return path.read_text().splitlines() if path.exists() else []
+
+
+def classify(replica: Replica) -> httpx.Response:
+    return httpx.post(replica.url + "/classify", content=png(), headers=PNG, timeout=30)
+
+
+def until_nobody_listens(replica: Replica) -> None:
+    def refused() -> bool:
+        try:
+            socket.create_connection((replica.host, replica.port), timeout=5).close()
+        except OSError:
+            return True
+        return False
+
+    eventually(refused)
+
+
+def test_replica_is_ready_only_after_the_last_run_of_its_warm_up(
+    start: StartReplica, tmp_path: Path, http_workers: int
+) -> None:
+    replica = start(allowed_runs=len(WARM_UP_RUNS) - 1)
+    replica.until_status("/livez", 200)
+    eventually(lambda: runs(tmp_path) == WARM_UP_RUNS, lambda: runs(tmp_path))
+
+    refusal = httpx.get(replica.url + "/readyz")
+    assert (refusal.status_code, refusal.json()["detail"]) == (503, "the service is starting")
+    refusal = classify(replica)
+    assert (refusal.status_code, refusal.headers["retry-after"]) == (503, "5")
+
+    allow(tmp_path, WITHOUT_LIMIT)
+    replica.until_status("/readyz", 200)
+    assert classify(replica).status_code == 200
+
+
+def test_replica_sigterm_finishes_what_it_took_and_ends_with_0(
+    start: StartReplica, tmp_path: Path, http_workers: int
+) -> None:
+    replica = start(allowed_runs=len(WARM_UP_RUNS))
+    replica.until_status("/readyz", 200)
+    with ThreadPoolExecutor() as pool:
+        slow = pool.submit(classify, replica)
+        eventually(lambda: len(runs(tmp_path)) > len(WARM_UP_RUNS))
+        replica.process.terminate()
+        until_nobody_listens(replica)
+        assert replica.process.poll() is None
+        allow(tmp_path, WITHOUT_LIMIT)
+
+    assert slow.result().status_code == 200
+    assert replica.process.wait(20) == 0
+
+
+def test_replica_request_not_done_in_the_drain_timeout_is_told_503_and_the_exit_code_is_1(
+    start: StartReplica, tmp_path: Path, http_workers: int
+) -> None:
+    replica = start(allowed_runs=len(WARM_UP_RUNS), DVT_DRAIN_TIMEOUT_S="1")
+    replica.until_status("/readyz", 200)
+    with ThreadPoolExecutor() as pool:
+        stuck = [pool.submit(classify, replica) for _ in range(2)]
+        eventually(lambda: "dvt_images_total 2.0" in httpx.get(replica.url + "/metrics").text)
+        replica.process.terminate()
+
+    for request in stuck:
+        assert (request.result().status_code, request.result().headers["connection"]) == (503, "close")
+    assert replica.process.wait(20) == 1
+    assert "2 request(s) cut off after the drain timeout of 1 s" in replica.log.read_text()
+
+
+def test_replica_draining_is_unready_answers_lets_connections_go_and_ends_with_1_at_a_second_sigterm(
+    start: StartReplica, tmp_path: Path, http_workers: int
+) -> None:
+    replica = start(DVT_DRAIN_DELAY_S="1000", DVT_DRAIN_TIMEOUT_S="1000")
+    replica.until_status("/readyz", 200)
+    assert "connection" not in classify(replica).headers
+    replica.process.terminate()
+    replica.until_status("/readyz", 503)
+
+    def lets_go() -> bool:
+        answer = classify(replica)
+        assert answer.status_code == 200
+        return answer.headers.get("connection") == "close"
+
+    eventually(lets_go)
+    # The header stays on answers to come, also when the server has renewed its date.
+    date = classify(replica).headers["date"]
+    eventually(lambda: classify(replica).headers["date"] != date)
+    assert lets_go()
+    replica.process.terminate()
+    assert replica.process.wait(20) == 1
+
+
+def test_replica_sigterm_while_it_warms_up_ends_soon_with_0(
+    start: StartReplica, tmp_path: Path, http_workers: int
+) -> None:
+    replica = start(allowed_runs=1, DVT_DRAIN_DELAY_S="1000", DVT_DRAIN_TIMEOUT_S="1000")
+    eventually(lambda: len(runs(tmp_path)) == 2)
+    replica.process.terminate()
+
+    assert replica.process.wait(20) == 0
+
+
+def test_replica_sigterm_while_it_loads_ends_soon_with_0(
+    start: StartReplica, tmp_path: Path, http_workers: int
+) -> None:
+    (tmp_path / "import").touch()
+    replica = start()
+    eventually(lambda: "importing torch" in replica.log.read_text())
+    replica.process.terminate()
+
+    assert replica.process.wait(20) == 0

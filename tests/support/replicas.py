@@ -1,0 +1,139 @@
+"""`dvt serve` as real processes at addresses of the test's choosing."""
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from io import BytesIO
+from pathlib import Path
+
+import httpx
+import torch
+from PIL import Image
+
+from models.cascade import Cascade
+from models.config import CascadeConfig
+from weights.preprocessing import Preprocessing
+from weights.store import Manifest, save
+
+ROOT = Path(__file__).parents[2]
+PATIENCE_S = 60
+
+
+def eventually(condition: Callable[[], object], what: object = "") -> None:
+    """Wait until the condition holds; fail when it never does."""
+    end = time.monotonic() + PATIENCE_S
+    while not condition():
+        assert time.monotonic() < end, f"did not happen in time: {what() if callable(what) else what}"
+        time.sleep(0.02)
+
+
+def save_tiny_model(folder: Path) -> str:
+    """A model that costs next to nothing, and whose answers still depend on the image."""
+    architecture = CascadeConfig(image_size=28, num_classes=3, embed_dim=12, depth=1, num_heads=1)
+    manifest = Manifest(
+        name="tiny",
+        architecture=architecture,
+        preprocessing=Preprocessing(resize_px=28, crop_px=28),
+        class_names=("cat", "dog", "ship"),
+        thresholds=(2.0, 2.0, 2.0),
+        temperatures=(1.0,) * 4,
+        provenance={},
+    )
+    torch.manual_seed(0)
+    save(folder, Cascade(architecture), manifest, "# tiny\n")
+    return str(folder)
+
+
+def png(color: str = "black") -> bytes:
+    """An image file of one colour."""
+    buffer = BytesIO()
+    Image.new("RGB", (20, 20), color).save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+def free_port(*hosts: str) -> int:
+    """A port that nobody uses on any of these addresses."""
+    while True:
+        with socket.socket() as first:
+            first.bind((hosts[0], 0))
+            port: int = first.getsockname()[1]
+            try:
+                for host in hosts[1:]:
+                    with socket.socket() as other:
+                        other.bind((host, port))
+            except OSError:
+                continue
+            return port
+
+
+@dataclass
+class Replica:
+    """One replica: the engine's process, with the front ends it starts, is a process group as a container is one.
+
+    Attributes:
+        program: what Python runs.
+    """
+
+    host: str
+    port: int
+    log: Path
+    settings: dict[str, str]
+    program: Sequence[str] = ("-m", "service", "serve")
+    process: subprocess.Popen[bytes] = field(init=False)
+
+    @property
+    def url(self) -> str:
+        return f"http://{self.host}:{self.port}"
+
+    def start(self) -> None:
+        """Start it, or start it anew."""
+        settings = {
+            "DVT_HTTP_HOST": self.host,
+            "DVT_HTTP_PORT": str(self.port),
+            "DVT_DEVICE": "cpu",
+            "DVT_DTYPE": "float32",
+            "DVT_TORCH_THREADS": "1",
+            "OMP_NUM_THREADS": "1",
+            **self.settings,
+        }
+        with self.log.open("a") as output:
+            self.process = subprocess.Popen(
+                [sys.executable, *self.program],
+                env={**os.environ, **settings},
+                cwd=ROOT,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
+
+    def status(self, path: str) -> int | None:
+        """The status of a GET; None when nobody answers."""
+        try:
+            return httpx.get(self.url + path, timeout=PATIENCE_S).status_code
+        except httpx.TransportError:
+            return None
+
+    def until_status(self, path: str, status: int) -> None:
+        """Wait until a GET has this status; fail when the process ends before."""
+
+        def reached() -> bool:
+            answered = self.status(path)
+            assert answered is not None or self.process.poll() is None, self.log.read_text()
+            return answered == status
+
+        eventually(reached, self.log.read_text)
+
+    def signal_all(self, number: signal.Signals) -> None:
+        """Send a signal to every process of the replica."""
+        os.killpg(self.process.pid, number)
+
+    def kill(self) -> None:
+        """End every process of the replica at once, as the death of its container would."""
+        if self.process.returncode is None:
+            self.signal_all(signal.SIGKILL)
+            self.process.wait(PATIENCE_S)
