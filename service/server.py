@@ -3,6 +3,7 @@
 import asyncio
 import logging
 import math
+import os
 import socket
 import time
 from types import FrameType
@@ -32,7 +33,9 @@ def accepting(listener: socket.socket) -> list[socket.socket]:
 
     libuv takes one connection from each in a turn of the event loop, and under load a turn takes tens of milliseconds.
     """
-    return [listener, *(listener.dup() for _ in range(_ACCEPTS_PER_TURN - 1))]
+    # Not `listener.dup()`, which makes what it copies blocking: other processes are accepting from this very socket,
+    # and whoever finds it empty in that moment would wait in `accept` instead of in its event loop.
+    return [listener, *(socket.socket(fileno=os.dup(listener.fileno())) for _ in range(_ACCEPTS_PER_TURN - 1))]
 
 
 class Server(uvicorn.Server):

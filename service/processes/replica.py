@@ -215,6 +215,7 @@ def _listen(settings: Settings) -> socket.socket:
     except OSError as error:
         listener.close()
         raise SettingsError(f"cannot listen on {settings.http_host}:{settings.http_port}: {error.strerror}") from error
+    listener.setblocking(False)  # for all processes that share it
     listener.listen(_BACKLOG)
     return listener
 

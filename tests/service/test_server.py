@@ -1,6 +1,7 @@
 """How connections are taken in."""
 
 import asyncio
+import os
 import socket
 
 import uvloop
@@ -42,3 +43,11 @@ def test_accepting_takes_many_connections_in_few_turns_of_the_loop():
             sock.close()
 
     assert turns <= _CONNECTIONS / 4
+
+
+def test_accepting_leaves_a_shared_listener_as_nobody_may_wait_in_it():
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        os.set_blocking(listener.fileno(), False)
+        for sock in accepting(listener)[1:]:
+            assert not os.get_blocking(listener.fileno())
+            sock.close()
