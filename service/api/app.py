@@ -47,7 +47,7 @@ def create_app(context: Context, *, on_death: Callable[[], None] = lambda: None)
                 await watch
             await context.operating_points.close()
             await context.engine.close(timeout_s=context.settings.drain_timeout_s)
-            context.decode_pool.shutdown(wait=False, cancel_futures=True)
+            context.lanes.shutdown()
 
     app = FastAPI(
         title="Dynamic ViT service",
