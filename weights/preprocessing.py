@@ -69,7 +69,7 @@ class Preprocessing:
         box = (left, top, left + window, top + window)
         resized = _to_rgb(image).resize((self.crop_px, self.crop_px), _FILTERS[self.interpolation], box=box)
         # The window is a centred square: turning it afterwards is the same, and costs nothing.
-        turn = _TURNS.get(image.getexif().get(ExifTags.Base.Orientation, 1))
+        turn = _TURNS.get(_orientation(image))
         upright = resized if turn is None else resized.transpose(turn)
         return np.ascontiguousarray(np.asarray(upright, dtype=np.uint8).transpose(2, 0, 1))
 
@@ -100,6 +100,14 @@ def _load(image: Image.Image, enough_px: int) -> tuple[float, float]:
     drafted = image.draft(None, (enough_px, enough_px)) if isinstance(image, JpegImageFile) else None
     image.load()
     return image.size if drafted is None else drafted[1][2:]
+
+
+def _orientation(image: Image.Image) -> Any:
+    try:
+        return image.getexif().get(ExifTags.Base.Orientation)
+    # A damaged block can raise anything; what it says of the orientation is lost, the pixels are not.
+    except Exception:
+        return None
 
 
 def _to_rgb(image: Image.Image) -> Image.Image:

@@ -1,7 +1,7 @@
 """Which format a file has, and its bytes without what its first image's pixels do not need."""
 
 from service.errors import UndecodableImageError
-from service.image_files import bmp, gif, jpeg, png, tiff
+from service.image_files import bmp, gif, jpeg, png, tiff, webp
 
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF")
 """The only formats whose decoders see a client's bytes."""
@@ -21,6 +21,7 @@ def reduce_file(data: bytes, *, max_pixels: int) -> tuple[str, bytes]:
     if data.startswith(png.SIGNATURE):
         return "PNG", png.reduced(data)
     if data.startswith(b"RIFF") and data[8:12] == b"WEBP":
+        webp.check(data, max_pixels=max_pixels)
         return "WEBP", data
     if data.startswith((b"GIF87a", b"GIF89a")):
         return "GIF", gif.reduced(data)
