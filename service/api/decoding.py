@@ -1,8 +1,7 @@
 """Where an image is decoded, and how long its request waits for it: no image holds up what is smaller."""
 
 import asyncio
-from concurrent.futures import ThreadPoolExecutor
-from threading import Semaphore
+from concurrent.futures import Future, ThreadPoolExecutor
 
 from service.engine.task import Pixels
 from service.errors import DeadlineExceededError, OverloadedError
@@ -22,7 +21,7 @@ class Lanes:
         self._decoder = decoder
         self._pool = pool
         self._alone = ThreadPoolExecutor(1, thread_name_prefix="decode-large")
-        self._room = Semaphore(MAX_LARGE)
+        self._large: set[Future[Pixels]] = set()
 
     async def decode(self, data: bytes, timeout_s: float | None) -> Pixels:
         """Decode one image; one that is given up while it is decoded is finished for nobody.
@@ -51,10 +50,16 @@ class Lanes:
         self._pool.shutdown(wait=False, cancel_futures=True)
         self._alone.shutdown(wait=False, cancel_futures=True)
 
+    @property
+    def has_room(self) -> bool:
+        """Whether one more large image may wait."""
+        return len(self._large) < MAX_LARGE
+
     async def _decode_alone(self, data: bytes) -> Pixels:
-        if not self._room.acquire(blocking=False):
+        if not self.has_room:
             raise OverloadedError(f"{MAX_LARGE} large images wait to be decoded already")
         future = self._alone.submit(self._decoder.decode, data)
+        self._large.add(future)
         # Not before it has ended: one that was given up still takes its time.
-        future.add_done_callback(lambda _: self._room.release())
+        future.add_done_callback(self._large.discard)
         return await asyncio.wrap_future(future)

@@ -109,7 +109,9 @@ def test_server_answers_the_corpus_as_documented_beside_unharmed_neighbours_in_b
     assert not wrong
     assert growth_mb < MAX_GROWTH_MB
     connection.request("GET", "/metrics")
-    _assert_accounted_for(connection.getresponse().read().decode())
+    metrics = connection.getresponse().read().decode()
+    connection.close()
+    _assert_accounted_for(metrics)
 
 
 def _post(connection: HTTPConnection, *images: bytes) -> tuple[int, dict]:
@@ -119,7 +121,7 @@ def _post(connection: HTTPConnection, *images: bytes) -> tuple[int, dict]:
         head = f'--{BOUNDARY}\r\nContent-Disposition: form-data; name="file"; filename="a"\r\n\r\n'.encode()
         body = b"".join(head + image + b"\r\n" for image in images) + f"--{BOUNDARY}--\r\n".encode()
         kind = f"multipart/form-data; boundary={BOUNDARY}"
-    connection.request("POST", "/classify", body, {"Content-Type": kind})
+    connection.request("POST", "/classify?thresholds=0&top_k=1", body, {"Content-Type": kind})
     response = connection.getresponse()
     return response.status, json.loads(response.read())
 
