@@ -8,7 +8,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from image_corpus import corpus
+from hypothesis import given, settings
+from hypothesis.strategies import binary, sampled_from
+from image_corpus import FORMATS, corpus
 from image_files import RED, exif, noise, save
 from image_fuzz import damaged, decode
 from PIL import Image
@@ -21,6 +23,8 @@ from weights.preprocessing import Preprocessing
 BOUNDARY = "image-corpus"
 MAX_GROWTH_MB = 150
 """What one image at the limits of its size takes is not in the corpus; everything else fits into this."""
+
+FIRST_BYTES = [f"{name} RGB" for name in FORMATS] + ["BigTIFF", "WEBP lossless", "WEBP RGBA"]
 
 STATUSES = {UndecodableImageError: 400, TooLargeError: 413}
 
@@ -78,6 +82,15 @@ def test_decode_damaged_files_never_raise_anything_undocumented(decoder):
     outcomes = [decode(decoder, damaged(seed=0, number=number)).status for number in range(8000)]
 
     assert set(outcomes) == {200, 400, 413}
+
+
+@pytest.mark.filterwarnings("ignore")
+@settings(derandomize=True, deadline=None, max_examples=500)
+@given(start=sampled_from([b"", *(case.data[:48] for case in corpus() if case.name in FIRST_BYTES)]), rest=binary())
+def test_decode_any_bytes_behind_a_formats_first_ones_never_raise_anything_undocumented(start, rest):
+    decoder = ImageDecoder(Preprocessing(resize_px=64, crop_px=56), max_bytes=32 * 2**20, max_pixels=1_000_000)
+
+    assert decode(decoder, start + rest).status in (200, 400, 413)
 
 
 def test_damaged_case_of_a_seed_is_always_the_same_file():

@@ -156,6 +156,7 @@ def _ballast() -> Files:
     yield "PNG international texts", png(4, 4, before=png_chunk(b"iTXt", b"k\0\1\0\0\0" + INFLATES) * 100)
     yield "PNG profiles that inflate", png(4, 4, before=png_chunk(b"iCCP", b"k\0\0" + INFLATES) * 100)
     yield "PNG large Exif", png(4, 4, before=png_chunk(b"eXIf", b"II*\0\x08\0\0\0\xff\xff" + bytes(12 * 65535)))
+    yield "WEBP large Exif", save(noise(), "WEBP", exif=b"Exif\0\0II*\0\x08\0\0\0\xff\xff" + bytes(12 * 65535))
     yield "PNG empty private chunks", png(4, 4, before=png_chunk(b"prVt") * 10_000)
     yield "JPEG Exif 500 times", jpeg(jpeg_segment(0xE1, exif(1) + bytes(5000)) * 500)
     yield "JPEG comments", jpeg(jpeg_segment(0xFE, bytes(60_000)) * 50)
