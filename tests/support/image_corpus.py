@@ -246,6 +246,7 @@ def _bombs() -> Files:
     yield "BMP 30000 square", bmp(30_000, 30_000, bytes(16), compression=0)
     yield "TIFF 60000 square", grey_tiff(60_000, 60_000, bytes(16))
     yield "WEBP 16383 square", webp_header(16_383, 16_383)
+    yield "WEBP 8000 square", webp_header(8_000, 8_000)
     yield "WEBP canvas 16777216 square", b"RIFF\x7a\0\0\0WEBPVP8X\x0a\0\0\0" + bytes(4) + b"\xff" * 6 + bytes(100)
     tile = zlib.compress(bytes(20_000 * 20_000 // 8), 9)
     tags = {256: 1, 257: 1, 258: 1, 259: 8, 262: 1, 277: 1, 322: 20_000, 323: 20_000, 324: 16, 325: len(tile)}
