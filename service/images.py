@@ -1,19 +1,28 @@
 """From encoded bytes to the pixels a model reads, under limits a client cannot get around."""
 
+from collections.abc import Sequence
 from io import BytesIO
 
-from PIL import Image, UnidentifiedImageError
+from PIL import Image, ImageFile, UnidentifiedImageError
 
 from service.engine.task import Pixels
 from service.errors import TooLargeError, UndecodableImageError
+from service.image_files.reduce import FORMATS, reduce_file
 from weights.preprocessing import Preprocessing
 
-FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF")
-"""The only formats whose decoders see a client's bytes."""
+__all__ = ["FORMATS", "ImageDecoder"]
 
-# What decodes in a fraction of a millisecond: handing it to another thread and back would take longer.
+# What decodes in about a millisecond: handing it to another thread and back would take longer.
 _SMALL_BYTES = 16_384
 _SMALL_PIXELS = 128 * 128
+# The decoders of the others do part of their work in Python.
+_SMALL_FORMATS = ("JPEG", "PNG", "WEBP")
+
+# A phone's photo and a 4K screen's picture are below it. One thread decodes what is above, one image after the other.
+_ORDINARY_PIXELS = 16_000_000
+
+# As much as a JPEG's can have; each of its entries is read in Python.
+_MAX_EXIF_BYTES = 65_542
 
 
 class ImageDecoder:
@@ -37,44 +46,61 @@ class ImageDecoder:
         Raises:
             UndecodableImageError: as `decode`.
         """
-        return self._decode(data, _SMALL_PIXELS) if len(data) <= _SMALL_BYTES else None
+        return self._decode(data, _SMALL_PIXELS, _SMALL_FORMATS) if len(data) <= _SMALL_BYTES else None
+
+    def decode_ordinary(self, data: bytes) -> Pixels | None:
+        """`decode`, where others wait: None for what takes so much time and memory that it should be done alone.
+
+        Raises:
+            TooLargeError: as `decode`.
+            UndecodableImageError: as `decode`.
+        """
+        return self._decode(data, _ORDINARY_PIXELS, FORMATS)
 
     def decode(self, data: bytes) -> Pixels:
-        """Decode `data` and preprocess the result; of an animation, its first frame.
+        """Decode `data` and preprocess the result; of several frames or pages, the first.
 
         Raises:
             TooLargeError: more bytes or pixels than allowed, which is known before decoding, or than memory holds.
             UndecodableImageError: not a complete image in one of `FORMATS`.
         """
-        pixels = self._decode(data, self.max_pixels)
+        pixels = self._decode(data, self.max_pixels, FORMATS)
         assert pixels is not None, "more pixels than allowed are refused, not left"
         return pixels
 
-    def _decode(self, data: bytes, up_to_pixels: int) -> Pixels | None:
+    def _decode(self, data: bytes, up_to_pixels: int, formats: Sequence[str]) -> Pixels | None:
         if len(data) > self.max_bytes:
             raise TooLargeError(f"the image has {len(data)} bytes; the limit is {self.max_bytes}")
         if not data:
             raise UndecodableImageError("the image is empty")
         try:
-            with Image.open(BytesIO(data), formats=FORMATS) as image:
+            image_format, reduced = reduce_file(data, max_pixels=self.max_pixels)
+            if image_format not in formats:
+                return None
+            with Image.open(BytesIO(reduced), formats=[image_format]) as image:
                 self._check_pixels(image)
                 if image.width * image.height > up_to_pixels:
                     return None
-                image.load()
-                # Transparency is not used, and Pillow warns of a palette that has it.
-                image.info.pop("transparency", None)
-                return self._preprocessing.apply(image)
-        except TooLargeError:
+                return self._pixels_of(image, len(reduced))
+        except (TooLargeError, UndecodableImageError):
             raise
         except MemoryError as error:
             raise TooLargeError("the image does not fit into the memory that is left") from error
         except (Image.DecompressionBombWarning, Image.DecompressionBombError) as error:
             raise TooLargeError(f"the image has more pixels than the limit of {self.max_pixels}") from error
         except UnidentifiedImageError as error:
-            raise UndecodableImageError(f"not an image; accepted are {', '.join(FORMATS)}") from error
+            raise UndecodableImageError(f"the {image_format} has a header that cannot be read") from error
         # Pillow's decoders raise anything from struct.error to IndexError on damaged data.
         except Exception as error:
             raise UndecodableImageError(f"the image cannot be decoded: {error}") from error
+
+    def _pixels_of(self, image: ImageFile.ImageFile, num_bytes: int) -> Pixels:
+        if len(image.tile) == 1:
+            # Pillow appends piece to piece until there is a whole row: the square of a long row's length.
+            image.decodermaxblock = max(image.decodermaxblock, num_bytes)
+        if len(image.info.get("exif", b"")) > _MAX_EXIF_BYTES:
+            del image.info["exif"]
+        return self._preprocessing.apply(image)
 
     def _check_pixels(self, image: Image.Image) -> None:
         pixels = image.width * image.height

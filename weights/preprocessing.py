@@ -4,16 +4,29 @@ Shapes: B batch, R stored side, S crop side.
 """
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image, ImageOps
+from PIL import ExifTags, Image
+from PIL.JpegImagePlugin import JpegImageFile
 
 if TYPE_CHECKING:
     from torch import Tensor
 
 _FILTERS = {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling.BICUBIC}
+
+# What turns an image upright, by its orientation in Exif.
+_TURNS = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+_USUAL_WHITES = (1, 255, 65_535, 2**32)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,24 +53,25 @@ class Preprocessing:
             raise ValueError(f"std must be positive, got {self.std}")
 
     def apply(self, image: Image.Image) -> npt.NDArray[np.uint8]:
-        """Turn upright, convert to RGB, resize and crop in one resampling; alpha is dropped.
+        """Load, convert to RGB, resize and crop in one resampling, turn upright; alpha is dropped.
 
-        The window is cut out while resampling, so an extreme aspect ratio costs no memory. `image` itself is turned,
-        rather than a copy.
+        The window is cut out while resampling, so an extreme aspect ratio costs no memory. A JPEG is decoded at the
+        smallest of its eighths that leaves twice the pixels needed.
 
         Shape: -> [3, crop_px, crop_px]
 
         Raises:
             OSError: when the image's data is incomplete.
         """
-        ImageOps.exif_transpose(image, in_place=True)
-        upright = _to_rgb(image)
-        width, height = upright.size
+        width, height = _load(image, 2 * self.resize_px)
         window = self.crop_px * min(width, height) / self.resize_px
         left, top = (width - window) / 2, (height - window) / 2
         box = (left, top, left + window, top + window)
-        resized = upright.resize((self.crop_px, self.crop_px), _FILTERS[self.interpolation], box=box)
-        return np.ascontiguousarray(np.asarray(resized, dtype=np.uint8).transpose(2, 0, 1))
+        resized = _to_rgb(image).resize((self.crop_px, self.crop_px), _FILTERS[self.interpolation], box=box)
+        # The window is a centred square: turning it afterwards is the same, and costs nothing.
+        turn = _TURNS.get(_orientation(image))
+        upright = resized if turn is None else resized.transpose(turn)
+        return np.ascontiguousarray(np.asarray(upright, dtype=np.uint8).transpose(2, 0, 1))
 
 
 def centre_crop(images: "Tensor", crop_px: int) -> "Tensor":
@@ -81,9 +95,43 @@ def normalise(images: "Tensor", mean: tuple[float, ...], std: tuple[float, ...])
     return (images.float() - shift) / scale
 
 
+def _load(image: Image.Image, enough_px: int) -> tuple[float, float]:
+    """Decode; the image's width and height afterwards, of which a scaled JPEG may fill its last pixel only in part."""
+    drafted = image.draft(None, (enough_px, enough_px)) if isinstance(image, JpegImageFile) else None
+    image.load()
+    return image.size if drafted is None else drafted[1][2:]
+
+
+def _orientation(image: Image.Image) -> Any:
+    try:
+        return image.getexif().get(ExifTags.Base.Orientation)
+    # A damaged block can raise anything; what it says of the orientation is lost, the pixels are not.
+    except Exception:
+        return None
+
+
 def _to_rgb(image: Image.Image) -> Image.Image:
-    if image.mode.startswith("I"):
+    if image.mode == "RGB":
+        return image
+    if image.mode in ("I", "F"):
+        return _grey(_full_range(image))
+    if image.mode.startswith("I;16"):
         # Pillow clips wide greyscale to 255; keep the upper 8 of its 16 bits instead.
-        wide = np.clip(np.asarray(image), 0, 65535)
-        return Image.fromarray((wide >> 8).astype(np.uint8)).convert("RGB")
-    return image if image.mode == "RGB" else image.convert("RGB")
+        return _grey(np.asarray(image) >> 8)
+    # Pillow warns of a palette that has it.
+    image.info.pop("transparency", None)
+    return image.convert("RGB")
+
+
+def _full_range(image: Image.Image) -> npt.NDArray[np.float32]:
+    """32-bit greyscale, whose white is nowhere written down, from 0 to 255: the smallest usual range that holds it."""
+    values = np.array(image, dtype=np.float32)
+    np.nan_to_num(values, copy=False, nan=0.0, posinf=0.0, neginf=0.0)
+    np.maximum(values, 0, out=values)
+    highest = values.max()
+    values *= 255 / next((white for white in _USUAL_WHITES if highest <= white), highest)
+    return values
+
+
+def _grey(values: npt.NDArray[Any]) -> Image.Image:
+    return Image.fromarray(values.astype(np.uint8)).convert("RGB")

@@ -52,7 +52,7 @@ def create_app(
                 await watch
             await context.operating_points.close()
             await context.engine.close(timeout_s=_ENGINE_STOP_S)
-            context.decode_pool.shutdown(wait=False, cancel_futures=True)
+            context.lanes.shutdown()
 
     app = FastAPI(
         title="Dynamic ViT service",

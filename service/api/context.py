@@ -7,6 +7,7 @@ from typing import Annotated, Any, Protocol
 
 from fastapi import Depends, Request
 
+from service.api.decoding import Lanes
 from service.engine.engine import EngineState
 from service.engine.operating import Change, History, OperatingPoint
 from service.engine.permits import Permits
@@ -117,7 +118,8 @@ class Context:
     Attributes:
         device: where the stages really run.
         calibration: what the exits did on held-out images, where the model has such a table.
-        decode_pool: threads that decode images.
+        decode_pool: threads that decode images, and do what else would hold up the event loop.
+        lanes: which of them decodes what.
         forecast: what `calibration` says about thresholds.
         admin_keys: who may change the configuration; None for whoever is on loopback.
         api_keys: who may classify; None for anybody.
@@ -133,6 +135,7 @@ class Context:
     device: str
     calibration: CalibrationTable | None = None
     decode_pool: ThreadPoolExecutor = field(init=False)
+    lanes: Lanes = field(init=False)
     forecast: Forecast = field(init=False)
     admin_keys: KeyRing | None = field(init=False)
     api_keys: KeyRing | None = field(init=False)
@@ -159,6 +162,7 @@ class Context:
         self.forecast = Forecast(self.calibration, self.engine.stage_macs, self.engine.baseline_macs)
         self.admin_keys, self.api_keys = self.settings.admin_keys, self.settings.api_keys
         self.decode_pool = ThreadPoolExecutor(self.settings.decode_threads, thread_name_prefix="decode")
+        self.lanes = Lanes(self.decoder, self.decode_pool)
 
 
 async def _context_of(request: Request) -> Context:

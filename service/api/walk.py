@@ -1,6 +1,7 @@
 """The images of one request, from bytes to outcomes: admission, decoding, and the engine."""
 
 import asyncio
+import logging
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -12,7 +13,7 @@ from service.engine.operating import OperatingPoint
 from service.engine.permits import Permits
 from service.engine.policy import Policy
 from service.engine.task import Answer, Pixels
-from service.errors import OverloadedError, ServiceError, TooLargeError, UndecodableImageError
+from service.errors import DeadlineExceededError, OverloadedError, ServiceError, TooLargeError
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -28,6 +29,9 @@ class Walked:
     decode_s: float
     total_s: float
 
+
+_REFUSALS = {TooLargeError: "too_large", DeadlineExceededError: "deadline", OverloadedError: "full"}
+_logger = logging.getLogger(__name__)
 
 Encoded = bytes | ServiceError
 """One image as it came, or why it could not be taken out of its request."""
@@ -110,31 +114,31 @@ class _Walk:
             answer = await self._answer(pixels)
         except ServiceError as error:
             return error
+        except Exception:
+            # A mistake of ours; the other images of the request have nothing to do with it.
+            _logger.exception("an image failed unexpectedly")
+            return ServiceError("an unexpected error; the log has it")
         return Walked(answer=answer, decode_s=decode_s, total_s=self.elapsed_s())
 
     async def _decode(self, data: Encoded) -> Pixels:
-        decoder = self._context.decoder
         try:
             if isinstance(data, ServiceError):
                 raise data
-            if (pixels := decoder.decode_small(data)) is not None:
-                return pixels
-            loop = asyncio.get_running_loop()
-            return await loop.run_in_executor(self._context.decode_pool, decoder.decode, data)
-        except (UndecodableImageError, TooLargeError) as error:
+            return await self._context.lanes.decode(data, self._remaining_s())
+        except Exception as error:
             self._undecided -= 1
             self._permits.release()
-            self._context.metrics.image_rejected("too_large" if isinstance(error, TooLargeError) else "undecodable")
+            self._context.metrics.image_rejected(_REFUSALS.get(type(error), "undecodable"))
             raise
 
     async def _answer(self, pixels: Pixels) -> Answer:
         policy = self.policy
-        if policy.timeout_s is not None:
-            policy = replace(policy, timeout_s=max(0.0, policy.timeout_s - self.elapsed_s()))
+        if (remaining_s := self._remaining_s()) is not None:
+            policy = replace(policy, timeout_s=max(0.0, remaining_s))
         self._undecided -= 1  # the engine counts it from here on, also when it refuses
         try:
             task = self._context.engine.submit(pixels, policy)
-        except ServiceError:
+        except Exception:
             self._permits.release()
             raise
         loop, thread = asyncio.get_running_loop(), threading.get_ident()
@@ -155,6 +159,9 @@ class _Walk:
             self._context.engine.cancel(task)
             raise
         return task.future.result()
+
+    def _remaining_s(self) -> float | None:
+        return None if self.policy.timeout_s is None else self.policy.timeout_s - self.elapsed_s()
 
     def elapsed_s(self) -> float:
         """Seconds since the request was admitted."""

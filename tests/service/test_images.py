@@ -1,15 +1,15 @@
 """Encoded bytes to pixels: every format that is accepted, and everything a client can get wrong."""
 
-import struct
 import warnings
-import zlib
 from contextlib import suppress
 from io import BytesIO
 
 import numpy as np
 import pytest
-from PIL import Image
+from image_files import bmp, exif, huge_png, noise, save
+from PIL import Image, ImageFile
 
+from service import images
 from service.errors import TooLargeError, UndecodableImageError
 from service.images import FORMATS, ImageDecoder
 from service.settings import PILLOW_MAX_PIXELS
@@ -37,16 +37,6 @@ def encode(image: Image.Image, image_format: str = "PNG", **options: object) -> 
 
 def of_mode(mode: str) -> Image.Image:
     return Image.new("RGB", (20, 16), RED).convert(mode)
-
-
-def huge_png(width: int, height: int) -> bytes:
-    """A PNG that announces far more pixels than it holds."""
-
-    def chunk(kind: bytes, data: bytes) -> bytes:
-        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
-
-    header = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
-    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(b"\0")) + chunk(b"IEND", b"")
 
 
 @pytest.mark.parametrize("image_format", FORMATS)
@@ -219,3 +209,48 @@ def test_decode_small_leaves_what_is_large_by_its_header_or_its_bytes(preprocess
 def test_decode_small_damaged_image_is_refused(decoder: ImageDecoder, data: bytes) -> None:
     with pytest.raises(UndecodableImageError):
         decoder.decode_small(data)
+
+
+@pytest.mark.parametrize("image_format", FORMATS)
+def test_decode_small_takes_the_formats_whose_decoders_are_fast_throughout(decoder, image_format):
+    pixels = decoder.decode_small(encode(of_mode("RGB"), image_format))
+
+    assert (pixels is not None) is (image_format in ("JPEG", "PNG", "WEBP"))
+
+
+def test_decode_ordinary_leaves_what_should_be_decoded_alone(preprocessing: Preprocessing) -> None:
+    decoder = ImageDecoder(preprocessing, max_bytes=100_000, max_pixels=50_000_000)
+
+    assert decoder.decode_ordinary(huge_png(4_000, 4_001)) is None
+    with pytest.raises(UndecodableImageError, match="truncated"):
+        decoder.decode_ordinary(huge_png(4_000, 4_000))
+
+
+def test_decode_truncated_files_are_not_filled_up() -> None:
+    assert not ImageFile.LOAD_TRUNCATED_IMAGES
+
+
+def test_decode_long_row_is_read_in_one_piece(preprocessing: Preprocessing, monkeypatch: pytest.MonkeyPatch) -> None:
+    sizes = []
+
+    class Counted(BytesIO):
+        def read(self, size: int | None = -1) -> bytes:
+            sizes.append(size)
+            return super().read(size)
+
+    monkeypatch.setattr(images, "BytesIO", Counted)
+    data = bmp(400_000, 1, bytes(1_200_000), bits=24, compression=0)
+    ImageDecoder(preprocessing, max_bytes=2_000_000, max_pixels=400_000).decode(data)
+
+    assert sum(size is None or size > 1000 for size in sizes) == 1
+
+
+@pytest.mark.parametrize(("padding", "turned"), [(1_000, True), (100_000, False)])
+def test_decode_webp_exif_is_read_up_to_a_size(decoder: ImageDecoder, padding: int, turned: bool) -> None:
+    image = noise(16, 16)
+    plain, block = save(image, "WEBP", lossless=True), exif(3) + bytes(padding)
+    decoder.max_bytes = 200_000
+
+    pixels = decoder.decode(save(image, "WEBP", lossless=True, exif=block))
+
+    assert (pixels == decoder.decode(plain)[:, ::-1, ::-1] if turned else pixels == decoder.decode(plain)).all()

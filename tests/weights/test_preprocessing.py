@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import torch
 from images import encode
-from PIL import Image
+from PIL import Image, ImageOps
 
 from weights.preprocessing import Preprocessing, centre_crop, normalise
 
@@ -85,3 +85,59 @@ def test_normalise_uint8_equals_formula() -> None:
     mean, std = (0.1, 0.2, 0.3), (0.5, 0.6, 0.7)
     expected = (_pixels() / 255 - torch.tensor(mean).view(3, 1, 1)) / torch.tensor(std).view(3, 1, 1)
     torch.testing.assert_close(normalise(_pixels(), mean, std), expected)
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_apply_every_exif_orientation_equals_turning_the_image_first(orientation: int) -> None:
+    image = _picture(96, 128).point(lambda value: 64 + value // 2)  # far from black and white, where rounding clips
+    image.getexif()[0x0112] = orientation
+    upright = ImageOps.exif_transpose(image)
+    assert upright is not None
+
+    difference = PREPROCESSING.apply(image).astype(int) - PREPROCESSING.apply(upright)
+
+    assert np.abs(difference).max() <= 1  # rows and columns are rounded in another order
+
+
+@pytest.mark.parametrize("kind", [np.float32, np.int32])
+@pytest.mark.parametrize(("white", "grey"), [(255, 128), (65_535, 32_896), (2**31 - 1, 2**29)])
+def test_apply_32_bit_grey_is_scaled_to_the_smallest_usual_range(kind: type, white: int, grey: int) -> None:
+    values = np.full((64, 64), grey, dtype=kind)
+    values[:2] = white  # outside the crop
+
+    pixels = PREPROCESSING.apply(Image.fromarray(values))
+
+    assert np.abs(pixels[:, 20:].astype(int) - (32 if white > 65_535 else 128)).max() <= 1
+
+
+def test_apply_float_grey_up_to_1_fills_the_range_and_what_is_no_number_is_black() -> None:
+    values = np.full((64, 64), 0.5, dtype=np.float32)
+    values[:8], values[-8:], values[32] = np.nan, 1.0, -1e30
+
+    pixels = PREPROCESSING.apply(Image.fromarray(values))
+
+    assert {int(pixels[0, 1, 0]), int(pixels[0, 16, 0]), int(pixels[0, -1, 0])} == {0, 127, 255}
+
+
+@pytest.mark.parametrize("progressive", [False, True])
+@pytest.mark.parametrize("size", [(1000, 777), (300, 2000), (128, 128)])
+def test_apply_large_jpeg_is_decoded_smaller_and_looks_the_same(size: tuple[int, int], progressive: bool) -> None:
+    smooth = _picture(12, 9).resize(size, Image.Resampling.BICUBIC)
+    buffer = io.BytesIO()
+    smooth.save(buffer, "JPEG", quality=95, progressive=progressive)
+    with Image.open(buffer) as whole:
+        whole.load()
+        expected = PREPROCESSING.apply(whole).astype(int)
+    with Image.open(buffer) as image:
+        pixels = PREPROCESSING.apply(image)
+
+        assert 128 <= min(image.size) <= min(size)
+        assert np.abs(pixels - expected).max() <= 4
+        assert (min(image.size) < 256) or min(size) < 256
+
+
+def test_apply_damaged_exif_loses_its_orientation_only() -> None:
+    image = _picture(64, 64)
+    image.info["exif"] = b"Exif\0\0II*\0"
+    expected = PREPROCESSING.apply(_picture(64, 64))
+    assert np.array_equal(PREPROCESSING.apply(image), expected)

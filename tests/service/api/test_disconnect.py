@@ -140,14 +140,14 @@ async def test_client_that_leaves_between_two_stages_frees_its_reuse_state(one_a
 async def test_client_that_leaves_while_decoding_gives_all_permits_back(serve, image, monkeypatch, count):
     async with serve(decode_threads=1) as serving:
         decoding, may_decode = threading.Event(), threading.Event()
-        decode = serving.context.decoder.decode
+        decode = serving.context.decoder.decode_ordinary
 
         def slow_decode(data):
             decoding.set()
             assert may_decode.wait(5)
             return decode(data)
 
-        monkeypatch.setattr(serving.context.decoder, "decode", slow_decode)
+        monkeypatch.setattr(serving.context.decoder, "decode_ordinary", slow_decode)
         monkeypatch.setattr(serving.context.decoder, "decode_small", lambda _: None)
         try:
             async with client_of(serving, b"multipart/form-data; boundary=sep") as client:
@@ -166,7 +166,7 @@ async def test_client_that_leaves_with_images_in_every_phase_is_accounted_for_on
     async with serve(max_batch_size=1, decode_threads=4) as serving:
         serving.runner.may_run.clear()
         decoding, may_decode = threading.Event(), threading.Event()
-        decode, slow = serving.context.decoder.decode, image(120)
+        decode, slow = serving.context.decoder.decode_ordinary, image(120)
 
         def decode_slow_ones_late(data):
             if data == slow:
@@ -174,7 +174,7 @@ async def test_client_that_leaves_with_images_in_every_phase_is_accounted_for_on
                 assert may_decode.wait(5)
             return decode(data)
 
-        monkeypatch.setattr(serving.context.decoder, "decode", decode_slow_ones_late)
+        monkeypatch.setattr(serving.context.decoder, "decode_ordinary", decode_slow_ones_late)
         monkeypatch.setattr(serving.context.decoder, "decode_small", lambda _: None)
         try:
             async with client_of(serving, b"multipart/form-data; boundary=sep") as client:
@@ -274,7 +274,7 @@ async def test_many_clients_of_which_half_leave_are_all_accounted_for(serve, mak
 async def test_engine_that_dies_while_an_image_is_decoded_leaves_nothing_unaccounted(serve, image, monkeypatch, count):
     async with serve(decode_threads=3) as serving:
         decoding, may_decode = threading.Event(), threading.Event()
-        decode, slow = serving.context.decoder.decode, image(120)
+        decode, slow = serving.context.decoder.decode_ordinary, image(120)
 
         def decode_slow_ones_late(data):
             if data == slow:
@@ -282,7 +282,7 @@ async def test_engine_that_dies_while_an_image_is_decoded_leaves_nothing_unaccou
                 assert may_decode.wait(5)
             return decode(data)
 
-        monkeypatch.setattr(serving.context.decoder, "decode", decode_slow_ones_late)
+        monkeypatch.setattr(serving.context.decoder, "decode_ordinary", decode_slow_ones_late)
         monkeypatch.setattr(serving.context.decoder, "decode_small", lambda _: None)
         files = [("file", ("a.png", slow))] * count
         waiting = asyncio.create_task(serving.client.post("/classify", files=files))

@@ -10,6 +10,7 @@ from fastapi import FastAPI
 from service import errors
 from service.api import problems
 from service.api.middleware import RequestMiddleware
+from service.images import ImageDecoder
 from service.metrics import Metrics
 
 PNG = {"content-type": "image/png"}
@@ -157,16 +158,29 @@ async def test_route_that_does_not_exist_is_a_problem_document(serving, method, 
         assert set(re.findall(r"\w+", response.headers["allow"])) - {"HEAD"} == allowed
 
 
-@pytest.mark.parametrize("count", [1, 3])
-async def test_decoder_that_fails_unexpectedly_is_500_and_nothing_is_left_behind(serving, image, monkeypatch, count):
+@pytest.mark.parametrize("lane", ["decode_small", "decode_ordinary", "decode"])
+async def test_decoder_that_fails_unexpectedly_is_500_for_its_image_alone(serving, image, monkeypatch, lane):
+    context, broken = serving.context, image(60)
+
     def fail(data):
-        raise RuntimeError("a secret")
+        if data == broken:
+            raise RuntimeError("a secret")
+        return ImageDecoder.decode(context.decoder, data)
 
-    monkeypatch.setattr(serving.context.decoder, "decode_small", fail)
-    response = await serving.client.post("/classify", files=[("file", ("a", image()))] * count)
+    for earlier in ("decode_small", "decode_ordinary", "decode"):
+        monkeypatch.setattr(context.decoder, earlier, fail if earlier == lane else lambda _: None)
+        if earlier == lane:
+            break
+    alone = await serving.client.post("/classify", files=[("file", ("a", broken))])
+    several = await serving.client.post(
+        "/classify", files=[("file", ("a", data)) for data in (image(), broken, image())]
+    )
 
-    assert response.status_code == 500
-    assert "secret" not in response.text
+    assert alone.status_code == alone.json()["status"] == 500
+    assert several.status_code == 200
+    first, second, third = several.json()["results"]
+    assert (first["label"], second["error"]["status"], third["label"]) == ("cat", 500, "cat")
+    assert "secret" not in alone.text + several.text
     await serving.until(serving.at_rest)
     assert serving.images_are_accounted_for()
 

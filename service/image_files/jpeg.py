@@ -1,0 +1,56 @@
+"""JPEG: the segments that say how to decode, the first Exif block, the scans, and nothing after the image's end."""
+
+from service.errors import TooLargeError, UndecodableImageError
+
+MAX_SEGMENTS = 1024
+"""Before the first scan; a profile takes up to 255, and 32 MiB fill 512."""
+
+MAX_SCANS = 64
+"""Encoders write about ten. A scan of nothing takes 80 bytes, and a pass over all the image's coefficients."""
+
+_START_OF_SCAN = 0xDA
+_COMMENT = 0xFE
+# JFIF and Adobe, which say what the channels mean.
+_KEPT_APPLICATIONS = (0xE0, 0xEE)
+_EXIF = 0xE1
+_WITHOUT_LENGTH = (0x00, 0x01, *range(0xD0, 0xDA), 0xFF)
+
+
+def reduced(data: bytes) -> bytes:
+    """The file without profiles, comments, previews, and whatever follows its image.
+
+    Raises:
+        TooLargeError: more segments or scans than the limit.
+        UndecodableImageError: it ends before its first scan.
+    """
+    kept = [data[:2]]
+    has_exif = False
+    position = 2
+    for _ in range(MAX_SEGMENTS):
+        position = data.find(b"\xff", position)
+        if position < 0 or position + 4 > len(data):
+            raise UndecodableImageError("the JPEG ends before its first scan")
+        marker = data[position + 1]
+        if marker == _START_OF_SCAN:
+            return b"".join((*kept, _scans(data, position)))
+        if marker in _WITHOUT_LENGTH:
+            # 0xFF may be repeated before a marker.
+            position += 1 if marker == 0xFF else 2
+            continue
+        end = position + 2 + int.from_bytes(data[position + 2 : position + 4])
+        if marker == _EXIF and not has_exif and data.startswith(b"Exif\0\0", position + 4):
+            has_exif = True
+            kept.append(data[position:end])
+        elif marker in _KEPT_APPLICATIONS or not (0xE0 <= marker <= 0xEF or marker == _COMMENT):
+            kept.append(data[position:end])
+        position = end
+    raise TooLargeError(f"the JPEG has more than {MAX_SEGMENTS} segments before its first scan")
+
+
+def _scans(data: bytes, start: int) -> bytes:
+    # Within a scan no 0xFF stands before anything but 0 or a restart, so these pairs are markers.
+    end = data.find(b"\xff\xd9", start)
+    scans = data[start:] if end < 0 else data[start : end + 2]
+    if (count := scans.count(b"\xff\xda")) > MAX_SCANS:
+        raise TooLargeError(f"the JPEG has {count} scans; the limit is {MAX_SCANS}")
+    return scans

@@ -1,0 +1,34 @@
+"""PNG: the chunks that hold the picture, and a small Exif block."""
+
+from service.errors import TooLargeError
+
+SIGNATURE = b"\x89PNG\r\n\x1a\n"
+
+MAX_CHUNKS = 65_536
+"""At the usual 8 kB of data a chunk, 512 MB."""
+
+MAX_EXIF_BYTES = 65_536
+"""As much as a JPEG's can have."""
+
+_KEPT = (b"IHDR", b"PLTE", b"IDAT")
+
+
+def reduced(data: bytes) -> bytes:
+    """The file without texts and profiles, which inflate to a thousand times their size, and further frames.
+
+    Raises:
+        TooLargeError: more chunks than the limit.
+    """
+    kept = [SIGNATURE]
+    position = len(SIGNATURE)
+    for _ in range(MAX_CHUNKS):
+        length, kind = int.from_bytes(data[position : position + 4]), data[position + 4 : position + 8]
+        end = position + 12 + length
+        if kind == b"IEND" or end > len(data):
+            # Incomplete or not, its decoder knows what to say of it.
+            kept.append(data[position:end])
+            return b"".join(kept)
+        if kind in _KEPT or (kind == b"eXIf" and length <= MAX_EXIF_BYTES):
+            kept.append(data[position:end])
+        position = end
+    raise TooLargeError(f"the PNG has more than {MAX_CHUNKS} chunks")

@@ -1,0 +1,33 @@
+"""Which format a file has, and its bytes without what its first image's pixels do not need."""
+
+from service.errors import UndecodableImageError
+from service.image_files import bmp, gif, jpeg, png, tiff, webp
+
+FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF")
+"""The only formats whose decoders see a client's bytes."""
+
+_TIFF_STARTS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
+
+
+def reduce_file(data: bytes, *, max_pixels: int) -> tuple[str, bytes]:
+    """The format by a file's first bytes, and the file as its decoder should see it.
+
+    Raises:
+        TooLargeError: its structure asks for more than `max_pixels`, or for more steps than any honest file.
+        UndecodableImageError: it has none of `FORMATS`, or ends within its headers.
+    """
+    if data.startswith(b"\xff\xd8\xff"):
+        return "JPEG", jpeg.reduced(data)
+    if data.startswith(png.SIGNATURE):
+        return "PNG", png.reduced(data)
+    if data.startswith(b"RIFF") and data[8:12] == b"WEBP":
+        webp.check(data, max_pixels=max_pixels)
+        return "WEBP", data
+    if data.startswith((b"GIF87a", b"GIF89a")):
+        return "GIF", gif.reduced(data)
+    if data.startswith(b"BM"):
+        bmp.check(data)
+        return "BMP", data
+    if data.startswith(_TIFF_STARTS):
+        return "TIFF", tiff.reduced(data, max_pixels=max_pixels)
+    raise UndecodableImageError(f"not an image; accepted are {', '.join(FORMATS)}")

@@ -1,0 +1,25 @@
+"""WebP: its size, before its decoder makes room for it twice."""
+
+from service.errors import TooLargeError
+
+
+def check(data: bytes, *, max_pixels: int) -> None:
+    """Refuse a canvas that is too large.
+
+    Raises:
+        TooLargeError: more than `max_pixels`.
+    """
+    kind = data[12:16]
+    if kind == b"VP8X":
+        width, height = _number(data, 24, 3) + 1, _number(data, 27, 3) + 1
+    elif kind == b"VP8L":
+        sides = _number(data, 21, 4)
+        width, height = (sides & 0x3FFF) + 1, (sides >> 14 & 0x3FFF) + 1
+    else:
+        width, height = _number(data, 26, 2) & 0x3FFF, _number(data, 28, 2) & 0x3FFF
+    if width * height > max_pixels:
+        raise TooLargeError(f"the image has {width} x {height} pixels; the limit is {max_pixels}")
+
+
+def _number(data: bytes, start: int, length: int) -> int:
+    return int.from_bytes(data[start : start + length], "little")
