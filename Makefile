@@ -13,7 +13,7 @@ test: lint
 
 # As root, with dockerd and debootstrap: builds the image and runs it.
 test-image: $(VENV)/.installed-dev
-	IMAGE_TESTS=1 $(BIN)/python -m pytest tests/docker/test_image.py
+	IMAGE_TESTS=1 $(BIN)/python -m pytest --capture=no tests/docker/test_image.py
 
 lint: $(VENV)/.installed-dev
 	$(BIN)/ruff check .

@@ -17,6 +17,8 @@ AIRPLANE = (ROOT / "tests/data/airplane.jpg").read_bytes()
 # As tight as docker/README.md says it may be.
 LOCKED = ("--read-only", "--tmpfs", "/tmp", "--cap-drop", "ALL", "--security-opt", "no-new-privileges")
 READY_S = 120
+# It had 1,270 MB with the CPU build of torch 2.13; that of CUDA has several times as many.
+MAX_MB = 1600
 
 pytestmark = [
     pytest.mark.skipif(os.environ.get("IMAGE_TESTS") != "1", reason="builds an image: on request, by make test-image"),
@@ -71,6 +73,12 @@ def test_image_has_neither_pip_nor_settings_of_the_build(engine):
     )
     history = engine.ask("history", "--no-trunc", "dvt")
     assert "PIP_" not in history + str(inspect(engine, "dvt", ".Config.Env"))
+
+
+def test_image_is_no_larger_than_its_parts_explain(engine):
+    size_mb = inspect(engine, "dvt", ".Size") / 1e6
+    print(f"the image has {size_mb:.0f} MB")
+    assert size_mb < MAX_MB
 
 
 def test_container_locked_down_classifies(url):
