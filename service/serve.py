@@ -7,6 +7,7 @@ import sys
 
 from service.api.context import Context
 from service.backend import Backend, build
+from service.descriptors import make_room
 from service.heap import settle_heap
 from service.images import ImageDecoder
 from service.processes.replica import Replica
@@ -36,6 +37,7 @@ def serve(settings: Settings) -> int:
     logging.basicConfig(level=settings.log_level.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     for name in unknown_variables(os.environ):
         _logger.warning("%s is not a setting: is it misspelt?", name)
+    make_room(settings.max_connections)
     # The server has its own handler later. As a container's first process, this one would ignore the default.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     return run(build(settings), settings)

@@ -4,15 +4,21 @@ import asyncio
 import math
 import time
 from types import FrameType
+from typing import cast
 
 import uvicorn
 
 from service.api.app import create_app
 from service.api.context import Context
+from service.connection import Bounds, Connection, connections
 
 # Longer than a proxy keeps its idle connections, so that it never sends into one that is being closed here.
 _KEEP_ALIVE_S = 75
 _BACKLOG = 2048
+# A client that sends a body of up to so many times the limit can send it all, and then reads that it was too large.
+_UNREAD_SHARE = 2
+# Uvicorn ticks ten times a second.
+_SWEEP_TICKS = 10
 # What is left of requests once the engine is dead: their errors are written in far less.
 _LAST_WORDS_S = 0.3
 
@@ -30,6 +36,14 @@ class Server(uvicorn.Server):
             create_app(context, on_death=self.end_at_once),
             host=settings.http_host,
             port=settings.http_port,
+            http=connections(
+                Bounds(
+                    timeout_s=settings.client_timeout_s,
+                    max_connections=settings.max_connections,
+                    max_unread_bytes=_UNREAD_SHARE * settings.max_body_bytes,
+                ),
+                on_refused=lambda status: context.metrics.request_done(status, 0.0),
+            ),
             log_level=settings.log_level,
             access_log=False,
             server_header=False,
@@ -44,6 +58,14 @@ class Server(uvicorn.Server):
         super().__init__(config)
         self.failed = False
         self.context = context
+
+    async def on_tick(self, counter: int) -> bool:
+        """Look at all connections once a second; whether to shut down."""
+        if counter % _SWEEP_TICKS == 0:
+            now = asyncio.get_running_loop().time()
+            for connection in list(self.server_state.connections):
+                cast(Connection, connection).sweep(now)
+        return await super().on_tick(counter)
 
     def end_at_once(self) -> None:
         """Write the answers that are ready, and end; only a new process can help."""

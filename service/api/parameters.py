@@ -13,6 +13,7 @@ from service.engine.policy import Policy
 from service.errors import InvalidParameterError
 
 _DEFAULT_TOP_K = 5
+_MAX_FIELDS = 64
 
 
 def _boolean(value: Any) -> Any:
@@ -89,9 +90,19 @@ def read_parameters(query: bytes) -> ClassifyParameters:
     if not query:
         return _DEFAULTS
     try:
-        return ClassifyParameters.model_validate(dict(parse_qsl(query.decode("latin-1"), keep_blank_values=True)))
+        pairs = parse_qsl(query.decode("latin-1"), keep_blank_values=True, max_num_fields=_MAX_FIELDS)
+    except ValueError as error:
+        raise InvalidParameterError(f"the query has more than {_MAX_FIELDS} parameters") from error
+    try:
+        return ClassifyParameters.model_validate(dict(pairs))
     except ValidationError as error:
         raise InvalidParameterError(describe(error.errors())) from error
+
+
+def combined(query: ClassifyParameters, body: JsonParameters) -> JsonParameters:
+    """What is asked for in a query and in a JSON body; where both say something, the body is right."""
+    given = query.model_dump(exclude_unset=True) | body.model_dump(exclude_unset=True)
+    return JsonParameters.model_construct(**given)
 
 
 def policy_maker(
