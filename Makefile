@@ -3,13 +3,17 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 
-.PHONY: serve test lint format clean
+.PHONY: serve test test-api lint format clean
 
 serve: $(VENV)/.installed
 	$(BIN)/dvt serve
 
 test: lint
 	$(BIN)/python -m pytest
+
+# Requests made from the API's own description, some thousands of them, at a server of its own.
+test-api: $(VENV)/.installed-dev
+	PYTHONPATH=.:tests/support $(BIN)/python tests/support/conformance.py
 
 lint: $(VENV)/.installed-dev
 	$(BIN)/ruff check .

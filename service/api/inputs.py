@@ -112,8 +112,10 @@ def described(model: type[BaseModel]) -> dict[str, Any]:
             return [resolved(item) for item in node]
         if not isinstance(node, dict):
             return node
-        found = definitions.get(str(node.get("$ref", "")).removeprefix("#/$defs/"), {})
-        return resolved(found) | {name: resolved(value) for name, value in node.items() if name != "$ref"}
+        node = dict(node)
+        if (reference := node.pop("$ref", None)) is not None:
+            node = definitions[reference.removeprefix("#/$defs/")] | node
+        return {name: resolved(value) for name, value in node.items()}
 
     document: dict[str, Any] = resolved(schema)
     return document

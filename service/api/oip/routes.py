@@ -13,7 +13,7 @@ from service.api.disconnect import unless_client_leaves
 from service.api.inputs import check_parameters, parsed, too_large_counted
 from service.api.oip import schemas
 from service.api.oip.messages import BYTES, INPUT, OUTPUTS, Inference, parse, render
-from service.api.parameters import JsonParameters, PolicyParameters, policy_maker
+from service.api.parameters import Count, JsonParameters, PolicyParameters, policy_maker
 from service.api.proxies import proxy_timeout_s
 from service.api.walk import Walked, classify_images, require_room
 from service.errors import NotFoundError, NotReadyError, ServiceError
@@ -35,7 +35,7 @@ class InferParameters(PolicyParameters):
     thresholds: float | str | None = Field(
         default=None, description="As in /classify: a number, or text with one per exit but the last."
     )
-    timeout: int | None = Field(default=None, ge=1, description="A deadline in microseconds, as Triton's clients say.")
+    timeout: Count | None = Field(default=None, description="A deadline in microseconds, as Triton's clients say.")
 
 
 @router.get("", summary="Open Inference Protocol: the server", responses=schemas.errors(500))

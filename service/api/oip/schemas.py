@@ -118,7 +118,11 @@ def infer_body(parameters: type[BaseModel]) -> dict[str, Any]:
         "type": "object",
         "properties": {
             "name": {"enum": ["label", "score", "exit_stage", "macs"]},
-            "parameters": {"type": "object", "properties": {"binary_data": {"type": "boolean"}}},
+            "parameters": {
+                "type": "object",
+                "properties": {"binary_data": {"type": "boolean"}, "classification": {"const": 0}},
+                "additionalProperties": False,
+            },
         },
         "required": ["name"],
     }
