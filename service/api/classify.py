@@ -29,7 +29,12 @@ _REQUEST_BODY = {
         "application/octet-stream": _BINARY,
         "image/*": _BINARY,
         "multipart/form-data": {
-            "schema": {"type": "object", "properties": {"file": _FILES}, "required": ["file"]},
+            "schema": {
+                "type": "object",
+                "properties": {"file": _FILES},
+                "required": ["file"],
+                "additionalProperties": False,
+            },
         },
         "application/json": {"schema": json_body(JsonParameters)},
     },
