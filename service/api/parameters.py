@@ -13,7 +13,7 @@ from service.engine.operating import OperatingPoint, parse_thresholds
 from service.engine.policy import Policy
 from service.errors import InvalidParameterError
 
-NUMBER = r"([0-9]{1,30}(\.[0-9]{0,30})?|\.[0-9]{1,30})([eE][+-]?[0-9]{1,2})?"
+NUMBER = r" *([0-9]{1,30}(\.[0-9]{0,30})?|\.[0-9]{1,30})([eE][+-]?[0-9]{1,2})? *"
 """A threshold in a query, as a regular expression."""
 
 _DEFAULT_TOP_K = 5
