@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 
-.PHONY: serve test test-image lint format clean
+.PHONY: serve test test-api test-image lint format clean
 
 serve: $(VENV)/.installed
 	$(BIN)/dvt serve
@@ -14,6 +14,10 @@ test: lint
 # As root, with dockerd and debootstrap: builds the image and runs it.
 test-image: $(VENV)/.installed-dev
 	IMAGE_TESTS=1 $(BIN)/python -m pytest --capture=no tests/docker/test_image.py
+
+# Requests made from the API's own description, some thousands of them, at a server of its own.
+test-api: $(VENV)/.installed-dev
+	PYTHONPATH=.:tests/support $(BIN)/python tests/support/conformance.py
 
 lint: $(VENV)/.installed-dev
 	$(BIN)/ruff check .

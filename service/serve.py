@@ -5,6 +5,7 @@ import os
 
 from service.api.context import Context
 from service.backend import Backend, build
+from service.descriptors import make_room
 from service.heap import settle_heap
 from service.images import ImageDecoder
 from service.processes.replica import Replica
@@ -34,6 +35,7 @@ def serve(settings: Settings) -> int:
     logging.basicConfig(level=settings.log_level.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     for name in unknown_variables(os.environ):
         _logger.warning("%s is not a setting: is it misspelt?", name)
+    make_room(settings.max_connections)
     backend = build(settings)
     code = run(backend, settings)
     if backend.engine.running:

@@ -7,11 +7,13 @@ import os
 import socket
 import time
 from types import FrameType
+from typing import cast
 
 import uvicorn
 
 from service.api.app import create_app
 from service.api.context import Context
+from service.connection import Bounds, Connection, connections
 from service.engine.engine import EngineState
 
 _logger = logging.getLogger(__name__)
@@ -19,6 +21,10 @@ _logger = logging.getLogger(__name__)
 # Longer than a proxy keeps its idle connections, so that it never sends into one that is being closed here.
 _KEEP_ALIVE_S = 75
 _BACKLOG = 2048
+# A client that sends a body of up to so many times the limit can send it all, and then reads that it was too large.
+_UNREAD_SHARE = 2
+# Uvicorn ticks ten times a second.
+_SWEEP_TICKS = 10
 # What is left of requests once the engine is dead: their errors are written in far less.
 _LAST_WORDS_S = 0.3
 _CLOSE = (b"connection", b"close")
@@ -52,6 +58,14 @@ class Server(uvicorn.Server):
             create_app(context, on_death=self.end_at_once, on_cut_off=self._note_cut_off),
             host=settings.http_host,
             port=settings.http_port,
+            http=connections(
+                Bounds(
+                    timeout_s=settings.client_timeout_s,
+                    max_connections=settings.max_connections,
+                    max_unread_bytes=_UNREAD_SHARE * settings.max_body_bytes,
+                ),
+                on_refused=lambda status: context.metrics.request_done(status, 0.0),
+            ),
             log_level=settings.log_level,
             access_log=False,
             server_header=False,
@@ -69,7 +83,11 @@ class Server(uvicorn.Server):
         self.context = context
 
     async def on_tick(self, counter: int) -> bool:
-        """Whether to shut down; asked ten times a second."""
+        """Look at all connections once a second; whether to shut down."""
+        if counter % _SWEEP_TICKS == 0:
+            now = asyncio.get_running_loop().time()
+            for connection in list(self.server_state.connections):
+                cast(Connection, connection).sweep(now)
         ending = await super().on_tick(counter)
         # Who holds a connection learns with its next answer that there will be none after it. Otherwise a request
         # could arrive in the moment in which its idle connection is closed.

@@ -52,6 +52,8 @@ class Settings(BaseSettings):
         max_body_bytes: bytes of one request's body.
         max_image_pixels: width x height of one image, before resizing.
         max_images_per_request: images in one request.
+        max_connections: connections of one front end; beyond it, the one that was silent longest is closed.
+        client_timeout_s: seconds in which a client must send or take 1 KiB for each of them, while it is its turn.
         decode_threads: threads that decode images.
         torch_threads: threads a stage computes with on a CPU; None leaves one core to HTTP and decoding.
         admin_key: needed to change the configuration; None accepts changes from loopback only. Several as
@@ -86,6 +88,8 @@ class Settings(BaseSettings):
     max_body_bytes: int = Field(default=32 * 2**20, ge=1)
     max_image_pixels: int = Field(default=50_000_000, ge=1, le=PILLOW_MAX_PIXELS)
     max_images_per_request: int = Field(default=64, ge=1)
+    max_connections: int = Field(default=2048, ge=1)
+    client_timeout_s: float = Field(default=20.0, gt=0, allow_inf_nan=False)
     decode_threads: int = Field(default_factory=lambda: min(8, os.cpu_count() or 1), ge=1)
     torch_threads: int | None = Field(default=None, ge=1)
     admin_key: SecretStr | None = Field(default=None, min_length=1)

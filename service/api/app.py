@@ -7,8 +7,9 @@ from contextlib import asynccontextmanager, suppress
 
 from fastapi import FastAPI
 
-from service.api import classify, config, health, huggingface, problems
+from service.api import classify, config, docs, health, huggingface, problems
 from service.api.context import Context
+from service.api.description import describe
 from service.api.middleware import DirectRoute, RequestMiddleware
 from service.api.oip import routes as oip
 from service.version import service_version
@@ -60,13 +61,15 @@ def create_app(
         version=service_version(),
         lifespan=lifespan,
         redirect_slashes=False,
+        docs_url=None,
         redoc_url=None,
     )
     app.state.context = context
     app.add_middleware(RequestMiddleware, metrics=context.metrics, direct=DIRECT, on_cut_off=on_cut_off)
     problems.install(app)
-    for router in (classify.router, huggingface.router, oip.router, config.router, health.router):
+    for router in (classify.router, huggingface.router, oip.router, config.router, health.router, docs.router):
         app.include_router(router)
+    app.openapi = describe(app, context)  # type: ignore[method-assign]
     return app
 
 

@@ -17,7 +17,7 @@ _Positive = Annotated[StrictFloat, Field(gt=0, allow_inf_nan=False)]
 class TargetDocument(BaseModel):
     """Exactly one of these; the calibration table says which thresholds meet it."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, json_schema_extra={"minProperties": 1, "maxProperties": 1})
 
     mean_macs: _Positive = Field(default=0.0, description="At most so many MACs per image, in the mean.")
     fraction: _Positive = Field(
@@ -45,7 +45,7 @@ class TargetDocument(BaseModel):
 class ConfigurationPatch(BaseModel):
     """A merge patch: what is absent stays as it is. Nothing can be removed, so null is refused."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, json_schema_extra={"maxProperties": 1})
 
     thresholds: StrictFloat | list[StrictFloat] = Field(
         default_factory=list,
@@ -92,6 +92,8 @@ class ConfigurationPatch(BaseModel):
 
 class ConfigurationReplacement(ConfigurationPatch):
     """A whole configuration: all that can be set, in one of three ways."""
+
+    model_config = ConfigDict(json_schema_extra={"minProperties": 1, "maxProperties": 1})
 
     @model_validator(mode="after")
     def _something(self) -> Self:

@@ -11,11 +11,11 @@ from service.api.authorization import require_api_key
 from service.api.context import Context
 from service.api.disconnect import unless_client_leaves
 from service.api.inputs import check_parameters, json_body, read_inputs
-from service.api.parameters import ClassifyParameters, JsonParameters, policy_maker, read_parameters
+from service.api.parameters import ClassifyParameters, JsonParameters, combined, policy_maker, read_parameters
 from service.api.proxies import TIMEOUT_HEADER, proxy_timeout_s
 from service.api.schemas import Answered, Classification, ClassificationList, ImageError, ImageResult
 from service.api.walk import Outcomes, classify_images, require_room
-from service.errors import InvalidParameterError, ServiceError
+from service.errors import ServiceError
 
 router = APIRouter()
 
@@ -29,7 +29,12 @@ _REQUEST_BODY = {
         "application/octet-stream": _BINARY,
         "image/*": _BINARY,
         "multipart/form-data": {
-            "schema": {"type": "object", "properties": {"file": _FILES}, "required": ["file"]},
+            "schema": {
+                "type": "object",
+                "properties": {"file": _FILES},
+                "required": ["file"],
+                "additionalProperties": False,
+            },
         },
         "application/json": {"schema": json_body(JsonParameters)},
     },
@@ -78,9 +83,8 @@ async def classify(request: Request) -> Response:
     make_policy = policy_maker(parameters, context, timeout_s)
     inputs = await read_inputs(request, context)
     if inputs.parameters is not None:
-        if request.scope["query_string"]:
-            raise InvalidParameterError("with a JSON body, parameters belong into its 'parameters', not into the query")
-        make_policy = policy_maker(check_parameters(JsonParameters, inputs.parameters), context, timeout_s)
+        asked = combined(parameters, check_parameters(JsonParameters, inputs.parameters))
+        make_policy = policy_maker(asked, context, timeout_s)
     outcomes = await unless_client_leaves(request, classify_images(context, inputs.images, make_policy))
     if inputs.as_list:
         return _several(outcomes, request, context)

@@ -11,6 +11,7 @@ from service.api.authorization import require_admin
 from service.api.bodies import read_body
 from service.api.changes import BODY_TYPES, ConfigurationPatch, ConfigurationReplacement, Simulated
 from service.api.context import Context, ContextDep
+from service.api.inputs import described
 from service.api.schemas import (
     Configuration,
     ConfigurationHistory,
@@ -33,7 +34,7 @@ BodyT = TypeVar("BodyT", bound=BaseModel)
 
 
 def _body_of(model: type[BaseModel]) -> dict[str, object]:
-    schema = model.model_json_schema()
+    schema = described(model)
     content = {media_type: {"schema": schema} for media_type in BODY_TYPES}
     return {"requestBody": {"required": True, "content": content}}
 

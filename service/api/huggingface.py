@@ -13,7 +13,7 @@ from service.api.authorization import require_api_key
 from service.api.context import Context
 from service.api.disconnect import unless_client_leaves
 from service.api.inputs import check_parameters, json_body, read_inputs
-from service.api.parameters import JsonParameters, policy_maker
+from service.api.parameters import Count, JsonParameters, policy_maker
 from service.api.proxies import proxy_timeout_s
 from service.api.walk import Outcome, classify_images, require_room
 from service.errors import InvalidParameterError, ServiceError
@@ -28,7 +28,7 @@ class TaskParameters(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    top_k: int | None = Field(default=None, ge=1, description="Classes to return; 5 or all there are by default.")
+    top_k: Count | None = Field(default=None, description="Classes to return; 5 or all there are by default.")
     function_to_apply: Literal["softmax"] | None = Field(
         default=None, description="Scores are softmax probabilities; they are what an exit is decided by."
     )

@@ -102,6 +102,25 @@ def check_parameters(kind: type[_ParametersT], given: dict[str, Any]) -> _Parame
         raise InvalidParameterError(describe(error.errors())) from error
 
 
+def described(model: type[BaseModel]) -> dict[str, Any]:
+    """The JSON schema of a body, with everything it refers to in its place: a description has no room beside it."""
+    schema = model.model_json_schema()
+    definitions = schema.pop("$defs", {})
+
+    def resolved(node: Any) -> Any:
+        if isinstance(node, list):
+            return [resolved(item) for item in node]
+        if not isinstance(node, dict):
+            return node
+        node = dict(node)
+        if (reference := node.pop("$ref", None)) is not None:
+            node = definitions[reference.removeprefix("#/$defs/")] | node
+        return {name: resolved(value) for name, value in node.items()}
+
+    document: dict[str, Any] = resolved(schema)
+    return document
+
+
 def json_body(parameters: type[BaseModel]) -> dict[str, Any]:
     """OpenAPI's description of a JSON body with these parameters."""
     image = {"type": "string", "format": "byte", "description": "An image in base64."}
@@ -109,7 +128,7 @@ def json_body(parameters: type[BaseModel]) -> dict[str, Any]:
         "type": "object",
         "properties": {
             "inputs": {"anyOf": [image, {"type": "array", "items": image, "minItems": 1}]},
-            "parameters": parameters.model_json_schema(),
+            "parameters": described(parameters),
         },
         "required": ["inputs"],
         "additionalProperties": False,

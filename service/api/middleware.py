@@ -19,6 +19,9 @@ logger = logging.getLogger(__name__)
 
 _SANE_REQUEST_ID = re.compile(r"[A-Za-z0-9._:/+=@-]{1,128}")
 
+# What a client sent, quoted in an error, is never to be taken for a page or a script.
+_NO_SNIFFING = (b"x-content-type-options", b"nosniff")
+
 DirectRoute = Callable[[Request], Awaitable[Response]]
 """A route that reads its request itself."""
 
@@ -59,14 +62,14 @@ class RequestMiddleware:
         started_at = time.perf_counter()
         request_id = _request_id(scope)
         scope.setdefault("state", {})["request_id"] = request_id
-        id_header = (b"x-request-id", request_id.encode())
+        own_headers = ((b"x-request-id", request_id.encode()), _NO_SNIFFING)
         status: int | None = None
 
         async def send_with_id(message: Message) -> None:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
-                message["headers"] = [*message.get("headers", ()), id_header]
+                message["headers"] = [*message.get("headers", ()), *own_headers]
             await send(message)
 
         try:

@@ -1,5 +1,6 @@
 """The parameters of a classification, and the exit policy they make."""
 
+import re
 from collections.abc import Callable
 from typing import Annotated, Any
 from urllib.parse import parse_qsl
@@ -12,7 +13,12 @@ from service.engine.operating import OperatingPoint, parse_thresholds
 from service.engine.policy import Policy
 from service.errors import InvalidParameterError
 
+NUMBER = r" *([0-9]{1,30}(\.[0-9]{0,30})?|\.[0-9]{1,30})([eE][+-]?[0-9]{1,2})? *"
+"""A threshold in a query, as a regular expression."""
+
 _DEFAULT_TOP_K = 5
+_MAX_FIELDS = 64
+_NUMBER = re.compile(NUMBER)
 
 
 def _boolean(value: Any) -> Any:
@@ -24,6 +30,17 @@ def _boolean(value: Any) -> Any:
     return value
 
 
+def _integer(value: Any) -> Any:
+    # JSON has one kind of number: to many who write it, 1 and 1.0 are the same.
+    return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
+MAX_INTEGER = 2**53 - 1
+"""Beyond it, not everybody who reads JSON has the same number, and messages between processes have none."""
+
+Stage = Annotated[int, Field(ge=0), BeforeValidator(_integer)]
+Count = Annotated[int, Field(ge=1, le=MAX_INTEGER), BeforeValidator(_integer)]
+
 _TRACE = "Whether to return every stage's prediction."
 _THRESHOLDS = "0 is always, anything above 1 is never."
 
@@ -33,11 +50,10 @@ class PolicyParameters(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    min_stage: int = Field(default=0, ge=0, description="No exit before this stage.")
-    max_stage: int | None = Field(default=None, ge=0, description="The last stage allowed to run.")
-    max_macs: int | None = Field(
+    min_stage: Stage = Field(default=0, description="No exit before this stage.")
+    max_stage: Stage | None = Field(default=None, description="The last stage allowed to run.")
+    max_macs: Count | None = Field(
         default=None,
-        ge=1,
         description="Multiply-accumulates one image may cost; a stage beyond is not begun.",
     )
     deadline_ms: float | None = Field(
@@ -49,8 +65,8 @@ class PolicyParameters(BaseModel):
 
 
 class _AnswerParameters(PolicyParameters):
-    top_k: int | None = Field(
-        default=None, ge=1, description=f"Classes to return; {_DEFAULT_TOP_K} or all there are by default."
+    top_k: Count | None = Field(
+        default=None, description=f"Classes to return; {_DEFAULT_TOP_K} or all there are by default."
     )
     trace: Annotated[bool, BeforeValidator(_boolean)] = Field(default=False, description=_TRACE)
 
@@ -89,9 +105,19 @@ def read_parameters(query: bytes) -> ClassifyParameters:
     if not query:
         return _DEFAULTS
     try:
-        return ClassifyParameters.model_validate(dict(parse_qsl(query.decode("latin-1"), keep_blank_values=True)))
+        pairs = parse_qsl(query.decode("latin-1"), keep_blank_values=True, max_num_fields=_MAX_FIELDS)
+    except ValueError as error:
+        raise InvalidParameterError(f"the query has more than {_MAX_FIELDS} parameters") from error
+    try:
+        return ClassifyParameters.model_validate(dict(pairs))
     except ValidationError as error:
         raise InvalidParameterError(describe(error.errors())) from error
+
+
+def combined(query: ClassifyParameters, body: JsonParameters) -> JsonParameters:
+    """What is asked for in a query and in a JSON body; where both say something, the body is right."""
+    given = query.model_dump(exclude_unset=True) | body.model_dump(exclude_unset=True)
+    return JsonParameters.model_construct(**given)
 
 
 def policy_maker(
@@ -137,13 +163,12 @@ def policy_maker(
 
 
 def _numbers(text: str) -> float | list[float]:
-    try:
-        if "_" in text:  # Python reads 1_0 as 10, nobody else does
-            raise ValueError
-        numbers = [float(item) for item in text.split(",")]
-    except ValueError as error:
-        raise InvalidParameterError(f"thresholds: {text[:100]!r} is not a number or numbers with commas") from error
-    return numbers if "," in text else numbers[0]
+    items = text.split(",")
+    # Python's own reading would also take 1_0, " 1" and nan.
+    if not all(map(_NUMBER.fullmatch, items)):
+        raise InvalidParameterError(f"thresholds: {text[:100]!r} is not a number from 0 on, or such with commas")
+    numbers = [float(item) for item in items]
+    return numbers if len(numbers) > 1 else numbers[0]
 
 
 def _seconds(milliseconds: float | None) -> float | None:

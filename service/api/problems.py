@@ -1,10 +1,12 @@
 """The one table from our errors to HTTP statuses, and the problem documents (RFC 9457) made from it."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from enum import Enum
 from http import HTTPStatus
 from math import ceil
 from typing import Any
+from uuid import uuid4
 
 import msgspec
 from fastapi import FastAPI, Request, Response
@@ -37,6 +39,9 @@ CLIENT_LEFT = 499
 """Counted when a client leaves before its answer; never sent, since nobody is there to read it."""
 
 _SHOWN_CHARACTERS = 100
+_SHOWN_ERRORS = 5
+_OTHER_PROTOCOLS = "/v2/"
+"""Below it, errors are said as the Open Inference Protocol says them."""
 
 _encode = msgspec.json.Encoder().encode
 
@@ -77,6 +82,17 @@ PROBLEM_KINDS: dict[type[ServiceError], ProblemKind] = {
 }
 
 
+class Refusal(Enum):
+    """What is answered before any route is reached: status, title, detail."""
+
+    MALFORMED = (400, "Malformed request", "this is not HTTP that can be read")
+    URL_TOO_LONG = (414, "URI too long", "the request's target is longer than 8192 bytes")
+    HEAD_TOO_LARGE = (431, "Head too large", "the request has more than 128 header fields, or 65536 bytes of them")
+
+    def __init__(self, status: int, title: str, detail: str) -> None:
+        self.status, self.title, self.detail = status, title, detail
+
+
 def kind_of(error: ServiceError) -> ProblemKind:
     """The kind of an error: its own class's, or else its nearest base's."""
     return next(PROBLEM_KINDS[base] for base in type(error).__mro__ if base in PROBLEM_KINDS)
@@ -89,7 +105,22 @@ def problem_of(error: ServiceError, request: Request) -> Problem:
 
 def internal_error_response(request: Request) -> Response:
     """The answer to an unexpected exception: says nothing but where to look."""
-    return _response(_problem(_INTERNAL, "an unexpected error; the log has it under this request_id", request))
+    detail = f"an unexpected error; the log has it under request {request.scope['state']['request_id']}"
+    return _response(_problem(_INTERNAL, detail, request))
+
+
+def refusal_answer(refusal: Refusal, headers: Iterable[tuple[bytes, bytes]]) -> bytes:
+    """The whole HTTP answer to what cannot be read as a request; the connection is closed after it."""
+    request_id = uuid4().hex
+    problem = _document(ProblemKind(refusal.status, refusal.title), refusal.detail, "", request_id)
+    body = _encode(problem)
+    lines = [
+        f"HTTP/1.1 {refusal.status} {refusal.title}".encode(),
+        *(name + b": " + value for name, value in headers),
+        f"content-type: {MEDIA_TYPE}\r\ncontent-length: {len(body)}\r\nx-request-id: {request_id}".encode(),
+        b"x-content-type-options: nosniff\r\nconnection: close\r\n\r\n",
+    ]
+    return b"\r\n".join(lines) + body
 
 
 def install(app: FastAPI) -> None:
@@ -100,8 +131,9 @@ def install(app: FastAPI) -> None:
 
 
 def describe(errors: Sequence[Any]) -> str:
-    """Pydantic's errors in one line, naming each parameter and the value it had."""
-    return "; ".join(map(_describe_one, errors))
+    """Pydantic's errors in one line, naming the first parameters and the value each had."""
+    more = [f"and {len(errors) - _SHOWN_ERRORS} more"] if len(errors) > _SHOWN_ERRORS else []
+    return "; ".join([*map(_describe_one, errors[:_SHOWN_ERRORS]), *more])
 
 
 def responses(*statuses: int) -> dict[int | str, dict[str, Any]]:
@@ -128,6 +160,8 @@ def error_headers(error: ServiceError) -> dict[str, str]:
         headers["Retry-After"] = str(max(1, ceil(retry_after_s)))
     if kind.status == HTTPStatus.UNAUTHORIZED:
         headers["WWW-Authenticate"] = "Bearer"
+    if isinstance(error, TooLargeError):
+        headers["Connection"] = "close"  # the rest is not going to be read
     return headers
 
 
@@ -139,7 +173,7 @@ async def _on_validation_error(request: Request, error: Exception) -> Response:
 async def _on_http_exception(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
     kind = ProblemKind(error.status_code, HTTPStatus(error.status_code).phrase)
-    detail = f"{request.method} {request.url.path}: {error.detail}"
+    detail = f"{request.method} {request.scope['path'][:_SHOWN_CHARACTERS]}: {error.detail}"
     headers = dict(error.headers or {})
     if error.status_code == HTTPStatus.METHOD_NOT_ALLOWED:
         # The framework names the methods of one route only, where a path may have several.
@@ -149,18 +183,24 @@ async def _on_http_exception(request: Request, error: Exception) -> Response:
 
 
 def _problem(kind: ProblemKind, detail: str, request: Request) -> Problem:
+    return _document(kind, detail, request.scope["path"], request.scope["state"]["request_id"])
+
+
+def _document(kind: ProblemKind, detail: str, instance: str, request_id: str) -> Problem:
     return Problem(
         type=kind.type,
         title=kind.title,
         status=kind.status,
         detail=detail,
-        instance=request.scope["path"],
-        request_id=request.scope["state"]["request_id"],
+        instance=instance,
+        request_id=request_id,
         error=detail,
     )
 
 
 def _response(problem: Problem, headers: dict[str, str] | None = None) -> Response:
+    if f"{problem['instance']}/".startswith(_OTHER_PROTOCOLS):
+        return Response(_encode({"error": problem["error"]}), problem["status"], headers, "application/json")
     return Response(_encode(problem), problem["status"], headers, MEDIA_TYPE)
 
 

@@ -38,19 +38,22 @@ class Child:
 
 
 @contextmanager
-def served(arguments: tuple[str, ...] = SERVE, environment: Mapping[str, str] | None = None) -> Iterator[Child]:
+def served(
+    arguments: tuple[str, ...] = SERVE, environment: Mapping[str, str] | None = None, log_path: Path | None = None
+) -> Iterator[Child]:
     """Start a server on a free port, wait until it is ready, and stop it at the end.
 
     Args:
         arguments: of the Python interpreter.
         environment: on top of this process's own.
+        log_path: where to keep what it writes.
 
     Raises:
         ServerFailedError: it was not ready in time, or ended with another code than 0.
     """
     port = _free_port()
     address = {"DVT_HTTP_HOST": "127.0.0.1", "DVT_HTTP_PORT": str(port)}
-    with tempfile.TemporaryFile("w+") as log:
+    with tempfile.TemporaryFile("w+") if log_path is None else log_path.open("w+") as log:
         # A session of its own: its processes can be ended together, and a Ctrl-C here is not theirs.
         process = subprocess.Popen(  # noqa: S603 - this very interpreter
             [sys.executable, *arguments],

@@ -1,7 +1,5 @@
 """`/v2`: health, metadata and inference."""
 
-from collections.abc import Awaitable, Callable
-from functools import wraps
 from typing import Any
 
 from fastapi import APIRouter, Request, Response
@@ -15,8 +13,7 @@ from service.api.disconnect import unless_client_leaves
 from service.api.inputs import check_parameters, parsed, too_large_counted
 from service.api.oip import schemas
 from service.api.oip.messages import BYTES, INPUT, OUTPUTS, Inference, parse, render
-from service.api.parameters import JsonParameters, PolicyParameters, policy_maker
-from service.api.problems import error_headers, kind_of
+from service.api.parameters import Count, JsonParameters, PolicyParameters, policy_maker
 from service.api.proxies import proxy_timeout_s
 from service.api.walk import Walked, classify_images, require_room
 from service.errors import NotFoundError, NotReadyError, ServiceError
@@ -29,8 +26,6 @@ MODEL_VERSION = "1"
 
 _MICROSECONDS = 1e-6
 
-Route = Callable[..., Awaitable[Response]]
-
 
 class InferParameters(PolicyParameters):
     """What a client may ask for in a request's `parameters`; anything else is refused."""
@@ -40,18 +35,7 @@ class InferParameters(PolicyParameters):
     thresholds: float | str | None = Field(
         default=None, description="As in /classify: a number, or text with one per exit but the last."
     )
-    timeout: int | None = Field(default=None, ge=1, description="A deadline in microseconds, as Triton's clients say.")
-
-
-def _in_the_protocols_words(route: Route) -> Route:
-    @wraps(route)
-    async def answered(*args: Any, **kwargs: Any) -> Response:
-        try:
-            return await route(*args, **kwargs)
-        except ServiceError as error:
-            return json_response({"error": str(error)}, error_headers(error), status=kind_of(error).status)
-
-    return answered
+    timeout: Count | None = Field(default=None, description="A deadline in microseconds, as Triton's clients say.")
 
 
 @router.get("", summary="Open Inference Protocol: the server", responses=schemas.errors(500))
@@ -66,7 +50,6 @@ async def server_metadata() -> schemas.ServerMetadata:
     response_model=schemas.Live,
     responses=schemas.errors(500, 503),
 )
-@_in_the_protocols_words
 async def live(request: Request) -> Response:
     """As `/livez`."""
     if not _context(request).alive:
@@ -80,7 +63,6 @@ async def live(request: Request) -> Response:
     response_model=schemas.Ready,
     responses=schemas.errors(500, 503),
 )
-@_in_the_protocols_words
 async def ready(request: Request) -> Response:
     """As `/readyz`."""
     _require_ready(_context(request))
@@ -181,7 +163,7 @@ for _names in (("name",), ("name", "version")):
     _parameters = schemas.path_parameters(*_names)
     router.add_api_route(
         _path,
-        _in_the_protocols_words(model_metadata),
+        model_metadata,
         summary="Open Inference Protocol: the model",
         response_model=schemas.ModelMetadata,
         responses=schemas.errors(404, 500),
@@ -189,7 +171,7 @@ for _names in (("name",), ("name", "version")):
     )
     router.add_api_route(
         f"{_path}/ready",
-        _in_the_protocols_words(model_ready),
+        model_ready,
         summary="Open Inference Protocol: is the model ready?",
         response_model=schemas.ModelReady,
         responses=schemas.errors(404, 500, 503),
@@ -197,7 +179,7 @@ for _names in (("name",), ("name", "version")):
     )
     router.add_api_route(
         f"{_path}/infer",
-        _in_the_protocols_words(infer),
+        infer,
         methods=["POST"],
         summary="Open Inference Protocol: classify images",
         response_model=schemas.InferResponse,

@@ -6,6 +6,7 @@ from typing import Any, NotRequired
 from pydantic import BaseModel
 from typing_extensions import TypedDict
 
+from service.api.inputs import described
 from service.api.problems import responses
 
 JSON_LENGTH = "Inference-Header-Content-Length"
@@ -78,13 +79,9 @@ class Error(TypedDict):
 
 
 def errors(*statuses: int) -> dict[int | str, dict[str, Any]]:
-    """OpenAPI's description of what can go wrong; an unexpected failure is described as everywhere else too."""
+    """OpenAPI's description of what can go wrong."""
     return {
-        status: {
-            "model": Error,
-            **{name: value for name, value in described.items() if name != "content"},
-            **({"content": described["content"]} if status == HTTPStatus.INTERNAL_SERVER_ERROR else {}),
-        }
+        status: {"model": Error, **{name: value for name, value in described.items() if name != "content"}}
         for status, described in responses(*statuses).items()
     }
 
@@ -115,13 +112,17 @@ def infer_body(parameters: type[BaseModel]) -> dict[str, Any]:
         },
         "required": ["name", "shape", "datatype", "data"],
     }
-    asked = parameters.model_json_schema()
+    asked = described(parameters)
     asked["properties"]["binary_data_output"] = {"type": "boolean", "description": "Whether outputs come in binary."}
     output = {
         "type": "object",
         "properties": {
             "name": {"enum": ["label", "score", "exit_stage", "macs"]},
-            "parameters": {"type": "object", "properties": {"binary_data": {"type": "boolean"}}},
+            "parameters": {
+                "type": "object",
+                "properties": {"binary_data": {"type": "boolean"}, "classification": {"const": 0}},
+                "additionalProperties": False,
+            },
         },
         "required": ["name"],
     }

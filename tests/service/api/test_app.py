@@ -67,8 +67,59 @@ def test_openapi_names_every_parameter_of_a_classification(description):
     }
 
 
-async def test_docs_page_is_served(serving):
-    assert (await serving.client.get("/docs")).status_code == 200
+async def test_docs_page_shows_every_route_and_loads_nothing(serving, description):
+    response = await serving.client.get("/docs")
+
+    assert response.headers["content-type"] == "text/html; charset=utf-8"
+    assert response.headers["content-security-policy"].startswith("default-src 'none';")
+    for path, operations in description["paths"].items():
+        for method in operations:
+            assert f"<b>{method.upper()}</b> <code>{path}</code>" in response.text
+    assert set(re.findall(r"(?:src|href)=.([^'\"]+)", response.text)) == {"openapi.json"}
+    assert "<script" not in response.text
+    assert "http" not in re.sub(r"<pre>.*?</pre>", "", response.text, flags=re.DOTALL)
+
+
+@pytest.mark.parametrize(
+    ("method", "path"),
+    [("GET", "/livez"), ("GET", "/models"), ("GET", "/docs"), ("GET", "/nothing"), ("GET", "/v2/no")],
+)
+async def test_answers_open_nothing_to_other_origins_and_are_not_sniffed(serving, method, path):
+    response = await serving.client.request(method, path, headers={"origin": "https://elsewhere.example"})
+
+    assert response.headers["x-content-type-options"] == "nosniff"
+    assert not [name for name in response.headers if name.startswith("access-control")]
+
+
+@pytest.mark.parametrize("path", ["/classify", "/config", "/v2/models/test-model/infer"])
+async def test_preflight_is_refused(serving, path):
+    headers = {"origin": "https://elsewhere.example", "access-control-request-method": "POST"}
+    response = await serving.client.options(path, headers=headers)
+
+    assert response.status_code == 405
+    assert not [name for name in response.headers if name.startswith("access-control")]
+
+
+async def test_description_says_what_this_model_and_these_settings_allow(serve):
+    async with serve(max_images_per_request=7) as serving:
+        document = serving.app.openapi()
+    parameters = {each["name"]: each["schema"] for each in document["paths"]["/classify"]["post"]["parameters"]}
+    bodies = document["paths"]["/classify"]["post"]["requestBody"]["content"]
+    change = document["paths"]["/config"]["put"]["requestBody"]["content"]["application/json"]["schema"]
+
+    assert parameters["top_k"]["anyOf"][0] == {"type": "integer", "minimum": 1, "maximum": 10}
+    assert parameters["min_stage"]["maximum"] == 3
+    assert parameters["max_macs"]["anyOf"][0]["minimum"] == 100
+    pattern = re.compile(parameters["thresholds"]["anyOf"][0]["pattern"])
+    assert [bool(pattern.search(text)) for text in ("0.5", "1,2e-3,.5", "1,2", "-1", "nan", "1,2,3,4")] == [
+        *(True, True),
+        *[False] * 4,
+    ]
+    assert bodies["multipart/form-data"]["schema"]["properties"]["file"]["maxItems"] == 7
+    assert bodies["application/json"]["schema"]["properties"]["inputs"]["anyOf"][1]["maxItems"] == 7
+    assert change["properties"]["thresholds"]["anyOf"][1]["minItems"] == 3
+    assert (change["minProperties"], change["maxProperties"]) == (1, 1)
+    assert "$defs" not in json.dumps(document)
 
 
 @pytest.mark.parametrize(

@@ -113,11 +113,15 @@ async def test_classify_json_that_is_not_a_request_is_refused(serving, body, sta
     assert serving.at_rest()
 
 
-async def test_classify_json_with_parameters_in_the_query_is_422(serving, image):
-    response = await serving.client.post("/classify?top_k=1", json={"inputs": b64(image(0))})
+@pytest.mark.parametrize(
+    ("query", "parameters", "top_k", "stages"),
+    [("top_k=1", {}, 1, 1), ("top_k=1&trace=true", {"top_k": 2}, 2, 1), ("thresholds=2", {"trace": True}, 5, 4)],
+)
+async def test_classify_json_beside_a_query_is_taken_before_it(serving, image, query, parameters, top_k, stages):
+    document = {"inputs": b64(image(0)), "parameters": {"trace": True, **parameters}}
+    response = await serving.client.post(f"/classify?{query}", json=document)
 
-    assert response.status_code == 422
-    assert "not into the query" in response.json()["detail"]
+    assert (len(response.json()["top"]), len(response.json()["trace"])) == (top_k, stages)
 
 
 async def test_classify_json_over_the_limits_is_413_and_counted(serve, image):
