@@ -4,7 +4,8 @@ from collections.abc import Iterator
 
 import pytest
 from balancers import BALANCERS, HOSTS, binary
-from replicas import Replica, free_port, save_tiny_model
+from replicas import Replica, free_port
+from tiny_model import save_tiny_model
 
 # Forms of a replica: an engine process with a front end, and everything in one process.
 HTTP_WORKERS = ("1", "0", "0")

@@ -16,7 +16,8 @@ import httpx
 import pytest
 from balancers import BALANCERS, HOSTS, balancer, check_command, until_it_has_replicas, write_config
 from clients import PNG
-from replicas import ROOT, Replica, eventually, free_port, png, save_tiny_model
+from replicas import ROOT, Replica, eventually, free_port
+from tiny_model import png, save_tiny_model
 
 
 @pytest.mark.parametrize("name", BALANCERS)

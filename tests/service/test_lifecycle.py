@@ -8,7 +8,8 @@ from pathlib import Path
 import httpx
 import pytest
 from clients import PNG
-from replicas import ROOT, Replica, eventually, free_port, png, save_tiny_model
+from replicas import ROOT, Replica, eventually, free_port
+from tiny_model import png, save_tiny_model
 
 MAX_BATCH_SIZE = 4
 # Every stage alone and with a full batch, and all of it twice.

@@ -10,17 +10,14 @@ import subprocess
 import sys
 import time
 from http.client import HTTPResponse
-from io import BytesIO
 from pathlib import Path
 from types import SimpleNamespace
 
 import httpx
 import pytest
 import torch
-from PIL import Image
+from tiny_model import png, save_tiny_model
 
-from models.cascade import Cascade
-from models.config import CascadeConfig
 from service import backend as backend_module
 from service import serve as serve_module
 from service import server as server_module
@@ -28,26 +25,11 @@ from service.engine.engine import EngineState
 from service.serve import assemble, serve
 from service.server import StandaloneServer
 from service.settings import Settings, SettingsError
-from weights.preprocessing import Preprocessing
-from weights.store import Manifest, save
-
-ARCHITECTURE = CascadeConfig(image_size=28, num_classes=3, embed_dim=12, depth=1, num_heads=1)
 
 
 @pytest.fixture(scope="module")
 def model(tmp_path_factory) -> str:
-    manifest = Manifest(
-        name="tiny",
-        architecture=ARCHITECTURE,
-        preprocessing=Preprocessing(resize_px=28, crop_px=28),
-        class_names=("cat", "dog", "ship"),
-        thresholds=(2.0, 2.0, 2.0),
-        temperatures=(1.0, 1.0, 1.0, 1.0),
-        provenance={},
-    )
-    folder = tmp_path_factory.mktemp("models") / "tiny"
-    save(folder, Cascade(ARCHITECTURE), manifest, "# tiny\n")
-    return str(folder)
+    return save_tiny_model(tmp_path_factory.mktemp("models") / "tiny")
 
 
 def test_assemble_hands_the_settings_and_the_model_on(model):
@@ -220,9 +202,7 @@ def until_nobody_listens(address):
 def test_serve_upload_under_way_at_sigterm_is_answered_under_the_configuration_patched_before(process):
     url, server = process
     address = (httpx.URL(url).host, httpx.URL(url).port)
-    buffer = BytesIO()
-    Image.new("RGB", (20, 20)).save(buffer, "PNG")
-    body = buffer.getvalue()
+    body = png()
     head = f"POST /classify HTTP/1.1\r\nHost: dvt\r\nContent-Type: image/png\r\nContent-Length: {len(body)}\r\n\r\n"
     with httpx.Client(base_url=url) as client, socket.create_connection(address, timeout=20) as upload:
         until_status(client, "/readyz", 200)

@@ -7,10 +7,10 @@ from struct import pack
 
 import schemathesis
 from hypothesis import strategies as st
-from tiny_model import black_png
+from tiny_model import png
 
 MODEL = {"name": "dvt-cifar10", "version": "1"}
-IMAGES = [black_png(), (Path(__file__).parents[1] / "data" / "airplane.jpg").read_bytes()]
+IMAGES = [png(), (Path(__file__).parents[1] / "data" / "airplane.jpg").read_bytes()]
 
 STAGES = {"0", "1", "2", "3", "0.0", "1.0", "2.0", "3.0"}
 

@@ -8,17 +8,9 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from io import BytesIO
 from pathlib import Path
 
 import httpx
-import torch
-from PIL import Image
-
-from models.cascade import Cascade
-from models.config import CascadeConfig
-from weights.preprocessing import Preprocessing
-from weights.store import Manifest, save
 
 ROOT = Path(__file__).parents[2]
 PATIENCE_S = 60
@@ -30,30 +22,6 @@ def eventually(condition: Callable[[], object], what: object = "") -> None:
     while not condition():
         assert time.monotonic() < end, f"did not happen in time: {what() if callable(what) else what}"
         time.sleep(0.02)
-
-
-def save_tiny_model(folder: Path) -> str:
-    """A model that costs next to nothing, and whose answers still depend on the image."""
-    architecture = CascadeConfig(image_size=28, num_classes=3, embed_dim=12, depth=1, num_heads=1)
-    manifest = Manifest(
-        name="tiny",
-        architecture=architecture,
-        preprocessing=Preprocessing(resize_px=28, crop_px=28),
-        class_names=("cat", "dog", "ship"),
-        thresholds=(2.0, 2.0, 2.0),
-        temperatures=(1.0,) * 4,
-        provenance={},
-    )
-    torch.manual_seed(0)
-    save(folder, Cascade(architecture), manifest, "# tiny\n")
-    return str(folder)
-
-
-def png(color: str = "black") -> bytes:
-    """An image file of one colour."""
-    buffer = BytesIO()
-    Image.new("RGB", (20, 20), color).save(buffer, "PNG")
-    return buffer.getvalue()
 
 
 def free_port(*hosts: str) -> int:

@@ -3,6 +3,7 @@
 from io import BytesIO
 from pathlib import Path
 
+import torch
 from PIL import Image
 
 from models.cascade import Cascade
@@ -10,25 +11,27 @@ from models.config import CascadeConfig
 from weights.preprocessing import Preprocessing
 from weights.store import Manifest, save
 
+ARCHITECTURE = CascadeConfig(image_size=28, num_classes=3, embed_dim=12, depth=1, num_heads=1)
+
 
 def save_tiny_model(folder: Path) -> str:
-    """Save a model of four stages and three classes that never leaves early; returns its path."""
-    architecture = CascadeConfig(image_size=28, num_classes=3, embed_dim=12, depth=1, num_heads=1)
+    """Save a seeded model of four stages and three classes that never leaves early; returns its path."""
     manifest = Manifest(
         name="tiny",
-        architecture=architecture,
+        architecture=ARCHITECTURE,
         preprocessing=Preprocessing(resize_px=28, crop_px=28),
         class_names=("cat", "dog", "ship"),
         thresholds=(2.0, 2.0, 2.0),
         temperatures=(1.0,) * 4,
         provenance={},
     )
-    save(folder, Cascade(architecture), manifest, "# tiny\n")
+    torch.manual_seed(0)
+    save(folder, Cascade(ARCHITECTURE), manifest, "# tiny\n")
     return str(folder)
 
 
-def black_png() -> bytes:
-    """A small image."""
+def png(color: str = "black") -> bytes:
+    """A small image of one colour."""
     buffer = BytesIO()
-    Image.new("RGB", (20, 20)).save(buffer, "PNG")
+    Image.new("RGB", (20, 20), color).save(buffer, "PNG")
     return buffer.getvalue()

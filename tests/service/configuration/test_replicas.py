@@ -13,7 +13,7 @@ from pathlib import Path
 
 import httpx
 import pytest
-from tiny_model import black_png, save_tiny_model
+from tiny_model import png, save_tiny_model
 
 from service.bench.child import SERVE, served
 
@@ -76,7 +76,7 @@ class Load:
             thread.join()
 
     def _send(self, url: str) -> None:
-        body, headers = black_png(), {"Content-Type": "image/png"}
+        body, headers = png(), {"Content-Type": "image/png"}
         with httpx.Client(base_url=url, timeout=PATIENCE_S) as client:
             while not self._stop.wait(0.01):
                 try:

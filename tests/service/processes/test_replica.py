@@ -10,17 +10,11 @@ import time
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from io import BytesIO
 from pathlib import Path
 
 import httpx
 import pytest
-from PIL import Image
-
-from models.cascade import Cascade
-from models.config import CascadeConfig
-from weights.preprocessing import Preprocessing
-from weights.store import Manifest, save
+from tiny_model import png, save_tiny_model
 
 ROOT = Path(__file__).parents[3]
 PATIENCE_S = 60
@@ -41,19 +35,7 @@ class Replica:
 
 @pytest.fixture(scope="module")
 def model(tmp_path_factory: pytest.TempPathFactory) -> str:
-    architecture = CascadeConfig(image_size=28, num_classes=3, embed_dim=12, depth=1, num_heads=1)
-    manifest = Manifest(
-        name="tiny",
-        architecture=architecture,
-        preprocessing=Preprocessing(resize_px=28, crop_px=28),
-        class_names=("cat", "dog", "ship"),
-        thresholds=(2.0, 2.0, 2.0),
-        temperatures=(1.0,) * 4,
-        provenance={},
-    )
-    folder = tmp_path_factory.mktemp("models") / "tiny"
-    save(folder, Cascade(architecture), manifest, "# tiny\n")
-    return str(folder)
+    return save_tiny_model(tmp_path_factory.mktemp("models") / "tiny")
 
 
 @pytest.fixture
@@ -103,12 +85,6 @@ def status(url: str, path: str) -> int | None:
         return httpx.get(url + path, timeout=PATIENCE_S).status_code
     except httpx.TransportError:
         return None
-
-
-def png() -> bytes:
-    buffer = BytesIO()
-    Image.new("RGB", (20, 20)).save(buffer, "PNG")
-    return buffer.getvalue()
 
 
 @dataclass

@@ -3,7 +3,7 @@
 import time
 
 import pytest
-from tiny_model import black_png, save_tiny_model
+from tiny_model import png, save_tiny_model
 from wire import MAX_BODY_BYTES, MAX_IMAGES, Wire, get, request
 
 from service.bench.books import balance, parse_metrics, sum_of
@@ -52,5 +52,5 @@ def assert_unharmed(server):
 
 
 def full():
-    part = b'--x\r\nContent-Disposition: form-data; name="file"\r\n\r\n%s\r\n' % black_png()
+    part = b'--x\r\nContent-Disposition: form-data; name="file"\r\n\r\n%s\r\n' % png()
     return request(part * MAX_IMAGES + b"--x--\r\n", "Content-Type: multipart/form-data; boundary=x")

@@ -1,7 +1,7 @@
 """Requests whose bytes do not add up: none is taken for two, and none leaves the connection in doubt."""
 
 import pytest
-from tiny_model import black_png
+from tiny_model import png
 from wire import Wire, chunked, get, request
 
 SMUGGLED = get("/info")
@@ -83,19 +83,19 @@ def test_body_shorter_than_announced_is_no_request(server):
 @pytest.mark.parametrize("more", [b"and more\r\n\r\n", post("Content-Length: -1"), get("/" + "x" * 10_000)])
 def test_garbage_behind_a_request_does_not_overtake_its_answer(server, more):
     with Wire(server) as wire:
-        assert wire.ask(request(black_png(), IMAGE), more).status == 200
+        assert wire.ask(request(png(), IMAGE), more).status == 200
         assert b"200 OK" not in wire.rest()
 
 
 def test_garbage_behind_an_answer_is_refused(server):
     with Wire(server) as wire:
-        assert wire.ask(request(black_png(), IMAGE)).status == 200
+        assert wire.ask(request(png(), IMAGE)).status == 200
         wire.send(b"and more\r\n\r\n")
         assert_refused(wire)
 
 
 def test_chunked_body_with_extensions_and_trailers_is_read(server):
-    body = b"%x;name=value\r\n%s\r\n0\r\nX-Trailer: x\r\n\r\n" % (len(black_png()), black_png())
+    body = b"%x;name=value\r\n%s\r\n0\r\nX-Trailer: x\r\n\r\n" % (len(png()), png())
     with Wire(server) as wire:
         assert wire.ask(post("Transfer-Encoding: chunked", body=body), get("/livez")).status == 200
         assert wire.answer().status == 200
@@ -103,14 +103,14 @@ def test_chunked_body_with_extensions_and_trailers_is_read(server):
 
 @pytest.mark.parametrize("size", [1, 7])
 def test_chunks_of_few_bytes_are_put_together(server, size):
-    pieces = [black_png()[start : start + size] for start in range(0, len(black_png()), size)]
+    pieces = [png()[start : start + size] for start in range(0, len(png()), size)]
     with Wire(server) as wire:
         assert wire.ask(post("Transfer-Encoding: chunked", body=chunked(*pieces, b""))).status == 200
 
 
 def test_pipelined_requests_are_answered_in_their_order(server):
     with Wire(server) as wire:
-        wire.send(request(black_png(), IMAGE), get("/info"), get("/nowhere"), get("/livez"))
+        wire.send(request(png(), IMAGE), get("/info"), get("/nowhere"), get("/livez"))
         assert [wire.answer().status for _ in range(4)] == [200, 200, 404, 200]
 
 
@@ -123,7 +123,7 @@ def test_more_pipelined_requests_than_the_limit_are_not_all_kept(server):
 
 def test_http_1_0_is_answered_and_closed(server):
     with Wire(server) as wire:
-        answer = wire.ask(request(black_png(), IMAGE, version="1.0"))
+        answer = wire.ask(request(png(), IMAGE, version="1.0"))
         assert answer.status == 200
         assert wire.rest() == b""
 

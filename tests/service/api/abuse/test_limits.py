@@ -5,7 +5,7 @@ import json
 
 import httpx
 import pytest
-from tiny_model import black_png
+from tiny_model import png
 from wire import MAX_BODY_BYTES, Wire, chunked, get, request
 
 IMAGE = "Content-Type: image/png"
@@ -61,7 +61,7 @@ def test_chunked_body_over_the_limit_is_413_that_can_be_read(server):
 def test_body_that_is_refused_unread_leaves_the_connection_usable(server):
     with Wire(server) as wire:
         assert_problem(wire.ask(request(b"x" * 100_000, "Content-Type: text/plain")), 415)
-        assert wire.ask(request(black_png(), IMAGE)).status == 200
+        assert wire.ask(request(png(), IMAGE)).status == 200
 
 
 def test_body_that_is_refused_unread_and_goes_on_is_cut(server):
@@ -73,9 +73,9 @@ def test_body_that_is_refused_unread_and_goes_on_is_cut(server):
 
 def test_continue_is_said_before_a_body_that_will_be_read(server):
     with Wire(server) as wire:
-        wire.send(announced(len(black_png()), "Expect: 100-continue"))
+        wire.send(announced(len(png()), "Expect: 100-continue"))
         assert wire.socket.recv(25) == b"HTTP/1.1 100 Continue\r\n\r\n"
-        assert wire.ask(black_png()).status == 200
+        assert wire.ask(png()).status == 200
 
 
 def test_continue_is_not_said_before_a_body_that_is_too_large(server):
@@ -170,7 +170,7 @@ def test_long_target_is_414(server):
 @pytest.mark.parametrize("query", ["&".join(f"p{n}=1" for n in range(1000)), "top_k=1&" * 65, "=&" * 4000, "&" * 8000])
 def test_query_of_many_parameters_is_422_in_few_words(server, query):
     with Wire(server) as wire:
-        answer = wire.ask(request(black_png(), IMAGE, target=f"/classify?{query}"))
+        answer = wire.ask(request(png(), IMAGE, target=f"/classify?{query}"))
         assert_problem(answer, 422)
         assert len(answer.body) < 2000
 
@@ -195,7 +195,7 @@ def test_method_that_no_route_has_is_405_naming_those_there_are(server, method):
         ("/classify", 415, ["Content-Type: text/plain"], b"x"),
         ("/classify?top_k=x", 422, [IMAGE], b"x"),
         ("/classify", 400, [IMAGE], b"x"),
-        ("/classify?deadline_ms=0.000001", 504, [IMAGE], black_png()),
+        ("/classify?deadline_ms=0.000001", 504, [IMAGE], png()),
         ("/config/simulate", 415, [], b"x"),
     ],
 )
@@ -203,4 +203,4 @@ def test_connection_is_used_again_after_an_error(server, target, status, headers
     with Wire(server) as wire:
         for _ in range(2):
             assert_problem(wire.ask(request(body, *headers, target=target)), status)
-        assert wire.ask(request(black_png(), IMAGE)).status == 200
+        assert wire.ask(request(png(), IMAGE)).status == 200

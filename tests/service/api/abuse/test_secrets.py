@@ -3,7 +3,7 @@
 from base64 import b64encode
 
 import pytest
-from tiny_model import black_png
+from tiny_model import png
 from wire import Wire, get, request
 
 from service.bench.child import served
@@ -14,12 +14,12 @@ IMAGE = "Content-Type: image/png"
 
 def requests_with(key):
     basic = b64encode(f"user:{key}".encode()).decode()
-    yield request(black_png(), IMAGE, f"Authorization: Bearer {key}")
-    yield request(black_png(), IMAGE, f"Authorization: Bearer {key}, Bearer {key}")
-    yield request(black_png(), IMAGE, f"Authorization: Basic {basic}")
-    yield request(black_png(), IMAGE, f"X-API-Key: {key}", f"Cookie: key={key}", f"X-Request-ID: {key}")
-    yield request(black_png(), IMAGE, target=f"/classify?api_key={key}")
-    yield request(black_png(), IMAGE, target=f"/classify?{key}&top_k={key}")
+    yield request(png(), IMAGE, f"Authorization: Bearer {key}")
+    yield request(png(), IMAGE, f"Authorization: Bearer {key}, Bearer {key}")
+    yield request(png(), IMAGE, f"Authorization: Basic {basic}")
+    yield request(png(), IMAGE, f"X-API-Key: {key}", f"Cookie: key={key}", f"X-Request-ID: {key}")
+    yield request(png(), IMAGE, target=f"/classify?api_key={key}")
+    yield request(png(), IMAGE, target=f"/classify?{key}&top_k={key}")
     yield get(f"/{key}")
     yield get(f"http://user:{key}@elsewhere.example/livez")
     yield get(f"/livez#{key}")

@@ -3,7 +3,7 @@
 import contextlib
 
 import pytest
-from tiny_model import black_png
+from tiny_model import png
 from wire import Wire, get, request
 
 from service.bench.child import served
@@ -12,7 +12,7 @@ IMAGE = "Content-Type: image/png"
 SLOW = {
     "silent": b"",
     "head": b"POST /classify HTTP/1.1\r\nHost: dvt\r\n",
-    "body": request(black_png(), IMAGE)[:-10],
+    "body": request(png(), IMAGE)[:-10],
     "chunks": request(b"", IMAGE, "Transfer-Encoding: chunked") + b"5\r\nhello\r\n",
     "unread_body": request(b"x" * 1000, "Content-Type: text/plain")[:-10],
     "line_end": b"\r\n",
@@ -35,7 +35,7 @@ def test_a_hundred_slow_clients_hold_no_permit_and_keep_nobody_out(server):
             data = [*SLOW.values()][number % len(SLOW)]
             stack.enter_context(Wire(server)).send(data)
         with Wire(server) as honest:
-            assert [honest.ask(request(black_png(), IMAGE)).status for _ in range(20)] == [200] * 20
+            assert [honest.ask(request(png(), IMAGE)).status for _ in range(20)] == [200] * 20
 
 
 @pytest.mark.parametrize("kind", ["head", "body", "chunks", "unread_body"])
@@ -73,5 +73,5 @@ def test_more_connections_than_the_limit_close_the_most_silent_and_honest_client
     with served(environment=settings) as server, contextlib.ExitStack() as stack:
         silent = [stack.enter_context(Wire(server)).send(SLOW["head"]) for _ in range(40)]
         with Wire(server) as honest:
-            assert [honest.ask(request(black_png(), IMAGE)).status for _ in range(5)] == [200] * 5
+            assert [honest.ask(request(png(), IMAGE)).status for _ in range(5)] == [200] * 5
         assert silent[0].rest() == b""
