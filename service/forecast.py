@@ -1,14 +1,17 @@
 """Targets turned into thresholds, and thresholds into what they are expected to do, by the calibration table."""
 
 import threading
+from collections.abc import Sequence
 from functools import cached_property
 from itertools import accumulate
 
 from service.engine.operating import Target
 from service.errors import InvalidParameterError
-from weights.calibration.solver import InfeasibleTargetError, Solver
+from weights.calibration.solver import InfeasibleTargetError, Solution, Solver
 from weights.calibration.table import CalibrationTable
 from weights.calibration.thresholds import Outcome, simulate
+
+_MAX_CURVE_POINTS = 64
 
 
 class Forecast:
@@ -28,6 +31,23 @@ class Forecast:
         """Accuracy, mean MACs and exit shares; None for a model without a calibration table."""
         table = self._table
         return None if table is None else simulate(table.confidence_EN, table.correct_EN, self._walk_macs, thresholds)
+
+    @property
+    def exit_accuracies(self) -> tuple[float, ...]:
+        """Accuracy if all images left at one exit, for each exit; empty for a model without a calibration table."""
+        return () if self._table is None else tuple(self._table.correct_EN.mean(axis=1).tolist())
+
+    @cached_property
+    def curve(self) -> Sequence[Solution]:
+        """The most accurate thresholds for a range of costs, the cheapest first; empty without a calibration table.
+
+        Takes some tens of milliseconds at first.
+        """
+        if self._table is None:
+            return ()
+        with self._building:
+            solver = self._solver
+        return solver.frontier(_MAX_CURVE_POINTS)
 
     def solve(self, target: Target) -> tuple[float, ...]:
         """The thresholds that meet a target best; the first call takes some tens of milliseconds more.

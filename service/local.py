@@ -77,7 +77,7 @@ def _classify_group(paths: Sequence[Path], context: Context, policy: Policy) -> 
         decodings = [context.decode_pool.submit(_decode, path, context) for path in paths]
         # All are submitted before the first is waited for, so that they share batches.
         walks = [_submit(decoding, context, policy) for decoding in decodings]
-        return [_result(path, walk, context) for path, walk in zip(paths, walks, strict=True)]
+        return [_result(path, walk, context, policy) for path, walk in zip(paths, walks, strict=True)]
 
 
 def _decode(path: Path, context: Context) -> tuple[Pixels, float]:
@@ -101,7 +101,7 @@ def _submit(
         return error
 
 
-def _result(path: Path, walk: tuple[Submitted, float] | ServiceError, context: Context) -> FileResult:
+def _result(path: Path, walk: tuple[Submitted, float] | ServiceError, context: Context, policy: Policy) -> FileResult:
     if isinstance(walk, ServiceError):
         return FileResult(path=path, error=str(walk))
     task, decode_s = walk
@@ -109,5 +109,6 @@ def _result(path: Path, walk: tuple[Submitted, float] | ServiceError, context: C
         answer = task.future.result()
     except ServiceError as error:
         return FileResult(path=path, error=str(error))
-    walked = Walked(answer=answer, decode_s=decode_s, total_s=decode_s + answer.queue_s + answer.compute_s)
+    total_s = decode_s + answer.queue_s + answer.compute_s
+    walked = Walked(answer=answer, thresholds=policy.thresholds, decode_s=decode_s, total_s=total_s)
     return FileResult(path=path, result=image_result(walked, context))

@@ -38,7 +38,7 @@ def image_result(walked: Walked, context: Context) -> ImageResult:
         ),
     )
     if answer.trace:
-        result["trace"] = [_traced(prediction, context) for prediction in answer.trace]
+        result["trace"] = [_traced(prediction, walked, context) for prediction in answer.trace]
     return result
 
 
@@ -73,9 +73,12 @@ def scores(prediction: StagePrediction, context: Context) -> list[ClassScore]:
     ]
 
 
-def _traced(prediction: StagePrediction, context: Context) -> TracedStage:
-    best = scores(prediction, context)[0]
-    return TracedStage(stage=prediction.stage, grid=context.manifest.architecture.grids[prediction.stage], **best)
+def _traced(prediction: StagePrediction, walked: Walked, context: Context) -> TracedStage:
+    stage, answer = prediction.stage, walked.answer
+    # Where it left, the policy's may have given way to the load.
+    threshold = answer.threshold if stage == answer.prediction.stage else walked.thresholds[stage]
+    grid = context.manifest.architecture.grids[stage]
+    return TracedStage(stage=stage, grid=grid, threshold=threshold, **scores(prediction, context)[0])
 
 
 def _ms(seconds: float) -> float:

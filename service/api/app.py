@@ -8,6 +8,7 @@ from contextlib import asynccontextmanager, suppress
 from fastapi import FastAPI
 
 from service.api import classify, config, docs, health, huggingface, problems
+from service.api.console import routes as console
 from service.api.context import Context
 from service.api.description import describe
 from service.api.middleware import DirectRoute, RequestMiddleware
@@ -69,6 +70,7 @@ def create_app(
     problems.install(app)
     for router in (classify.router, huggingface.router, oip.router, config.router, health.router, docs.router):
         app.include_router(router)
+    console.install(app)
     app.openapi = describe(app, context)  # type: ignore[method-assign]
     return app
 

@@ -1,7 +1,8 @@
 """`/config`: the live thresholds, read by anyone and changed by the operator, without a restart."""
 
 import asyncio
-from typing import Annotated, TypeVar
+from itertools import accumulate
+from typing import Annotated, Any, TypeVar
 
 from fastapi import APIRouter, Header, Request, Response
 from pydantic import BaseModel, ValidationError
@@ -16,12 +17,16 @@ from service.api.schemas import (
     Configuration,
     ConfigurationHistory,
     ConfigurationVersion,
+    Curve,
+    CurvePoint,
+    ExitPoint,
     Expected,
     Limits,
     Simulation,
 )
 from service.engine.operating import Change, OperatingPoint, Target, TargetKind
 from service.errors import InvalidParameterError, UnsupportedMediaError, VersionConflictError
+from weights.calibration.thresholds import Outcome
 
 router = APIRouter()
 
@@ -95,6 +100,21 @@ async def simulate(request: Request, context: ContextDep) -> Response:
         expected=expected,
     )
     return Response(simulation.to_json(), media_type="application/json")
+
+
+@router.get("/config/curve", summary="What accuracy each cost can buy", responses=problems.responses(500))
+async def curve(context: ContextDep) -> Curve:
+    """The thresholds worth having: on the held-out images, no others are as accurate for as few MACs."""
+    loop = asyncio.get_running_loop()
+    points = await loop.run_in_executor(context.decode_pool, lambda: context.forecast.curve)
+    exits = zip(context.forecast.exit_accuracies, accumulate(context.engine.stage_macs), strict=False)
+    return Curve(
+        baseline_macs=context.engine.baseline_macs,
+        points=[CurvePoint(thresholds=list(point.thresholds), **_fields(point.outcome)) for point in points],
+        exits=[
+            ExitPoint(stage=stage, accuracy=accuracy, mean_macs=macs) for stage, (accuracy, macs) in enumerate(exits)
+        ],
+    )
 
 
 @router.get("/config/history", summary="The last versions of the configuration", responses=problems.responses(500))
@@ -180,9 +200,15 @@ def _named(thresholds: tuple[float, ...], context: Context) -> str | None:
 
 def _expected(thresholds: tuple[float, ...], context: Context) -> Expected | None:
     outcome = context.forecast.expected(thresholds)
-    if outcome is None:
-        return None
-    return Expected(accuracy=outcome.accuracy, mean_macs=outcome.mean_macs, exit_shares=list(outcome.exit_shares))
+    return None if outcome is None else Expected(**_fields(outcome))
+
+
+def _fields(outcome: Outcome) -> dict[str, Any]:
+    return {
+        "accuracy": outcome.accuracy,
+        "mean_macs": outcome.mean_macs,
+        "exit_shares": list(outcome.exit_shares),
+    }
 
 
 def _document(point: OperatingPoint, context: Context) -> Response:

@@ -80,10 +80,11 @@ class Timing(TypedDict):
 
 @with_config(_CONFIG)
 class TracedStage(ClassScore):
-    """What one stage said."""
+    """What one stage said, and the confidence at which an image may leave there; the last stage has no threshold."""
 
     stage: int
     grid: int
+    threshold: float | None
 
 
 @with_config(_CONFIG)
@@ -169,6 +170,28 @@ class Simulation(Schema):
     target: dict[TargetKind, float] | None
     operating_point: str | None
     expected: Expected
+
+
+class CurvePoint(Expected):
+    """Thresholds that nothing cheaper is as accurate as, with what they did to those images."""
+
+    thresholds: list[float]
+
+
+class ExitPoint(Schema):
+    """What would be if all images left at one exit."""
+
+    stage: int
+    accuracy: float
+    mean_macs: float
+
+
+class Curve(Schema):
+    """Accuracy over mean MACs, the cheapest first; empty for a model without a calibration table."""
+
+    baseline_macs: int
+    points: list[CurvePoint]
+    exits: list[ExitPoint]
 
 
 class ConfigurationVersion(Schema):

@@ -21,11 +21,13 @@ class Walked:
     """One image's answer, with the time spent around the engine.
 
     Attributes:
+        thresholds: those of its policy, one per exit but the last.
         decode_s: seconds from the request's admission to the pixels, waiting for a thread included.
         total_s: seconds from the request's admission to the answer.
     """
 
     answer: Answer
+    thresholds: tuple[float, ...]
     decode_s: float
     total_s: float
 
@@ -118,7 +120,7 @@ class _Walk:
             # A mistake of ours; the other images of the request have nothing to do with it.
             _logger.exception("an image failed unexpectedly")
             return ServiceError("an unexpected error; the log has it")
-        return Walked(answer=answer, decode_s=decode_s, total_s=self.elapsed_s())
+        return Walked(answer=answer, thresholds=self.policy.thresholds, decode_s=decode_s, total_s=self.elapsed_s())
 
     async def _decode(self, data: Encoded) -> Pixels:
         try:

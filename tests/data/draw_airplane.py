@@ -1,11 +1,15 @@
-"""Draws `airplane.jpg`, the image of the README and the tests: `python tests/data/draw_airplane.py`."""
+"""Draws `airplane.jpg`, the image of the README and the tests, and the console's three samples.
+
+`python tests/data/draw_airplane.py`
+"""
 
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, ImageDraw, ImageFilter
+from PIL import Image, ImageDraw, ImageEnhance, ImageFilter
 
 WIDTH, HEIGHT = 480, 360
+SAMPLES = Path(__file__).parents[2] / "service/api/console/static/samples"
 
 
 def sky() -> Image.Image:
@@ -34,14 +38,30 @@ def airplane(draw: ImageDraw.ImageDraw) -> None:
     draw.ellipse((206, 228, 256, 250), fill=(110, 118, 128))  # engine
 
 
+def far_away(image: Image.Image) -> Image.Image:
+    """The airplane a third as large, in the middle of its sky."""
+    scene = sky()
+    scene.paste(image.crop((40, 80, 440, 300)).resize((140, 77)), (150, 100))
+    return scene
+
+
+def save_samples(image: Image.Image) -> None:
+    """Write pictures that are harder one after the other: a model should look longer at each."""
+    pictures = {"day": image, "far": far_away(image), "dusk": ImageEnhance.Brightness(image).enhance(0.4)}
+    for name, picture in pictures.items():
+        picture.resize((320, 240), Image.Resampling.LANCZOS).save(SAMPLES / f"{name}.jpg", quality=85)
+
+
 def main() -> None:
-    """Write the picture beside this file."""
+    """Write all pictures."""
     image = sky()
     airplane(ImageDraw.Draw(image))
     image = image.filter(ImageFilter.GaussianBlur(1.2))
     noise = np.random.default_rng(5).normal(0, 4, (HEIGHT, WIDTH, 3))
     pixels = np.clip(np.asarray(image) + noise, 0, 255).astype(np.uint8)
-    Image.fromarray(pixels).save(Path(__file__).with_name("airplane.jpg"), quality=88)
+    drawn = Image.fromarray(pixels)
+    drawn.save(Path(__file__).with_name("airplane.jpg"), quality=88)
+    save_samples(drawn)
 
 
 if __name__ == "__main__":

@@ -55,9 +55,21 @@ def test_solve_accuracy_that_no_exit_reaches_raises_naming_the_best() -> None:
         Forecast(table, (1, 1), 2).solve(Target("accuracy", 0.9))
 
 
+def test_curve_is_what_each_cost_can_buy_at_most(forecast) -> None:
+    points = [(point.outcome.mean_macs, point.outcome.accuracy) for point in forecast.curve]
+
+    assert points[0] == (100, 0.5)
+    assert points[-1] == pytest.approx((370, 1.0))
+    for macs, accuracy in points:
+        solved = forecast.expected(forecast.solve(Target("mean_macs", macs)))
+        assert (solved.mean_macs, solved.accuracy) == (macs, accuracy)
+    assert forecast.exit_accuracies == (0.5, 0.8, 1.0)
+
+
 def test_forecast_without_a_table_expects_nothing_and_solves_nothing() -> None:
     forecast = Forecast(None, STAGE_MACS, BASELINE_MACS)
 
     assert forecast.expected((0.5, 0.5)) is None
+    assert (forecast.curve, forecast.exit_accuracies) == ((), ())
     with pytest.raises(InvalidParameterError, match="no calibration table"):
         forecast.solve(Target("accuracy", 0.5))

@@ -113,10 +113,22 @@ class Solver:
         """
         return self.for_accuracy(self.full_accuracy - drop)
 
+    def frontier(self, max_points: int) -> list[Solution]:
+        """Where more accuracy cannot be had without more MACs, from the cheapest on; evenly thinned to `max_points`."""
+        cheapest_first = np.lexsort((-self._right.ravel(), self._macs.ravel()))
+        right = self._right.ravel()[cheapest_first]
+        better_than_all_before = np.concatenate([[True], right[1:] > np.maximum.accumulate(right)[:-1]])
+        places = cheapest_first[better_than_all_before]
+        kept = np.unique(np.linspace(0, len(places) - 1, max_points).round().astype(np.int64))
+        return [self._at(int(place)) for place in places[kept]]
+
     def _solution(self, cost: npt.NDArray[np.float64]) -> Solution:
-        place = np.unravel_index(int(cost.argmin()), cost.shape)
+        return self._at(int(cost.argmin()))
+
+    def _at(self, place: int) -> Solution:
+        indices = np.unravel_index(place, self._right.shape)
         return self._simulated(
-            tuple(float(candidates[index]) for candidates, index in zip(self._candidates, place, strict=True))
+            tuple(float(candidates[index]) for candidates, index in zip(self._candidates, indices, strict=True))
         )
 
     def _simulated(self, thresholds: tuple[float, ...]) -> Solution:

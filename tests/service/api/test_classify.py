@@ -84,8 +84,8 @@ async def test_classify_trace_lists_every_stage_that_ran(serving, image):
     response = await serving.client.post("/classify?trace=true", content=image(60), headers=PNG)
 
     assert response.json()["trace"] == [
-        {"stage": 0, "grid": 2, "label": "dog", "index": 1, "confidence": 0.5},
-        {"stage": 1, "grid": 4, "label": "dog", "index": 1, "confidence": 0.95},
+        {"stage": 0, "grid": 2, "threshold": 0.9, "label": "dog", "index": 1, "confidence": 0.5},
+        {"stage": 1, "grid": 4, "threshold": 0.8, "label": "dog", "index": 1, "confidence": 0.95},
     ]
 
 

@@ -120,3 +120,28 @@ async def test_simulate_is_what_a_patch_then_expects(serve, calibration):
         document = (await serving.client.patch("/config", json=body)).json()
 
         assert simulated["expected"] == document["expected"]
+
+
+async def test_curve_names_what_each_cost_can_buy_and_what_each_exit_can_do(serve, calibration):
+    async with serve(calibration=calibration) as serving:
+        curve = (await serving.client.get("/config/curve")).json()
+        points = [(point["mean_macs"], point["accuracy"]) for point in curve["points"]]
+        assert (points[0], points[-1]) == ((100, 0.5), (430, 1.0))
+        assert points == sorted(points)
+        for point in curve["points"]:
+            wanted = {"thresholds": point.pop("thresholds")}
+            assert (await serving.client.post("/config/simulate", json=wanted)).json()["expected"] == point
+
+        assert [(exit_["accuracy"], exit_["mean_macs"]) for exit_ in curve["exits"]] == [
+            (0.5, 100),
+            (0.8, 400),
+            (1.0, 1300),
+            (1.0, 4000),
+        ]
+        assert curve["baseline_macs"] == serving.context.engine.baseline_macs
+
+
+async def test_curve_without_a_calibration_table_is_empty(serving):
+    curve = (await serving.client.get("/config/curve")).json()
+
+    assert (curve["points"], curve["exits"]) == ([], [])

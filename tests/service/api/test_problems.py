@@ -50,6 +50,7 @@ DECLARED = {
     ("put", "/config"): {200, 401, 403, 412, 413, 415, 422, 500, 503},
     ("post", "/config/simulate"): {200, 413, 415, 422, 500},
     ("get", "/config/history"): {200, 500},
+    ("get", "/config/curve"): {200, 500},
     ("get", "/livez"): {200, 500, 503},
     ("get", "/readyz"): {200, 500, 503},
     ("get", "/metrics"): {200, 500, 503},

@@ -1,10 +1,10 @@
-from itertools import product
+from itertools import pairwise, product
 
 import numpy as np
 import pytest
 
 from weights.calibration.solver import InfeasibleTargetError, Solver
-from weights.calibration.thresholds import shared_threshold, simulate
+from weights.calibration.thresholds import Outcome, shared_threshold, simulate
 
 MACS = (25, 42, 78, 261)
 
@@ -44,6 +44,34 @@ def test_for_macs_is_at_least_as_good_as_any_shared_threshold(seed: int) -> None
         found = solver.for_macs(other.mean_macs).outcome
         assert found.accuracy >= other.accuracy
         assert found.mean_macs <= other.mean_macs * (1 + 1e-9)
+
+
+def test_frontier_small_set_is_all_that_brute_force_cannot_beat() -> None:
+    confidence, correct = _cascade(12, seed=0, exits=3)
+    macs = MACS[:3]
+    grids = [sorted({0.0, 1.01, *confidence[exit_].tolist()}) for exit_ in range(2)]
+    outcomes = [simulate(confidence, correct, macs, pair) for pair in product(*grids)]
+    best = {(o.mean_macs, o.accuracy) for o in outcomes if not any(_beats(other, o) for other in outcomes)}
+
+    found = Solver(confidence, correct, macs).frontier(100)
+    assert [(point.outcome.mean_macs, point.outcome.accuracy) for point in found] == sorted(best)
+
+
+def _beats(one: Outcome, other: Outcome) -> bool:
+    at_least = one.mean_macs <= other.mean_macs and one.accuracy >= other.accuracy
+    return at_least and (one.mean_macs, one.accuracy) != (other.mean_macs, other.accuracy)
+
+
+def test_frontier_thinned_keeps_its_ends_and_its_order() -> None:
+    solver = Solver(*_cascade(2500, seed=7), MACS)
+    whole, thinned = solver.frontier(10_000), solver.frontier(8)
+
+    assert len(whole) > 64
+    assert len(thinned) == 8
+    assert (thinned[0], thinned[-1]) == (whole[0], whole[-1])
+    pairs = [(point.outcome.mean_macs, point.outcome.accuracy) for point in whole]
+    assert all(a[0] < b[0] and a[1] < b[1] for a, b in pairwise(pairs))
+    assert whole[-1].outcome.accuracy == pytest.approx(solver.for_macs(MACS[-1]).outcome.accuracy)
 
 
 def test_for_accuracy_drop_half_a_point_costs_no_more_than_shared_threshold() -> None:

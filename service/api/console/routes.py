@@ -1,0 +1,45 @@
+"""`GET /console`: static files that need nothing from other hosts and may load nothing from there."""
+
+from pathlib import Path
+
+from fastapi import FastAPI, Request, Response
+from starlette.responses import RedirectResponse
+from starlette.staticfiles import StaticFiles
+from starlette.types import Scope
+
+_STATIC = Path(__file__).parent / "static"
+
+# Scripts and styles come from files only, markup never from text, and nobody frames the page.
+_POLICY = (
+    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; base-uri 'none'; "
+    "form-action 'none'; frame-ancestors 'none'; require-trusted-types-for 'script'; trusted-types 'none'"
+)
+_HEADERS = {
+    "Content-Security-Policy": _POLICY,
+    "Referrer-Policy": "no-referrer",
+    # Asked for again each time, and answered 304: a new version of the service brings a new page at once.
+    "Cache-Control": "no-cache",
+}
+
+
+class _Files(StaticFiles):
+    async def get_response(self, path: str, scope: Scope) -> Response:
+        response = await super().get_response(path, scope)
+        response.headers.update(_HEADERS)
+        return response
+
+
+def install(app: FastAPI) -> None:
+    """Add the page and its files to an application."""
+    files = _Files(directory=_STATIC)
+
+    @app.api_route("/console", methods=["GET", "HEAD"], include_in_schema=False)
+    async def page(request: Request) -> Response:
+        return await files.get_response("index.html", request.scope)
+
+    @app.api_route("/console/", methods=["GET", "HEAD"], include_in_schema=False)
+    async def page_with_slash() -> Response:
+        # Relative, so that it holds behind a proxy with a prefix.
+        return RedirectResponse("../console", status_code=307)
+
+    app.mount("/console", files)

@@ -1,0 +1,44 @@
+"""A real server with the shipped weights, and pages that look at it."""
+
+from collections.abc import Callable, Iterator
+
+import httpx
+import pytest
+from browsing import Visit, chromium, visit
+from playwright.sync_api import Browser
+
+from service.bench.child import SERVE, served
+
+ADMIN_KEYS = {"DVT_ADMIN_KEY": "alice:open-sesame,bob:abracadabra"}
+
+
+# Of each module: where a browser of this library lives, no test of the same thread can have an event loop.
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    with chromium() as browser:
+        yield browser
+
+
+@pytest.fixture(scope="module")
+def server(browser: Browser, request: pytest.FixtureRequest) -> Iterator[httpx.Client]:
+    """A client of the module's server, which has the module's `ENVIRONMENT`."""
+    environment = {"DVT_HTTP_WORKERS": "0", **getattr(request.module, "ENVIRONMENT", {})}
+    with served(SERVE, environment) as child, httpx.Client(base_url=f"http://{child.host}:{child.port}") as client:
+        yield client
+
+
+@pytest.fixture
+def look(browser: Browser, server: httpx.Client) -> Iterator[Callable[..., Visit]]:
+    """Opens the console as somebody new: `look("tune", color_scheme="dark")`."""
+    contexts = []
+
+    def open_console(view: str = "try", **options: object) -> Visit:
+        context = browser.new_context(base_url=str(server.base_url), **options)
+        contexts.append(context)
+        visited = visit(context)
+        visited.open(view)
+        return visited
+
+    yield open_console
+    for context in contexts:
+        context.close()
