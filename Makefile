@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 
-.PHONY: serve test test-api test-image lint format clean
+.PHONY: serve test test-api test-image screenshots lint format clean
 
 serve: $(VENV)/.installed
 	$(BIN)/dvt serve
@@ -18,6 +18,10 @@ test-image: $(VENV)/.installed-dev
 # Requests made from the API's own description, some thousands of them, at a server of its own.
 test-api: $(VENV)/.installed-dev
 	PYTHONPATH=.:tests/support $(BIN)/python tests/support/conformance.py
+
+# With chromium: takes the pictures of the console that the README shows.
+screenshots: $(VENV)/.installed-dev
+	PYTHONPATH=.:tests/support $(BIN)/python tests/support/screenshots.py
 
 lint: $(VENV)/.installed-dev
 	$(BIN)/ruff check .

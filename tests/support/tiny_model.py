@@ -2,6 +2,7 @@
 
 from io import BytesIO
 from pathlib import Path
+from typing import Any
 
 import torch
 from PIL import Image
@@ -14,8 +15,12 @@ from weights.store import Manifest, save
 ARCHITECTURE = CascadeConfig(image_size=28, num_classes=3, embed_dim=12, depth=1, num_heads=1)
 
 
-def save_tiny_model(folder: Path) -> str:
-    """Save a seeded model of four stages and three classes that never leaves early; returns its path."""
+def save_tiny_model(folder: Path, **more: Any) -> str:
+    """Save a seeded model of four stages and three classes that never leaves early; returns its path.
+
+    Args:
+        more: of the manifest.
+    """
     manifest = Manifest(
         name="tiny",
         architecture=ARCHITECTURE,
@@ -24,6 +29,7 @@ def save_tiny_model(folder: Path) -> str:
         thresholds=(2.0, 2.0, 2.0),
         temperatures=(1.0,) * 4,
         provenance={},
+        **more,
     )
     torch.manual_seed(0)
     save(folder, Cascade(ARCHITECTURE), manifest, "# tiny\n")

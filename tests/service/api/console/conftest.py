@@ -29,16 +29,21 @@ def server(browser: Browser, request: pytest.FixtureRequest) -> Iterator[httpx.C
 
 @pytest.fixture
 def look(browser: Browser, server: httpx.Client) -> Iterator[Callable[..., Visit]]:
-    """Opens the console as somebody new: `look("tune", color_scheme="dark")`."""
-    contexts = []
+    """Opens the console as somebody new: `look("tune", color_scheme="dark")`.
+
+    Whatever a test does there, the page is not to run into an error of its own.
+    """
+    visits = []
 
     def open_console(view: str = "try", **options: object) -> Visit:
         context = browser.new_context(base_url=str(server.base_url), **options)
-        contexts.append(context)
         visited = visit(context)
+        visits.append(visited)
         visited.open(view)
         return visited
 
     yield open_console
-    for context in contexts:
-        context.close()
+    complaints = [visited.complaints for visited in visits]
+    for visited in visits:
+        visited.page.context.close()
+    assert complaints == [[] for _ in visits]

@@ -131,9 +131,10 @@ def test_try_file_that_is_no_image_is_explained_and_the_next_one_works(look):
     expect(page.locator("#try-problem")).to_be_hidden()
 
 
-def test_try_service_out_of_reach_is_explained(look):
+@pytest.mark.parametrize("what", ["**/classify*", "**/samples/*"])
+def test_try_service_out_of_reach_is_explained(look, what):
     page = look().page
-    page.route("**/classify*", lambda route: route.abort())
+    page.route(what, lambda route: route.abort())
     page.locator("[data-sample=day]").click()
 
-    expect(page.locator("#try-problem")).to_contain_text("The service cannot be reached")
+    expect(page.locator("#try-problem")).to_contain_text("Not classified: the service cannot be reached")

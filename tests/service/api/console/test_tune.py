@@ -5,6 +5,7 @@ from playwright.sync_api import expect
 from tiny_model import save_tiny_model
 
 from service.bench.child import SERVE, served
+from weights.manifest import OperatingPoint
 
 MERGE = {"content-type": "application/merge-patch+json"}
 
@@ -177,8 +178,10 @@ def test_tune_curve_is_drawn_and_a_click_on_it_proposes_a_budget(look, server):
     _expect_proposal(page, server, {"target": {"fraction": budget}})
 
 
-def test_tune_model_without_calibration_table_says_so_and_takes_thresholds(browser, tmp_path):
-    environment = {"DVT_HTTP_WORKERS": "0", "DVT_MODEL": save_tiny_model(tmp_path / "tiny")}
+def test_tune_model_without_calibration_table_says_so_and_takes_thresholds_and_names(browser, tmp_path):
+    thrifty = OperatingPoint(name="thrifty", thresholds=(0.1, 0.2, 0.3), accuracy=0.5, mean_macs=1e6)
+    model = save_tiny_model(tmp_path / "tiny", operating_points=(thrifty,))
+    environment = {"DVT_HTTP_WORKERS": "0", "DVT_MODEL": model}
     with served(SERVE, environment) as child, httpx.Client(base_url=f"http://{child.host}:{child.port}") as client:
         context = browser.new_context(base_url=str(client.base_url))
         visited = visit(context)
@@ -191,5 +194,12 @@ def test_tune_model_without_calibration_table_says_so_and_takes_thresholds(brows
         expect(page.locator("#tune-done")).to_contain_text("Version 2 is in force")
 
         assert client.get("/config").json()["thresholds"][0] == 0.25
+        page.get_by_label("By name", exact=True).check()
+        page.get_by_label("Operating points of the model").select_option("thrifty")
+        expect(_proposal(page)).to_contain_text("0.100, 0.200, 0.300")
+        page.get_by_role("button", name="Apply").click()
+        expect(page.locator("#tune-done")).to_contain_text("Version 3 is in force")
+
+        assert client.get("/config").json()["operating_point"] == "thrifty"
         assert visited.complaints == []
         context.close()

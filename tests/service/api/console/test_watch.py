@@ -62,7 +62,7 @@ def test_watch_cascade_that_costs_more_than_a_static_vit_shows_a_negative_saving
 def test_watch_service_out_of_reach_is_explained_and_figures_come_back(look):
     page = look("watch").page
     page.route("**/metrics", lambda route: route.abort())
-    expect(page.locator("#watch-problem")).to_contain_text("No figures: The service cannot be reached")
+    expect(page.locator("#watch-problem")).to_contain_text("No figures: the service cannot be reached")
 
     page.unroute("**/metrics")
     expect(page.locator("#watch-problem")).to_be_hidden()

@@ -59,7 +59,8 @@ function named({ model, start, changed }) {
   const options = model.operating_points.map(({ name }) =>
     element("option", { value: name, selected: name === start.operating_point }, name),
   );
-  const select = element("select", { id: "named" }, ...options);
+  const none = element("option", { value: "", disabled: true, selected: start.operating_point === null }, "choose one");
+  const select = element("select", { id: "named" }, none, ...options);
   select.addEventListener("change", () => changed({ operating_point: select.value }));
   return [element("label", { for: "named" }, "Operating points of the model"), select];
 }

@@ -51,11 +51,11 @@ export function startCurve(curve, model, pick) {
       const [x, y] = at(exit);
       context.strokeStyle = colour("muted");
       context.strokeRect(x - 4 * ratio, y - 4 * ratio, 8 * ratio, 8 * ratio);
-      label(context, plot, `all leave at ${grid(model.stages[exit.stage].grid)}`, x, y + 18 * ratio, colour("muted"));
+      label(context, plot, grid(model.stages[exit.stage].grid), x, y + 18 * ratio, colour("muted"));
     }
-    // On different sides: the two are often close together.
-    if (marks.inForce !== null) drawDot(context, plot, at(marks.inForce), colour("ink"), "in force", -1);
-    if (marks.proposed !== null) drawDot(context, plot, at(marks.proposed), colour("warn"), "proposal", 1);
+    // To the left, where no exit can be; above and below, since the two are often close together.
+    if (marks.inForce !== null) drawDot(context, plot, at(marks.inForce), colour("ink"), "in force", -8);
+    if (marks.proposed !== null) drawDot(context, plot, at(marks.proposed), colour("warn"), "proposal", 16);
     context.restore();
   }
 
@@ -86,11 +86,12 @@ function drawBaseline(context, plot) {
   context.lineTo(x, top + height);
   context.stroke();
   context.restore();
-  label(context, plot, "a static ViT's cost", x, top + 12 * ratio, colour("muted"));
+  const text = "a static ViT's cost";
+  label(context, plot, text, x + context.measureText(text).width / 2 + 6 * ratio, top + 12 * ratio, colour("muted"));
 }
 
-/** A dot with words beside it, on its left (-1) or right (1). */
-function drawDot(context, plot, [x, y], style, text, side) {
+/** A dot with words on its left, so much below its middle. */
+function drawDot(context, plot, [x, y], style, text, below) {
   const ratio = devicePixelRatio;
   context.beginPath();
   context.arc(x, y, MARK_PX * ratio, 0, 2 * Math.PI);
@@ -99,7 +100,7 @@ function drawDot(context, plot, [x, y], style, text, side) {
   context.strokeStyle = colour("surface");
   context.stroke();
   const half = context.measureText(text).width / 2;
-  label(context, plot, text, x + side * (half + 10 * ratio), y - 10 * ratio, style);
+  label(context, plot, text, x - half - 10 * ratio, y + below * ratio, style);
 }
 
 /** Words centred at a place, pushed back inside the plot. */
@@ -124,7 +125,7 @@ function words({ points, baseline_macs }) {
   return (
     `From ${percent(cheapest.accuracy)} at ${times(cheapest.mean_macs / baseline_macs)} to ` +
     `${percent(best.accuracy)} at ${times(best.mean_macs / baseline_macs)} the MACs of a static ViT. ` +
-    "A click on it proposes a budget."
+    "Squares: all images leave at one stage. A click on the curve proposes a budget."
   );
 }
 

@@ -4,31 +4,32 @@ import { askKey } from "./keys.js";
 
 /** The service said no, or could not be asked; `status` is 0 then. The message is fit to be shown. */
 export class Problem extends Error {
-  constructor(status, message, headers = new Headers()) {
+  constructor(status, message) {
     super(message);
     this.status = status;
-    this.headers = headers;
+  }
+}
+
+async function reach(path, options, read) {
+  try {
+    const response = await fetch(path, options);
+    return { response, body: await read(response) };
+  } catch {
+    throw new Problem(0, "the service cannot be reached; it may be stopped, or the network is down");
   }
 }
 
 /** Asks; the answer's `data` is its JSON, or text where it is none. */
-export async function ask(path, options = {}) {
-  let response, text;
-  try {
-    response = await fetch(path, { cache: "no-store", ...options });
-    text = await response.text();
-  } catch (error) {
-    if (error.name === "AbortError") throw error;
-    throw new Problem(0, "The service cannot be reached; it may be stopped, or the network is down.");
-  }
+async function ask(path, options = {}) {
+  const { response, body: text } = await reach(path, { cache: "no-store", ...options }, (from) => from.text());
   const isJson = /json/.test(response.headers.get("content-type") ?? "");
   let data = text;
   try {
     if (isJson) data = JSON.parse(text);
   } catch {
-    throw new Problem(response.status, `The answer to ${path} is not the JSON it says it is.`);
+    throw new Problem(response.status, `the answer to ${path} is not the JSON it says it is`);
   }
-  if (!response.ok) throw new Problem(response.status, problemText(response, data), response.headers);
+  if (!response.ok) throw new Problem(response.status, problemText(response, data));
   return { data, headers: response.headers };
 }
 
@@ -68,6 +69,7 @@ export async function classify(image, parameters = {}) {
   return (await askAs("api", `classify?${query}`, { method: "POST", headers, body: image })).data;
 }
 
+export const getSample = async (name) => (await reach(`console/samples/${name}.jpg`, {}, (from) => from.blob())).body;
 export const getModel = async () => (await ask("models")).data.models[0];
 export const getInfo = async () => (await ask("info")).data;
 export const getCurve = async () => (await ask("config/curve")).data;

@@ -3,7 +3,7 @@
 import { byId, element, notify } from "./dom.js";
 import { confidence, grid, macs, milliseconds, percent } from "./format.js";
 import { decode, drawWhole } from "./picture.js";
-import { classify } from "./service.js";
+import { classify, getSample } from "./service.js";
 import { reason, showStaircase } from "./staircase.js";
 
 export function startTry(model, isShown) {
@@ -12,16 +12,17 @@ export function startTry(model, isShown) {
   let image = null;
   let newest = 0;
 
-  /** Classifies; what comes back after a newer image was chosen is not shown. */
-  async function show(blob) {
+  /** Classifies a file, or what is still to come; an answer after a newer image was chosen is not shown. */
+  async function show(source) {
     const turn = ++newest;
-    image = blob;
     drop.setAttribute("aria-busy", "true");
     byId("full-walk").hidden = true;
     byId("full-walk-note").textContent = "";
     try {
+      const blob = await source;
       const [bitmap, answer] = await Promise.all([decode(blob), classify(blob)]);
       if (turn !== newest) return;
+      image = blob;
       notify(problem);
       showPicture(bitmap, answer);
       showVerdict(model, answer);
@@ -74,17 +75,13 @@ export function startTry(model, isShown) {
   });
   byId("again").addEventListener("click", () => show(image));
   for (const button of document.querySelectorAll("[data-sample]")) {
-    button.addEventListener("click", async () => show(await sample(button.dataset.sample)));
+    button.addEventListener("click", () => show(getSample(button.dataset.sample)));
   }
   takeDropped(drop, show);
   document.addEventListener("paste", (event) => {
     const file = [...(event.clipboardData?.files ?? [])].find((each) => each.type.startsWith("image/"));
     if (file && isShown()) show(file);
   });
-}
-
-async function sample(name) {
-  return (await fetch(`console/samples/${name}.jpg`)).blob();
 }
 
 function takeDropped(target, show) {

@@ -16,6 +16,7 @@ export async function startTune(model, isShown) {
   let inForce = await getConfiguration();
   let history = await getHistory();
   let proposal = null; // { wanted, simulation } once there is one
+  let seen = inForce.version; // what the last change was meant to follow
   let asking = false;
   let applying = false;
 
@@ -42,7 +43,7 @@ export async function startTune(model, isShown) {
 
   async function simulated(wanted) {
     // Without a calibration table there is nothing to expect, but thresholds can be set all the same.
-    if (curve.points.length === 0) return { ...wanted, expected: null };
+    if (curve.points.length === 0) return { thresholds: thresholdsOf(wanted), expected: null };
     try {
       const simulation = await simulate(wanted);
       notify(byId("tune-problem"));
@@ -51,6 +52,10 @@ export async function startTune(model, isShown) {
       notify(byId("tune-problem"), element("strong", {}, "This cannot be: "), `${problem.message}.`);
       return { refused: true };
     }
+  }
+
+  function thresholdsOf({ thresholds, operating_point }) {
+    return thresholds ?? model.operating_points.find(({ name }) => name === operating_point).thresholds;
   }
 
   function proposeShare(share) {
@@ -68,7 +73,7 @@ export async function startTune(model, isShown) {
     const rows = [{ name: `in force, version ${inForce.version}`, ...inForce }];
     const simulation = proposal?.simulation;
     const known = simulation && !simulation.refused;
-    if (known) rows.push({ name: "proposal", thresholds: simulation.thresholds ?? [], expected: simulation.expected });
+    if (known) rows.push({ name: "proposal", thresholds: simulation.thresholds, expected: simulation.expected });
     byId("expected").replaceChildren(...expectedTable(rows, model));
     showMarks(inForce.expected, known ? simulation.expected : null);
     byId("apply").disabled = !known;
@@ -103,27 +108,40 @@ export async function startTune(model, isShown) {
     if (applying) return;
     applying = true;
     try {
-      inForce = await change(wanted, inForce.etag);
-      history = await getHistory();
-      settle();
-      byId("undo").focus();
-      notify(byId("tune-done"), `${done} Version ${inForce.version} is in force for every image from now on.`);
+      if (await changed(wanted)) {
+        settle();
+        byId("undo").focus();
+        notify(byId("tune-done"), `${done} Version ${inForce.version} is in force for every image from now on.`);
+      } else {
+        show();
+        explainConflict(wanted, done);
+      }
     } catch (problem) {
-      if (problem.status === 412) await explainConflict(wanted, done);
-      else notify(byId("tune-problem"), element("strong", {}, "Not applied: "), `${problem.message}.`);
-      show();
+      notify(byId("tune-problem"), element("strong", {}, "Not applied: "), `${problem.message}.`);
     } finally {
       applying = false;
     }
   }
 
-  async function explainConflict(wanted, done) {
-    const before = inForce.version;
-    await refresh();
+  /** Whether `wanted` is now in force; if somebody else was faster, what they put into force is known then. */
+  async function changed(wanted) {
+    seen = inForce.version;
+    try {
+      inForce = await change(wanted, inForce.etag);
+      history = await getHistory();
+      return true;
+    } catch (problem) {
+      if (problem.status !== 412) throw problem;
+      await refresh();
+      return false;
+    }
+  }
+
+  function explainConflict(wanted, done) {
     const theirs = wish(inForce.target) ?? `thresholds ${inForce.thresholds.map(threshold).join(", ")}`;
     notify(
       byId("conflict"),
-      element("p", {}, element("strong", {}, "Not applied: "), `somebody else was faster. You saw version ${before}; meanwhile ${history[0].changed_by} put version ${inForce.version} into force (${theirs}).`),
+      element("p", {}, element("strong", {}, "Not applied: "), `somebody else was faster. You saw version ${seen}; meanwhile ${history[0].changed_by} put version ${inForce.version} into force (${theirs}).`),
       element(
         "div",
         { class: "row" },
