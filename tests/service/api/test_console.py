@@ -1,13 +1,16 @@
 """What the server says when it hands out the console's files."""
 
 import re
+import tomllib
+from fnmatch import fnmatch
 from hashlib import sha256
 from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
 
-STATIC = Path(__file__).parents[3] / "service/api/console/static"
+ROOT = Path(__file__).parents[3]
+STATIC = ROOT / "service/api/console/static"
 FILES = sorted(path.relative_to(STATIC).as_posix() for path in STATIC.rglob("*") if path.is_file())
 
 
@@ -86,3 +89,16 @@ def test_vendored_files_are_those_named_with_their_licence():
     assert {name: sha256((STATIC / "vendor" / name).read_bytes()).hexdigest() for name in named} == named
     assert {path.name for path in (STATIC / "vendor").iterdir()} == {*named, "README.md", "uPlot.LICENSE"}
     assert "MIT" in (STATIC / "vendor/uPlot.LICENSE").read_text()
+
+
+def test_files_are_all_part_of_the_package():
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())
+    patterns = project["tool"]["setuptools"]["package-data"]["service.api.console"]
+    packed = {name for name in FILES for each in patterns if _matches(f"static/{name}", each)}
+
+    assert packed == set(FILES)
+
+
+def _matches(name: str, pattern: str) -> bool:
+    # Unlike a shell's, fnmatch's star crosses folders.
+    return name.count("/") == pattern.count("/") and fnmatch(name, pattern)
