@@ -1,7 +1,6 @@
 """The parts of a replica that exist once, whatever speaks HTTP for them: model, engine, configuration, metrics."""
 
 import logging
-import os
 from dataclasses import dataclass
 from itertools import accumulate
 
@@ -9,6 +8,7 @@ import torch
 
 from service.configuration.opening import open_store
 from service.configuration.operating_points import OperatingPoints
+from service.cores import usable_cores
 from service.engine.engine import Engine
 from service.engine.interfaces import Runner
 from service.engine.preparation import choose_dtype
@@ -110,7 +110,7 @@ def build_runner(stored: StoredModel, settings: Settings) -> TorchRunner:
     Raises:
         SettingsError: the device does not exist here.
     """
-    torch.set_num_threads(settings.torch_threads or max(1, (os.cpu_count() or 1) - 1))
+    torch.set_num_threads(settings.torch_threads or max(1, usable_cores() - 1))
     device, preprocessing = resolve_device(settings.device), stored.manifest.preprocessing
     if settings.dtype == "auto":
         dtype = choose_dtype(stored.cascade, device=device, max_batch_size=settings.max_batch_size)

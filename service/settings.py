@@ -17,6 +17,7 @@ from pydantic_settings import (
     TomlConfigSettingsSource,
 )
 
+from service.cores import usable_cores
 from service.errors import ServiceError
 from service.keys import KeyRing
 
@@ -90,7 +91,7 @@ class Settings(BaseSettings):
     max_images_per_request: int = Field(default=64, ge=1)
     max_connections: int = Field(default=2048, ge=1)
     client_timeout_s: float = Field(default=20.0, gt=0, allow_inf_nan=False)
-    decode_threads: int = Field(default_factory=lambda: min(8, os.cpu_count() or 1), ge=1)
+    decode_threads: int = Field(default_factory=lambda: min(8, usable_cores()), ge=1)
     torch_threads: int | None = Field(default=None, ge=1)
     admin_key: SecretStr | None = Field(default=None, min_length=1)
     api_key: SecretStr | None = Field(default=None, min_length=1)

@@ -1,6 +1,7 @@
 """Who may classify, and who may change the configuration."""
 
 from ipaddress import ip_address
+from urllib.parse import urlsplit
 
 from fastapi import Request
 
@@ -54,8 +55,24 @@ def _from_loopback(request: Request) -> bool:
     # What a proxy on this machine forwards comes from loopback too, but not from someone who sits here.
     if request.client is None or any(name in request.headers for name in _FORWARDING_HEADERS):
         return False
+    # Neither does what a browser here sends for a page from elsewhere, whose name may have been made to lead here.
+    origin = request.headers.get("origin")
+    if origin is not None and not _is_loopback(_host_of(origin)):
+        return False
+    return _is_loopback(request.client.host)
+
+
+def _host_of(origin: str) -> str:
     try:
-        address = ip_address(request.client.host)
+        host = urlsplit(origin).hostname or ""
+    except ValueError:
+        return ""
+    return "127.0.0.1" if host == "localhost" else host
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        address = ip_address(host)
     except ValueError:
         return False
     mapped = getattr(address, "ipv4_mapped", None)

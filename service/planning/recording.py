@@ -1,6 +1,5 @@
 """Measures a machine for a plan: every stage at every batch size, and what HTTP and decoding cost beside them."""
 
-import os
 import time
 from collections.abc import Callable, Mapping, Sequence
 from itertools import count, pairwise
@@ -13,6 +12,7 @@ from service.backend import build_runner, resolve_device
 from service.bench.machine import describe, machine
 from service.bench.walks import BatchSizes, open_loop
 from service.bench.workload import ReplayedExits, replayed_workload
+from service.cores import usable_cores
 from service.engine.engine import Engine
 from service.engine.interfaces import Runner
 from service.engine.policy import Policy
@@ -116,7 +116,7 @@ def alone(
         device=device,
         dtype=runner.dtype,
         machine=describe(machine(device)),
-        cores=os.cpu_count() or 1,
+        cores=usable_cores(),
         threads=torch.get_num_threads(),
         # As `TorchRunner` does by default.
         padded=torch.device(device).type != "cpu",

@@ -33,6 +33,33 @@ async def test_patch_config_that_a_local_proxy_forwards_does_not_count_as_loopba
     assert unchanged(serving)
 
 
+@pytest.mark.parametrize(
+    ("origin", "status"),
+    [
+        ("http://127.0.0.1:8000", 200),
+        ("http://localhost:8000", 200),
+        ("http://[::1]:8000", 200),
+        ("http://elsewhere.example:8000", 403),
+        ("http://localhost.elsewhere.example", 403),
+        ("http://192.0.2.1", 403),
+        ("null", 403),
+        ("http://[", 403),
+        ("", 403),
+    ],
+)
+async def test_patch_config_without_a_key_is_taken_from_pages_of_loopback_only(serving, origin, status):
+    response = await serving.client.patch("/config", json={"thresholds": 0}, headers={"Origin": origin})
+
+    assert response.status_code == status
+    assert unchanged(serving) == (status == 403)
+
+
+async def test_patch_config_with_the_key_is_taken_from_any_page(serve):
+    async with serve(admin_key=KEY) as serving:
+        headers = {**BEARER, "Origin": "http://elsewhere.example"}
+        assert (await serving.client.patch("/config", json={"thresholds": 0}, headers=headers)).status_code == 200
+
+
 @pytest.mark.parametrize("peer", ["127.0.0.1", "192.0.2.1"])
 async def test_patch_config_with_the_key_is_taken_from_anywhere(serve, peer):
     async with serve(admin_key=KEY, peer=peer) as serving:
