@@ -97,6 +97,16 @@ def test_tune_single_target_shows_the_thresholds_found_for_it(look, server, mode
         expect(_proposal(page)).to_contain_text(threshold)
 
 
+def test_tune_another_way_to_say_it_begins_anew(look):
+    page = look("tune").page
+    page.get_by_label("Leave at 2x2 when at least so sure, as a number").fill("0.3")
+    expect(page.locator("#proposal-words")).to_contain_text("Proposal: accuracy")
+    page.get_by_label("Budget", exact=True).check()
+
+    expect(_proposal(page)).to_have_count(0)
+    expect(page.get_by_role("button", name="Apply")).to_be_disabled()
+
+
 def test_tune_number_out_of_range_proposes_nothing(look):
     page = look("tune").page
     page.get_by_label("Leave at 2x2 when at least so sure, as a number").fill("7")

@@ -29,7 +29,10 @@ function thresholds({ model, start, changed }) {
       },
     }),
   );
-  return [...sliders, element("p", { class: "muted" }, "0 is always, above 1 is never; the last stage always answers.")];
+  return [
+    ...sliders,
+    element("p", { class: "muted" }, "0 is always, above 1 is never; the last stage always answers."),
+  ];
 }
 
 function fraction({ curve, start, changed }) {
@@ -72,7 +75,14 @@ function slider({ name, range: [min, max, step], value, words, set }) {
   const id = `slider-${name.toLowerCase().replace(/[^a-z0-9]+/g, "-")}`;
   const shown = Number(Math.min(Math.max(value, min), max).toFixed(3));
   const range = element("input", { type: "range", id, min, max, step: "any", value: shown });
-  const number = element("input", { type: "number", "aria-label": `${name}, as a number`, min, max, step: "any", value: shown });
+  const number = element("input", {
+    type: "number",
+    "aria-label": `${name}, as a number`,
+    min,
+    max,
+    step: "any",
+    value: shown,
+  });
   const said = element("output", { for: id }, words(shown));
   const take = (from, other) => () => {
     const wanted = from === range ? Math.round(Number(from.value) / step) * step : Number(from.value);

@@ -19,9 +19,17 @@ export function startCurve(curve, model, pick) {
   const show = chart(byId("curve"), HEIGHT_PX, () => ({
     legend: { show: false },
     cursor: { y: false, drag: { setScale: false } },
-    scales: { x: { time: false, range: () => rangeOf([...curve.exits, ...curve.points].map(share)) }, y: { range: () => yRange() } },
+    scales: {
+      x: { time: false, range: () => rangeOf([...curve.exits, ...curve.points].map(share)) },
+      y: { range: () => yRange() },
+    },
     axes: [
-      axis(times, { label: "mean MACs per image, in those of a static ViT", labelFont: "12px system-ui, sans-serif", labelSize: 20, size: 32 }),
+      axis(times, {
+        label: "mean MACs per image, in those of a static ViT",
+        labelFont: "12px system-ui, sans-serif",
+        labelSize: 20,
+        size: 32,
+      }),
       axis((value) => percent(value, 0), { size: 56 }),
     ],
     series: [{}, { stroke: colour("accent"), width: 2, points: { show: false } }],

@@ -17,6 +17,11 @@ export function expectedTable(rows, model) {
   return [table("What to expect", columns, cells), element("p", { class: "legend" }, "Stages: ", ...legend)];
 }
 
+/** The same of a proposal in a sentence, to be heard. */
+export function words({ accuracy, mean_macs }, model) {
+  return `Proposal: accuracy ${percent(accuracy, 2)} for ${times(mean_macs / model.baseline_macs)} a static ViT's MACs.`;
+}
+
 function figures(expected, other, model) {
   if (expected === null) return ["unknown", "unknown", "unknown", "unknown"];
   const { accuracy, mean_macs, exit_shares } = expected;
@@ -35,7 +40,7 @@ function withDifference(text, difference) {
 }
 
 function sharesBar(shares, model) {
-  const words = shares.map((share) => percent(share)).join(", ");
+  const text = shares.map((share) => percent(share)).join(", ");
   const names = shares.map((share, stage) => `${percent(share)} at ${grid(model.stages[stage].grid)}`).join(", ");
   const bar = element("span", { class: "shares", role: "img", "aria-label": names, title: names });
   shares.forEach((share, stage) => {
@@ -44,5 +49,5 @@ function sharesBar(shares, model) {
     part.style.setProperty("--swatch", `var(--stage-${Math.min(stage, 3)})`);
     bar.append(part);
   });
-  return element("span", {}, bar, element("small", { class: "muted" }, words));
+  return element("span", {}, bar, element("small", { class: "muted" }, text));
 }

@@ -13,7 +13,15 @@ export function historyTable(versions, propose) {
     version.thresholds.map(threshold).join(", "),
     place === 0
       ? "in force"
-      : element("button", { type: "button", onclick: () => propose(wanted(version)), "aria-label": `Propose version ${version.version} again` }, "Propose"),
+      : element(
+          "button",
+          {
+            type: "button",
+            onclick: () => propose(wanted(version)),
+            "aria-label": `Propose version ${version.version} again`,
+          },
+          "Propose",
+        ),
   ]);
   return table("Versions of the configuration", ["", "since", "by", "asked for", "thresholds", ""], rows);
 }

@@ -11,6 +11,7 @@ const NEEDS = {
 export function askKey(kind, refusal) {
   const dialog = byId("key-dialog");
   const input = byId("key");
+  if (dialog.open) return Promise.resolve(null); // somebody is being asked already
   byId("key-title").textContent = refusal === null ? "A key is needed" : "This key was refused";
   byId("key-words").textContent = refusal === null ? NEEDS[kind] : `The service says: ${refusal}.`;
   input.value = "";

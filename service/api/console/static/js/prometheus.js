@@ -10,7 +10,10 @@ export function parse(text) {
     const match = line.startsWith("#") ? null : LINE.exec(line);
     if (match === null) continue;
     const [, name, labels = "", value] = match;
-    const sample = { labels: Object.fromEntries([...labels.matchAll(LABEL)].map(([, key, text]) => [key, text])), value: Number(value) };
+    const sample = {
+      labels: Object.fromEntries([...labels.matchAll(LABEL)].map(([, key, given]) => [key, given])),
+      value: Number(value),
+    };
     if (samples.has(name)) samples.get(name).push(sample);
     else samples.set(name, [sample]);
   }
@@ -49,13 +52,19 @@ export function between(before, after) {
   const elapsedS = after.atS - before.atS;
   const exits = after.exits.map((count, stage) => count - before.exits[stage]);
   const batches = after.batches.map((count, stage) => count - before.batches[stage]);
-  const latency = after.latency.map(({ le, count }, place) => ({ le, count: count - (before.latency[place]?.count ?? 0) }));
-  if (elapsedS <= 0 || [...exits, ...batches, ...latency.map(({ count }) => count)].some((count) => count < 0)) return null;
+  const latency = after.latency.map(({ le, count }, place) => ({
+    le,
+    count: count - (before.latency[place]?.count ?? 0),
+  }));
+  if (elapsedS <= 0 || [...exits, ...batches, ...latency.map(({ count }) => count)].some((count) => count < 0))
+    return null;
   const baselineMacs = after.baselineMacs - before.baselineMacs;
   return {
     exitRates: exits.map((count) => count / elapsedS),
     imageRate: exits.reduce((total, count) => total + count, 0) / elapsedS,
-    meanBatches: batches.map((count, stage) => (count > 0 ? (after.batchedImages[stage] - before.batchedImages[stage]) / count : null)),
+    meanBatches: batches.map((count, stage) =>
+      count > 0 ? (after.batchedImages[stage] - before.batchedImages[stage]) / count : null,
+    ),
     p50S: quantile(latency, 0.5),
     p99S: quantile(latency, 0.99),
     saved: baselineMacs > 0 ? 1 - (after.macs - before.macs) / baselineMacs : null,

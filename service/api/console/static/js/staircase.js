@@ -30,7 +30,11 @@ function showStep(step) {
     said ? element("p", { class: "said" }, said.label) : element("p", { class: "said muted" }, "not asked"),
     said ? meter(said, stage) : null,
     element("p", { class: "why" }, why(step, state)),
-    element("p", { class: "cost muted" }, `${macs(stage.cumulative_macs)} MACs to here, ${percent(stage.fraction)} of a static ViT`),
+    element(
+      "p",
+      { class: "cost muted" },
+      `${macs(stage.cumulative_macs)} MACs to here, ${percent(stage.fraction)} of a static ViT`,
+    ),
   );
 }
 

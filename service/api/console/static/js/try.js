@@ -38,7 +38,10 @@ export function startTry(model, isShown) {
     const canvas = byId("picture");
     canvas.hidden = bitmap === null;
     if (bitmap !== null) drawWhole(canvas, bitmap, model.preprocessing);
-    canvas.setAttribute("aria-label", `Your image, classified as ${answer.label}; what the model does not see is darkened`);
+    canvas.setAttribute(
+      "aria-label",
+      `Your image, classified as ${answer.label}; what the model does not see is darkened`,
+    );
     byId("drop-words").textContent =
       bitmap === null ? "This browser cannot show this kind of image; the service can read it." : "";
     byId("again").hidden = false;
@@ -64,7 +67,8 @@ export function startTry(model, isShown) {
         `The whole walk costs ${macs(whole.compute.macs)} MACs, ${percent(whole.compute.fraction)} of a static ViT, ` +
         `and ends with ${whole.label} at confidence ${confidence(whole.confidence)}.`;
     } catch (error) {
-      if (turn === newest) notify(problem, element("strong", {}, "The other stages were not asked: "), `${error.message}.`);
+      if (turn === newest)
+        notify(problem, element("strong", {}, "The other stages were not asked: "), `${error.message}.`);
     }
   }
 
@@ -98,7 +102,12 @@ function takeDropped(target, show) {
 
 function showVerdict(model, { label, top, exit, compute, timing_ms, config_version, trace }) {
   const said = trace.find((each) => each.stage === exit.stage);
-  const spent = element("div", { class: "spent" }, element("span", { class: "fill" }), element("span", { class: "mark" }));
+  const spent = element(
+    "div",
+    { class: "spent" },
+    element("span", { class: "fill" }),
+    element("span", { class: "mark" }),
+  );
   // The scale ends at the dearest walk, so that what is above a static model's cost is seen as such.
   const most = Math.max(1, model.stages.at(-1).fraction);
   spent.style.setProperty("--value", compute.fraction / most);
@@ -108,8 +117,16 @@ function showVerdict(model, { label, top, exit, compute, timing_ms, config_versi
     classes(top),
     element("p", { id: "left" }, `It left at ${grid(exit.grid)} tokens: ${reason(exit, said)}.`),
     spent,
-    element("p", { id: "spent" }, `${macs(compute.macs)} MACs, ${percent(compute.fraction)} of the ${macs(compute.baseline_macs)} of a static ViT at ${grid(model.stages.at(-1).grid)} tokens (the mark).`),
-    element("p", { class: "muted" }, `Decoding ${milliseconds(timing_ms.decode)}, queue ${milliseconds(timing_ms.queue)}, compute ${milliseconds(timing_ms.compute)}, in total ${milliseconds(timing_ms.total)}; configuration version ${config_version}.`),
+    element(
+      "p",
+      { id: "spent" },
+      `${macs(compute.macs)} MACs, ${percent(compute.fraction)} of the ${macs(compute.baseline_macs)} of a static ViT at ${grid(model.stages.at(-1).grid)} tokens (the mark).`,
+    ),
+    element(
+      "p",
+      { class: "muted" },
+      `Decoding ${milliseconds(timing_ms.decode)}, queue ${milliseconds(timing_ms.queue)}, compute ${milliseconds(timing_ms.compute)}, in total ${milliseconds(timing_ms.total)}; configuration version ${config_version}.`,
+    ),
   );
 }
 

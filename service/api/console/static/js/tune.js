@@ -3,7 +3,7 @@
 import { showControls } from "./controls.js";
 import { startCurve } from "./curve.js";
 import { byId, element, notify } from "./dom.js";
-import { expectedTable } from "./expected.js";
+import { expectedTable, words } from "./expected.js";
 import { threshold } from "./format.js";
 import { historyTable, wanted as bodyOf, wish } from "./history.js";
 import { change, getConfiguration, getCurve, getHistory, simulate } from "./service.js";
@@ -75,6 +75,7 @@ export async function startTune(model, isShown) {
     const known = simulation && !simulation.refused;
     if (known) rows.push({ name: "proposal", thresholds: simulation.thresholds, expected: simulation.expected });
     byId("expected").replaceChildren(...expectedTable(rows, model));
+    byId("proposal-words").textContent = known && simulation.expected ? words(simulation.expected, model) : "";
     showMarks(inForce.expected, known ? simulation.expected : null);
     byId("apply").disabled = !known;
     byId("history").replaceChildren(historyTable(history, proposeVersion));
@@ -128,7 +129,8 @@ export async function startTune(model, isShown) {
     seen = inForce.version;
     try {
       inForce = await change(wanted, inForce.etag);
-      history = await getHistory();
+      // Should this fail, the change is in force all the same.
+      history = await getHistory().catch(() => history);
       return true;
     } catch (problem) {
       if (problem.status !== 412) throw problem;
@@ -141,7 +143,12 @@ export async function startTune(model, isShown) {
     const theirs = wish(inForce.target) ?? `thresholds ${inForce.thresholds.map(threshold).join(", ")}`;
     notify(
       byId("conflict"),
-      element("p", {}, element("strong", {}, "Not applied: "), `somebody else was faster. You saw version ${seen}; meanwhile ${history[0].changed_by} put version ${inForce.version} into force (${theirs}).`),
+      element(
+        "p",
+        {},
+        element("strong", {}, "Not applied: "),
+        `somebody else was faster. You saw version ${seen}; meanwhile ${history[0].changed_by} put version ${inForce.version} into force (${theirs}).`,
+      ),
       element(
         "div",
         { class: "row" },
@@ -158,7 +165,7 @@ export async function startTune(model, isShown) {
   byId("reset").addEventListener("click", settle);
   byId("undo").addEventListener("click", () => apply(bodyOf(history[1]), "Undone."));
   for (const radio of byId("proposal").elements.mode) {
-    radio.addEventListener("change", () => controls(inForce));
+    radio.addEventListener("change", settle);
     if (radio.value === "operating_point") radio.parentElement.hidden = model.operating_points.length === 0;
     if (["fraction", "accuracy"].includes(radio.value)) radio.parentElement.hidden = curve.points.length === 0;
   }

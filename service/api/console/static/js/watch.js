@@ -91,32 +91,50 @@ function startCharts(model) {
   const columns = (rows, read) => names.map((_, stage) => rows.map((row) => read(row)?.[stage] ?? null));
 
   const shown = [
-    figure("Images answered a second, by exit", byStage.map((each) => each.cloneNode(true)), {
-      describe: () => ({ series: [{}, ...stageFills(names)], axes: [timeAxis(), axis(plain, { size: 62 })], bands: stageBands(names) }),
-      // Stacked: each stage's line is on top of those before it.
-      columns: (rows) => stacked(columns(rows, (row) => row.step?.exitRates)),
-      words: ({ step }) => step && step.exitRates.map((value, stage) => `${rate(value)} at ${names[stage]}`).join(", "),
-    }),
+    figure(
+      "Images answered a second, by exit",
+      byStage.map((each) => each.cloneNode(true)),
+      {
+        describe: () => ({
+          series: [{}, ...stageFills(names)],
+          axes: [timeAxis(), axis(plain, { size: 62 })],
+          bands: stageBands(names),
+        }),
+        // Stacked: each stage's line is on top of those before it.
+        columns: (rows) => stacked(columns(rows, (row) => row.step?.exitRates)),
+        words: ({ step }) =>
+          step && step.exitRates.map((value, stage) => `${rate(value)} at ${names[stage]}`).join(", "),
+      },
+    ),
     figure(`Latency of requests, over ${WINDOW_S} s`, [swatch("accent", "p50"), swatch("warn", "p99")], {
-      describe: () => ({ series: [{}, line(colour("accent")), line(colour("warn"))], axes: [timeAxis(), axis(seconds, { size: 62 })] }),
+      describe: () => ({
+        series: [{}, line(colour("accent")), line(colour("warn"))],
+        axes: [timeAxis(), axis(seconds, { size: 62 })],
+      }),
       columns: (rows) => ["p50S", "p99S"].map((name) => rows.map((row) => row.window?.[name] ?? null)),
-      words: ({ window }) => window && window.p50S !== null && `p50 ${seconds(window.p50S)}, p99 ${seconds(window.p99S)}`,
+      words: ({ window }) =>
+        window && window.p50S !== null && `p50 ${seconds(window.p50S)}, p99 ${seconds(window.p99S)}`,
     }),
     figure(`Mean batch of each stage, over ${WINDOW_S} s`, byStage, {
       describe: () => ({ series: [{}, ...stageLines()], axes: [timeAxis(), axis(plain, { size: 62 })] }),
       columns: (rows) => columns(rows, (row) => row.window?.meanBatches),
       words: ({ window }) =>
-        window && window.meanBatches.map((mean, stage) => `${mean === null ? "none" : rate(mean)} at ${names[stage]}`).join(", "),
+        window &&
+        window.meanBatches.map((mean, stage) => `${mean === null ? "none" : rate(mean)} at ${names[stage]}`).join(", "),
     }),
-    figure(`MACs saved against a static ViT, over ${WINDOW_S} s`, [swatch("good", "saved; below zero, the cascade costs more")], {
-      describe: () => ({
-        series: [{}, line(colour("good"))],
-        axes: [timeAxis(), axis((value) => percent(value, 0), { size: 62 })],
-        scales: { y: { range: (_, low, high) => [Math.min(0, low ?? 0) - 0.05, Math.max(1, high ?? 1)] } },
-      }),
-      columns: (rows) => [rows.map((row) => row.window?.saved ?? null)],
-      words: ({ window }) => window && window.saved !== null && percent(window.saved),
-    }),
+    figure(
+      `MACs saved against a static ViT, over ${WINDOW_S} s`,
+      [swatch("good", "saved; below zero, the cascade costs more")],
+      {
+        describe: () => ({
+          series: [{}, line(colour("good"))],
+          axes: [timeAxis(), axis((value) => percent(value, 0), { size: 62 })],
+          scales: { y: { range: (_, low, high) => [Math.min(0, low ?? 0) - 0.05, Math.max(1, high ?? 1)] } },
+        }),
+        columns: (rows) => [rows.map((row) => row.window?.saved ?? null)],
+        words: ({ window }) => window && window.saved !== null && percent(window.saved),
+      },
+    ),
   ];
   return (rows) => shown.forEach((show) => show(rows));
 }
@@ -127,7 +145,14 @@ function figure(title, legend, { describe, columns, words }) {
   const plot = element("div", { class: "plot" });
   const said = element("p", { class: "muted words" }, "Nothing yet.");
   byId("charts").append(
-    element("figure", { class: "card" }, element("figcaption", {}, element("h2", {}, title)), element("p", { class: "legend" }, ...legend), plot, said),
+    element(
+      "figure",
+      { class: "card" },
+      element("figcaption", {}, element("h2", {}, title)),
+      element("p", { class: "legend" }, ...legend),
+      plot,
+      said,
+    ),
   );
   const show = chart(plot, HEIGHT_PX, () => {
     const { scales = {}, ...options } = describe();
@@ -161,8 +186,12 @@ function stacked(columns) {
 }
 
 const stageFills = (names) =>
-  names.map((_, stage) => ({ stroke: stageColour(stage), fill: `${stageColour(stage)}66`, width: 1.5, points: { show: false } }));
+  names.map((_, stage) => ({
+    stroke: stageColour(stage),
+    fill: `${stageColour(stage)}66`,
+    width: 1.5,
+    points: { show: false },
+  }));
 
 /** Each stage's area ends where the one below it begins. */
-const stageBands = (names) =>
-  names.slice(1).map((_, below) => ({ series: [below + 2, below + 1] }));
+const stageBands = (names) => names.slice(1).map((_, below) => ({ series: [below + 2, below + 1] }));
