@@ -12,7 +12,7 @@ from models.cascade import Cascade
 from models.config import CascadeConfig
 from service.backend import build_runner, resolve_device
 from service.bench.stage_times import matrix_flops, stage_seconds
-from service.bench.walks import Saturated, Walk, held_together
+from service.bench.walks import Saturated, Walk, held_together, regrouped
 from service.bench.workload import ReplayedExits, Workload
 from service.engine.interfaces import Runner
 from service.engine.policy import Policy
@@ -24,7 +24,10 @@ from weights.store import StoredModel
 DEEP_BATCH_SIZE = 32
 """The batch size at which the deepest stage is compared with the machine's matrix rate."""
 
-WAYS = ("cascade", "cascade_one_by_one", "cascade_held_together", "static", "static_one_by_one")
+WAYS = (
+    *("cascade", "cascade_without_engine", "cascade_one_by_one", "cascade_held_together"),
+    *("static", "static_one_by_one"),
+)
 """Names of the ways the images are run, as they appear in the report."""
 
 _MATRIX_DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
@@ -154,10 +157,12 @@ class _Bench:
         return engine
 
     def round(self, sizes: Sequence[int], on_step: Callable[[str], None]) -> Round:
-        images, policy, limit = self._workload.images, self._workload.policy, self._settings.max_batch_size
+        images, policy = self._workload.images, self._workload.policy
+        limit, group = self._settings.max_batch_size, self._settings.max_inflight
         plain = Policy(thresholds=(), config_version=1, max_stage=0, top_k=1)
         ways: dict[str, Callable[[], Walk]] = {
             "cascade": lambda: self._engine.walk(images, policy),
+            "cascade_without_engine": lambda: regrouped(self._runner, images, policy, limit, group),
             "static": lambda: self._static_engine.walk(images, plain),
             "cascade_held_together": lambda: held_together(self._runner, images, policy, limit),
             "cascade_one_by_one": lambda: held_together(self._runner, images, policy, 1),

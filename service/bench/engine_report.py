@@ -11,13 +11,15 @@ from service.bench.spread import Spread, percentile
 
 _TITLES = {
     "cascade": "this engine",
+    "cascade_without_engine": "the same batches without an engine",
     "cascade_one_by_one": "request by request",
     "cascade_held_together": "batches held together",
     "static": "static ViT, this engine",
     "static_one_by_one": "static ViT, one by one",
 }
 _RATIOS = {
-    "throughput_over_ideal": "throughput / ideal of the stages alone",
+    "throughput_over_ideal": "throughput / ideal of the stages alone, best times",
+    "over_without_engine": "throughput / the same batches without an engine",
     "speed_up_over_static": "throughput / static ViT's",
     "macs_ratio": "baseline MACs / mean MACs",
     "speed_up_over_macs_ratio": "speed-up over the static ViT / ratio of MACs",
@@ -29,7 +31,7 @@ _RATIOS = {
 STATIC_NOTE = "The static ViT has random weights: only its speed counts."
 REPLAY_NOTE = "Random images: they leave in the shares the calibration images would; all stages compute as ever."
 DATA_NOTE = "Held-out images, which neither weights nor thresholds have seen."
-HELD_NOTE = "Held together and batch 1 run in a plain loop without queues, threads or admission."
+HELD_NOTE = "Without an engine, held together and batch 1 run in a plain loop without queues, threads or admission."
 
 
 def report(comparison: Comparison) -> dict[str, Any]:
@@ -66,6 +68,7 @@ def ratios(comparison: Comparison, each: Round) -> dict[str, float]:
     deep_flops = 2 * comparison.stage_macs[-1] * deep / each.stage_s[deep][-1]
     return {
         "throughput_over_ideal": rate["cascade"] / ideal_rate(comparison, each),
+        "over_without_engine": rate["cascade"] / rate["cascade_without_engine"],
         "speed_up_over_static": rate["cascade"] / rate["static"],
         "macs_ratio": macs_ratio,
         "speed_up_over_macs_ratio": rate["cascade"] / rate["static"] / macs_ratio,

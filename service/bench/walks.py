@@ -203,6 +203,43 @@ def held_together(runner: Runner, images: Sequence[Pixels], policy: Policy, batc
     )
 
 
+def regrouped(runner: Runner, images: Sequence[Pixels], policy: Policy, batch_size: int, group_size: int) -> Walk:
+    """The batches an engine should run, without one: groups of images go up stage by stage, those that left aside.
+
+    In a plain loop, without queues, threads or admission, and with the same images before it as the engine has: what
+    an engine takes longer is its own.
+
+    Args:
+        group_size: how many images may be on their way.
+    """
+    ledger, ids = _Ledger(), count()
+    started = time.perf_counter()
+    for first in range(0, len(images), group_size):
+        waiting = [
+            Task(task_id=next(ids), pixels=pixels, policy=policy, submitted_at=started)
+            for pixels in images[first : first + group_size]
+        ]
+        for stage in range(len(runner.stage_macs)):
+            batches = [waiting[at : at + batch_size] for at in range(0, len(waiting), batch_size)]
+            waiting = [task for batch in batches for task in _escalating(runner, stage, batch, ledger)]
+    return Walk(
+        seconds=time.perf_counter() - started, macs=ledger.macs, exits=ledger.exits, batch_sizes=ledger.batch_sizes
+    )
+
+
+def _escalating(runner: Runner, stage: int, tasks: Sequence[Task], ledger: _Ledger) -> list[Task]:
+    """Run one batch; the tasks that go on, whose state is kept."""
+    predictions = runner.run(stage, tasks)
+    ledger.macs += runner.stage_macs[stage] * len(tasks)
+    ledger.batch_sizes.setdefault(stage, []).append(len(tasks))
+    leaving = {row for row, task in enumerate(tasks) if _leaves(runner, stage, task, predictions[row])}
+    ledger.exits[stage] += len(leaving)
+    going_on = [row for row in range(len(tasks)) if row not in leaving]
+    runner.keep(going_on)
+    runner.release([tasks[row] for row in leaving])
+    return [tasks[row] for row in going_on]
+
+
 def _climb(runner: Runner, tasks: Sequence[Task], ledger: _Ledger) -> None:
     waiting = set(range(len(tasks)))
     for stage, macs in enumerate(runner.stage_macs):

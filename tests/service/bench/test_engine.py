@@ -26,7 +26,7 @@ def test_compare_all_ways_bring_the_same_images_to_the_same_exits(stored, model)
 
     (only,) = comparison.rounds
     assert set(only.walks) == set(WAYS)
-    for name in ("cascade", "cascade_one_by_one", "cascade_held_together"):
+    for name in ("cascade", "cascade_without_engine", "cascade_one_by_one", "cascade_held_together"):
         assert {stage: count for stage, count in only.walks[name].exits.items() if count} == {0: 8, 1: 4, 2: 2, 3: 2}
     assert only.walks["static"].macs == comparison.baseline_macs * 16
     assert set(only.stage_s) == {1, 4}

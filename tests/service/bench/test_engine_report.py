@@ -13,6 +13,7 @@ from service.bench.walks import Walk
 
 SECONDS = {
     "cascade": 2.0,
+    "cascade_without_engine": 1.6,
     "cascade_one_by_one": 20.0,
     "cascade_held_together": 8.0,
     "static": 6.0,
@@ -56,6 +57,7 @@ def test_ratios_are_those_of_their_round(comparison):
     values = ratios(comparison, one_round())
 
     assert values["throughput_over_ideal"] == pytest.approx(50 * 0.0152)
+    assert values["over_without_engine"] == pytest.approx(0.8)
     assert values["speed_up_over_static"] == pytest.approx(3)
     assert values["macs_ratio"] == pytest.approx(3)
     assert values["speed_up_over_macs_ratio"] == pytest.approx(1)
