@@ -58,7 +58,8 @@ On {provenance["split"]["test"]:,} held-out images that neither the weights nor 
 
 Expected calibration error by exit (15 bins), with temperatures {_list(manifest.temperatures, ".2f")} fitted on the
 calibration images: {_list(provenance["results"]["calibration_error"], ".1%")}; without them:
-{_list(provenance["results"]["calibration_error_uncalibrated"], ".1%")}.
+{_list(provenance["results"]["calibration_error_uncalibrated"], ".1%")}. With so few images it would be
+{_list(provenance["results"]["calibration_error_by_chance"], ".1%")} by chance if every confidence were right.
 
 Default thresholds {_list(manifest.thresholds, ".3f")}, chosen on {provenance["split"]["calibration"]:,}
 other held-out images: top-1 {default["accuracy"]:.1%} at {default["mean_macs"] / 1e6:.1f} M MACs an image on average

@@ -117,13 +117,14 @@ def held_out_parts(
 
 def print_judgement(judged: Judgement, manifest: Manifest, console: Console) -> None:
     """One row per exit, and what the default thresholds do."""
-    table = Table("exit", "top-1", "calibration error", "before", "leaves here")
+    table = Table("exit", "top-1", "calibration error", "by chance", "before", "leaves here")
     default = judged.default
     for stage, grid in enumerate(manifest.architecture.grids):
         table.add_row(
             f"{grid}x{grid}",
             f"{judged.exit_accuracy[stage]:.2%}",
             f"{judged.calibration_error[stage]:.2%}",
+            f"{judged.calibration_error_by_chance[stage]:.2%}",
             f"{judged.calibration_error_uncalibrated[stage]:.2%}",
             f"{default.exit_shares[stage]:.1%}",
         )

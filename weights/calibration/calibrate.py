@@ -15,7 +15,13 @@ from models.cascade import Cascade
 from models.config import CascadeConfig
 from models.macs import stage_macs
 from weights.calibration.solver import Solution, Solver
-from weights.calibration.table import CalibrationTable, calibration_table, expected_calibration_error, fit_temperature
+from weights.calibration.table import (
+    CalibrationTable,
+    calibration_error_by_chance,
+    calibration_table,
+    expected_calibration_error,
+    fit_temperature,
+)
 from weights.calibration.thresholds import Floats, Outcome, shared_threshold, simulate
 from weights.data import LabelledImages
 from weights.preprocessing import Preprocessing, centre_crop, normalise
@@ -68,12 +74,14 @@ class Judgement:
         exit_accuracy: share right if every image left there, [E].
         calibration_error: expected calibration error of each exit, [E].
         calibration_error_uncalibrated: the same with all temperatures 1, [E].
+        calibration_error_by_chance: what it would be with so many images if every confidence were right, [E].
         default: accuracy, mean MACs and exit shares of the thresholds in question.
     """
 
     exit_accuracy: tuple[float, ...]
     calibration_error: tuple[float, ...]
     calibration_error_uncalibrated: tuple[float, ...]
+    calibration_error_by_chance: tuple[float, ...]
     default: Outcome
 
 
@@ -95,6 +103,7 @@ def judge(
         exit_accuracy=tuple(table.correct_EN.mean(axis=1).tolist()),
         calibration_error=errors(table),
         calibration_error_uncalibrated=errors(raw),
+        calibration_error_by_chance=tuple(map(calibration_error_by_chance, table.confidence_EN)),
         default=simulate(table.confidence_EN, table.correct_EN, cumulative_macs(architecture), thresholds),
     )
 

@@ -117,3 +117,20 @@ def expected_calibration_error(confidence_N: Floats, correct_N: Bools) -> float:
     bins = np.minimum((confidence_N * _BINS).astype(int), _BINS - 1)
     gaps = np.bincount(bins, weights=confidence_N.astype(np.float64) - correct_N, minlength=_BINS)
     return float(np.abs(gaps).sum() / len(confidence_N))
+
+
+def calibration_error_by_chance(confidence_N: Floats, draws: int = 200) -> float:
+    """What `expected_calibration_error` is on average where every confidence is exactly right.
+
+    Not zero: of finitely many images, the share that is right differs from its expectation in every bin. An error
+    near this one cannot be told from none.
+
+    Args:
+        draws: how often correctness is drawn anew, from a fixed seed.
+    """
+    generator = np.random.default_rng(0)
+    errors = [
+        expected_calibration_error(confidence_N, generator.random(len(confidence_N)) < confidence_N)
+        for _ in range(draws)
+    ]
+    return float(np.mean(errors))

@@ -8,6 +8,7 @@ from safetensors.numpy import save_file
 from weights.calibration.table import (
     CalibrationError,
     CalibrationTable,
+    calibration_error_by_chance,
     calibration_table,
     expected_calibration_error,
     fit_temperature,
@@ -80,3 +81,19 @@ def test_calibration_table_foreign_file_raises(tmp_path: Path) -> None:
     (tmp_path / "c.st").write_bytes(b"nothing")
     with pytest.raises(CalibrationError, match="not a calibration table"):
         CalibrationTable.load(tmp_path / "c.st", 4)
+
+
+def test_calibration_error_by_chance_is_that_of_confidences_that_are_right() -> None:
+    generator = np.random.default_rng(3)
+    confidence = generator.uniform(0.2, 1.0, 2000)
+    right = [expected_calibration_error(confidence, generator.random(2000) < confidence) for _ in range(300)]
+
+    assert calibration_error_by_chance(confidence) == pytest.approx(np.mean(right), rel=0.05)
+    assert calibration_error_by_chance(confidence) == calibration_error_by_chance(confidence)
+
+
+def test_calibration_error_by_chance_shrinks_with_more_images_and_is_none_without_doubt() -> None:
+    confidence = np.random.default_rng(4).uniform(0.2, 1.0, 10_000)
+
+    assert calibration_error_by_chance(confidence) < calibration_error_by_chance(confidence[:500]) / 3
+    assert calibration_error_by_chance(np.ones(50)) == 0.0
