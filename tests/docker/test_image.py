@@ -86,6 +86,20 @@ def test_container_locked_down_classifies(url):
     assert (answer.status_code, answer.json()["label"]) == (200, "airplane")
 
 
+def test_container_serves_the_console_with_all_its_files(url):
+    static = ROOT / "service/api/console/static"
+    for path in (path for path in static.rglob("*") if path.is_file()):
+        assert httpx.get(f"{url}/console/{path.relative_to(static)}").content == path.read_bytes()
+    assert httpx.get(f"{url}/console").content == (static / "index.html").read_bytes()
+
+
+@pytest.mark.parametrize("limit", ["--cpus=1", "--cpuset-cpus=0"])
+def test_container_with_a_limit_on_cpus_uses_no_more(engine, limit):
+    ask = ("--entrypoint=python", "dvt", "-c", "from service.cores import usable_cores; print(usable_cores())")
+
+    assert engine.ask("run", "--rm", limit, *ask) == "1"
+
+
 def test_container_runs_as_a_user_who_can_write_nothing(engine, url):
     assert engine.ask("exec", "dvt", "id", "-u") == "10001"
     for folder in ("/", "/opt/dvt", "/var/lib/dvt"):
