@@ -177,3 +177,11 @@ def test_balancer_configuration_cannot_be_changed_through_it_without_a_key(url: 
     answer = httpx.patch(url + "/config", json={"thresholds": 0})
 
     assert (answer.status_code, answer.json()["title"]) == (403, "Forbidden")
+
+
+def test_balancer_shows_the_console_under_its_policy(url: str, replicas: list[Replica]) -> None:
+    for path in ("/console", "/console/js/main.js"):
+        through, direct = httpx.get(url + path), httpx.get(replicas[0].url + path)
+        assert (through.status_code, through.content) == (200, direct.content)
+        for header in ("content-security-policy", "content-type", "x-content-type-options"):
+            assert through.headers[header] == direct.headers[header]
