@@ -147,7 +147,11 @@ async def _on_service_error(request: Request, error: Exception) -> Response:
 
 
 def error_response(request: Request, error: ServiceError) -> Response:
-    """The answer an error stands for."""
+    """The answer an error stands for; the error forgets where it was raised.
+
+    Those frames hold the request's images, often in a circle with the error, and so until the next collection.
+    """
+    error.__traceback__ = None
     return _response(_problem(kind_of(error), str(error), request), error_headers(error))
 
 

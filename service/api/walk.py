@@ -113,7 +113,7 @@ class _Walk:
             decode_s = self.elapsed_s()
             answer = await self._answer(pixels)
         except ServiceError as error:
-            return error
+            return error.with_traceback(None)  # which would hold the image, in a circle, until the next collection
         except Exception:
             # A mistake of ours; the other images of the request have nothing to do with it.
             _logger.exception("an image failed unexpectedly")
