@@ -4,6 +4,7 @@ Under overload most of what a front end does is refusing, and the time it takes 
 half of what it takes in a route, and does not wait for the routes that are under way.
 """
 
+import asyncio
 from collections.abc import Sequence
 
 from service.api.context import Context
@@ -24,6 +25,7 @@ class Door:
 
     def __init__(self, context: Context) -> None:
         self._context = context
+        self._let_in = 0  # in this turn of the loop; they take their permits at its end
 
     def refusal(self, method: bytes, target: bytes, headers: Headers, own_headers: Headers) -> bytes | None:
         """The whole answer to a request, or None where a route is to answer it.
@@ -38,8 +40,14 @@ class Door:
         if self._context.api_keys is not None or self._context.draining:
             return None
         try:
-            require_room(self._context)
+            require_room(self._context, self._let_in)
         except OverloadedError as error:
             self._context.metrics.request_done(429, 0.0)
             return error_answer(error, path.decode(), request_id_of(headers), own_headers)
+        if not self._let_in:
+            asyncio.get_running_loop().call_soon(self._begin_turn)
+        self._let_in += 1
         return None
+
+    def _begin_turn(self) -> None:
+        self._let_in = 0

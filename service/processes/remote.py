@@ -126,9 +126,9 @@ class RemoteEngine:
             self.counts.image_rejected(REFUSALS[type(error)], count)
             raise
 
-    def require_room(self) -> None:
+    def require_room(self, ahead: int = 0) -> None:
         """As `Engine.require_room`."""
-        self._permits.require_any()
+        self._permits.require_any(ahead)
 
     def submit(self, pixels: Pixels, policy: Policy) -> RemoteTask:
         """As `Engine.submit`, except that the engine's refusal comes through the future."""

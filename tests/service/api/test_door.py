@@ -1,5 +1,6 @@
 """Whom the door turns away, and that it says what the route would have said."""
 
+import asyncio
 import json
 from email.parser import BytesParser
 
@@ -67,6 +68,19 @@ async def test_refusal_while_a_permit_is_left_is_none_and_nothing_is_counted(ser
         with serving.context.engine.admit(1):
             assert Door(serving.context).refusal(b"POST", b"/classify", [], []) is None
         assert serving.total("dvt_requests_total") == serving.total("dvt_images_total") == 0
+
+
+async def test_refusal_of_more_than_there_are_permits_in_one_turn_of_the_loop(serve):
+    async with serve(max_inflight=2) as serving:
+        door = Door(serving.context)
+        answers = [door.refusal(b"POST", b"/classify", [], []) for _ in range(3)]
+        await asyncio.sleep(0)
+        later = door.refusal(b"POST", b"/classify", [], [])
+
+    assert answers[:2] == [None, None]
+    assert answers[2] is not None
+    assert "2 of 2" in str(parsed(answers[2])[2]["detail"])
+    assert later is None
 
 
 @pytest.mark.parametrize("reason", ["draining", "key"])
