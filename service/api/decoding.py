@@ -11,7 +11,7 @@ from service.images import ImageDecoder
 MAX_LARGE = 16
 """Images decoded alone, or waiting for it; beyond it they are refused, or they would take everybody's permits."""
 
-_SMALL_PER_TURN = 8
+_SMALL_PER_TURN = 4
 """Small images decoded in one turn of the event loop; each takes about as long as all else of its request."""
 
 

@@ -37,7 +37,7 @@ from service.processes.messages import (
 
 _REPORT_INTERVAL_S = 0.1
 # A batch ends many at once. Each answer takes its time, and whoever knocks meanwhile is not to wait for all of them.
-_ENDS_PER_TURN = 8
+_ENDS_PER_TURN = 4
 
 
 @dataclass(slots=True, eq=False)
