@@ -2,8 +2,8 @@
 
 import gc
 
-# By default (700) a front end under load spends a sixth of its time on looking through the requests under way, and each
-# time up to 50 ms, in which nobody is answered. Requests leave it nothing to find: see tests/service/api/test_garbage.py.
+# By default (700) a front end under load spends a sixth of its time on looking through the requests under way, up to
+# 50 ms at a time, in which nobody is answered. They leave nothing to find: see tests/service/api/test_garbage.py.
 _YOUNG_OBJECTS = 50_000
 
 

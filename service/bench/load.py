@@ -80,12 +80,14 @@ class _Client:
         await asyncio.sleep(max(0.0, load.start_at - time.monotonic()))
         self._from = time.perf_counter() + load.warm_up_s
         self._until = self._from + load.seconds
+        asyncio.get_running_loop().call_later(load.warm_up_s, self._note_cpu)
         watch = asyncio.create_task(self._watch_livez()) if load.watch_livez else None
         if load.rate is None:
             pending = {asyncio.create_task(self._repeat()) for _ in range(load.connections)}
         else:
             pending = await self._at_times(self._times(load.rate))
         await asyncio.sleep(max(0.0, self._until - time.perf_counter()))
+        self._note_cpu()
         if watch is not None:
             watch.cancel()
         if pending:
@@ -102,6 +104,9 @@ class _Client:
             connection.close()
         await asyncio.sleep(0)
         return self._tally
+
+    def _note_cpu(self) -> None:
+        self._tally.client_cpu_s = time.process_time() - self._tally.client_cpu_s
 
     async def _repeat(self) -> None:
         while (now := time.perf_counter()) < self._until:
