@@ -6,7 +6,7 @@ connections once a second.
 """
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from heapq import nsmallest
@@ -39,6 +39,11 @@ class Bounds:
     timeout_s: float
     max_connections: int
     max_unread_bytes: int
+
+
+Headers = Sequence[tuple[bytes, bytes]]
+Refuse = Callable[[bytes, bytes, Headers, Headers], bytes | None]
+"""(method, target, headers, headers of every answer) -> the whole answer to a request that is refused at its head."""
 
 
 class _Transport:
@@ -92,11 +97,15 @@ class Connection(HttpToolsProtocol):
 
     transport: Any
 
-    def __init__(self, *args: Any, bounds: Bounds, on_refused: Callable[[int], None], **kwargs: Any) -> None:
+    def __init__(
+        self, *args: Any, bounds: Bounds, on_refused: Callable[[int], None], refuse: Refuse, **kwargs: Any
+    ) -> None:
         super().__init__(*args, **kwargs)
         self.reading = False
         self._bounds = bounds
         self._on_refused = on_refused
+        self._refuse_at_head = refuse
+        self._turned_away = False
         self._in_head = False
         self._head_bytes = 0
         self._num_requests = 0
@@ -141,12 +150,13 @@ class Connection(HttpToolsProtocol):
             self._head_bytes = self._head_bytes + len(data) if was_in_head else 0
             if self._head_bytes > _MAX_HEAD_BYTES:
                 self._refuse(Refusal.HEAD_TOO_LARGE)
-        elif self.reading and self.cycle.response_complete:
+        elif self.reading and self._is_idle():
             self._discard(len(data))
 
     def on_message_begin(self) -> None:
         """A request begins to arrive."""
         self.reading = self._in_head = True
+        self._turned_away = False
         self._head_bytes = 0
         self._num_requests += 1
         super().on_message_begin()
@@ -159,14 +169,22 @@ class Connection(HttpToolsProtocol):
             self._refusal = Refusal.HEAD_TOO_LARGE
         if self._refusal is not Refusal.MALFORMED or len(self.pipeline) >= _MAX_PIPELINED:
             raise ValueError(self._refusal.title)  # the parser stops, and asks for the answer to something invalid
-        super().on_headers_complete()
+        self._turn_away()
+        if not self._turned_away:
+            super().on_headers_complete()
         self._in_head = False
+
+    def on_body(self, body: bytes) -> None:
+        """A part of its body is there."""
+        if not self._turned_away:
+            super().on_body(body)
 
     def on_message_complete(self) -> None:
         """It has come to its end."""
         self.reading = False
         self._unread_bytes = 0
-        super().on_message_complete()
+        if not self._turned_away:
+            super().on_message_complete()
 
     def send_400_response(self, msg: str) -> None:
         """Answer what the parser refused."""
@@ -212,7 +230,8 @@ class Connection(HttpToolsProtocol):
         if self.cycle is not None and not self.cycle.response_complete and self._in_head:
             self.cycle.keep_alive = False  # what was asked before is answered first, and is all
             return
-        if self.pipeline or (self.cycle is not None and not self._in_head and self.cycle.response_started):
+        answered = self._turned_away or (self.cycle is not None and self.cycle.response_started)
+        if self.pipeline or (answered and not self._in_head):
             self.transport.abort()
             return
         self.transport.write(refusal_answer(refusal, self.server_state.default_headers))
@@ -221,6 +240,18 @@ class Connection(HttpToolsProtocol):
         if self.cycle is not None:
             self.cycle.disconnected = True
             self.cycle.message_event.set()
+
+    def _turn_away(self) -> None:
+        """Answer a request at its head, if it is refused and its answer may be written now; its body is not kept."""
+        parser = self.parser
+        if not self._is_idle() or self.flow.write_paused or parser.should_upgrade():
+            return
+        if parser.get_http_version() != "1.1" or not parser.should_keep_alive():
+            return
+        answer = self._refuse_at_head(parser.get_method(), self.url, self.headers, self.server_state.default_headers)
+        if answer is not None:
+            self._turned_away = True
+            self.transport.write(answer)
 
     def _make_room(self) -> None:
         others = cast(set[Connection], self.connections) - {self}
@@ -232,10 +263,11 @@ class Connection(HttpToolsProtocol):
             each.transport.abort()
 
 
-def connections(bounds: Bounds, on_refused: Callable[[int], None]) -> type[asyncio.Protocol]:
+def connections(bounds: Bounds, on_refused: Callable[[int], None], refuse: Refuse) -> type[asyncio.Protocol]:
     """What uvicorn is to make for each client.
 
     Args:
-        on_refused: called with the status of each answer that no application gave.
+        on_refused: called with the status of each answer to what is no request.
     """
-    return cast(type[asyncio.Protocol], partial(Connection, bounds=bounds, on_refused=on_refused))
+    made = partial(Connection, bounds=bounds, on_refused=on_refused, refuse=refuse)
+    return cast(type[asyncio.Protocol], made)

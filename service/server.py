@@ -13,6 +13,7 @@ import uvicorn
 
 from service.api.app import create_app
 from service.api.context import Context
+from service.api.door import Door
 from service.connection import Bounds, Connection, connections
 from service.engine.engine import EngineState
 
@@ -65,6 +66,7 @@ class Server(uvicorn.Server):
                     max_unread_bytes=_UNREAD_SHARE * settings.max_body_bytes,
                 ),
                 on_refused=lambda status: context.metrics.request_done(status, 0.0),
+                refuse=Door(context).refusal,
             ),
             log_level=settings.log_level,
             access_log=False,

@@ -40,8 +40,11 @@ async def read_images(request: Request, *, max_bytes: int, max_images: int) -> l
     media_type, options = parse_options_header(content_type)
     if media_type == _MULTIPART:
         parts = _FileParts(options.get(b"boundary", b""), max_images)
-        await _receive(request, max_bytes, parts.write)
-        return parts.finish()
+        try:
+            await _receive(request, max_bytes, parts.write)
+            return parts.finish()
+        finally:
+            parts.close()
     if media_type.startswith(b"image/") or media_type == b"application/octet-stream":
         return [await read_body(request, max_bytes=max_bytes)]
     raise UnsupportedMediaError(f"content type {content_type[:100]!r} is not accepted; send {_ACCEPTED}")
@@ -128,6 +131,10 @@ class _FileParts:
         if not self._images:
             raise InvalidParameterError("multipart: no part named 'file'")
         return self._images
+
+    def close(self) -> None:
+        """Let go of the parser, which refers back here: the images would stay until the next collection."""
+        del self._parser
 
     def _on_part_begin(self) -> None:
         if len(self._images) == self._max_images:

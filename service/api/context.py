@@ -58,8 +58,8 @@ class EngineInterface(Protocol):
     async def close(self, *, timeout_s: float) -> None:
         """Finish what was submitted, within this time, and end."""
 
-    def require_room(self) -> None:
-        """Raise `OverloadedError` when not a single permit is left."""
+    def require_room(self, ahead: int = 0) -> None:
+        """Raise `OverloadedError` when not a single permit is left, or as many others are about to take them."""
 
     def admit(self, count: int) -> Permits:
         """Take one permit per image, at once or not at all."""

@@ -3,12 +3,16 @@
 import asyncio
 from concurrent.futures import Future, ThreadPoolExecutor
 
+from service.api.turns import Turns
 from service.engine.task import Pixels
 from service.errors import DeadlineExceededError, OverloadedError
 from service.images import ImageDecoder
 
 MAX_LARGE = 16
 """Images decoded alone, or waiting for it; beyond it they are refused, or they would take everybody's permits."""
+
+_SMALL_PER_TURN = 4
+"""Small images decoded in one turn of the event loop; each takes about as long as all else of its request."""
 
 
 class Lanes:
@@ -22,6 +26,7 @@ class Lanes:
         self._pool = pool
         self._alone = ThreadPoolExecutor(1, thread_name_prefix="decode-large")
         self._large: set[Future[Pixels]] = set()
+        self._turns = Turns(_SMALL_PER_TURN)
 
     async def decode(self, data: bytes, timeout_s: float | None) -> Pixels:
         """Decode one image; one that is given up while it is decoded is finished for nobody.
@@ -35,6 +40,7 @@ class Lanes:
             TooLargeError: as `ImageDecoder.decode`.
             UndecodableImageError: as `ImageDecoder.decode`.
         """
+        await self._turns.take()
         if (small := self._decoder.decode_small(data)) is not None:
             return small
         loop = asyncio.get_running_loop()

@@ -4,11 +4,10 @@ import asyncio
 import logging
 import re
 import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from uuid import uuid4
 
 from fastapi import Request, Response
-from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from service.api.context import RequestCounts
@@ -60,7 +59,7 @@ class RequestMiddleware:
             await self._app(scope, receive, send)
             return
         started_at = time.perf_counter()
-        request_id = _request_id(scope)
+        request_id = request_id_of(scope["headers"])
         scope.setdefault("state", {})["request_id"] = request_id
         own_headers = ((b"x-request-id", request_id.encode()), _NO_SNIFFING)
         status: int | None = None
@@ -100,6 +99,7 @@ async def _answer(route: DirectRoute, request: Request) -> Response:
         return error_response(request, error)
 
 
-def _request_id(scope: Scope) -> str:
-    given = Headers(scope=scope).get("x-request-id", "")
+def request_id_of(headers: Iterable[tuple[bytes, bytes]]) -> str:
+    """The id a request brings, or a new one where it brings none that is sane; names are in lower case."""
+    given = next((value for name, value in headers if name == b"x-request-id"), b"").decode("latin-1")
     return given if _SANE_REQUEST_ID.fullmatch(given) else uuid4().hex

@@ -51,16 +51,19 @@ class Outcomes:
     images: list[Outcome]
 
 
-def require_room(context: Context) -> None:
+def require_room(context: Context, ahead: int = 0) -> None:
     """Refuse a request before anything of it is read, while not a single permit is left.
 
     Under overload a refusal must cost a fraction of an answer, or the refusals leave no time for answers.
+
+    Args:
+        ahead: requests that came before and have not taken their permits yet.
 
     Raises:
         OverloadedError: all permits are out.
     """
     try:
-        context.engine.require_room()
+        context.engine.require_room(ahead)
     except OverloadedError:
         # How many images it holds was not read; it counts as one, so that the refusal is seen.
         context.metrics.images_presented(1)
@@ -115,7 +118,7 @@ class _Walk:
             decode_s = self.elapsed_s()
             answer = await self._answer(pixels)
         except ServiceError as error:
-            return error
+            return error.with_traceback(None)  # which would hold the image, in a circle, until the next collection
         except Exception:
             # A mistake of ours; the other images of the request have nothing to do with it.
             _logger.exception("an image failed unexpectedly")

@@ -1,6 +1,7 @@
 """One keep-alive connection of a lean HTTP/1.1 client: a client library would measure itself."""
 
 import asyncio
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import cast
 
@@ -16,14 +17,19 @@ class Reply:
     body: bytes = b""
 
 
+Then = Callable[[Reply | ConnectionError], None]
+"""Told the answer, or why there is none."""
+
+
 class Connection(asyncio.Protocol):
     """Sends one request at a time and waits for its answer."""
 
     def __init__(self) -> None:
         self._transport: asyncio.Transport | None = None
         self._parser = httptools.HttpResponseParser(self)
-        self._waiter: asyncio.Future[Reply] | None = None
+        self._then: Then | None = None
         self._reply = Reply()
+        self._complete = False
         self._chunks: list[bytes] = []
 
     @classmethod
@@ -41,6 +47,17 @@ class Connection(asyncio.Protocol):
         """Whether another request may be sent."""
         return self._transport is not None and not self._transport.is_closing()
 
+    def send(self, request: bytes, then: Then) -> None:
+        """Send a whole request on a usable connection; costs a fraction of `ask`.
+
+        Args:
+            then: called once, when the answer is there or the connection has ended.
+        """
+        assert self._transport is not None
+        assert self._then is None, "one request at a time"
+        self._then = then
+        self._transport.write(request)
+
     async def ask(self, request: bytes) -> Reply:
         """Send a whole request and wait for its answer.
 
@@ -49,14 +66,15 @@ class Connection(asyncio.Protocol):
         """
         if not self.usable:
             raise ConnectionError("the connection is closed")
-        assert self._transport is not None
-        assert self._waiter is None, "one request at a time"
-        self._waiter = asyncio.get_running_loop().create_future()
+        waiter: asyncio.Future[Reply | ConnectionError] = asyncio.get_running_loop().create_future()
+        self.send(request, waiter.set_result)
         try:
-            self._transport.write(request)
-            return await self._waiter
+            answer = await waiter
         finally:
-            self._waiter = None
+            self._then = None
+        if isinstance(answer, ConnectionError):
+            raise answer
+        return answer
 
     def close(self) -> None:
         """End the connection; an answer that is still awaited counts as lost."""
@@ -70,15 +88,18 @@ class Connection(asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Whoever still waits has lost its answer."""
-        self._fail("the connection ended before the answer")
+        self._end(ConnectionError("the connection ended before the answer"))
 
     def data_received(self, data: bytes) -> None:
         """Parse what arrived."""
         try:
             self._parser.feed_data(data)
         except httptools.HttpParserError as error:
-            self._fail(f"not HTTP: {error}")
+            self._end(ConnectionError(f"not HTTP: {error}"))
             self.close()
+        if self._complete:
+            self._complete = False
+            self._end(self._reply)
 
     def on_message_begin(self) -> None:
         """Start a new answer."""
@@ -93,15 +114,15 @@ class Connection(asyncio.Protocol):
         self._chunks.append(data)
 
     def on_message_complete(self) -> None:
-        """Hand the answer over."""
+        """The answer is there."""
         self._reply.status = self._parser.get_status_code()
         self._reply.body = b"".join(self._chunks)
         if not self._parser.should_keep_alive():
             assert self._transport is not None
             self._transport.close()
-        if self._waiter is not None and not self._waiter.done():
-            self._waiter.set_result(self._reply)
+        self._complete = True
 
-    def _fail(self, reason: str) -> None:
-        if self._waiter is not None and not self._waiter.done():
-            self._waiter.set_exception(ConnectionError(reason))
+    def _end(self, answer: Reply | ConnectionError) -> None:
+        then, self._then = self._then, None
+        if then is not None:
+            then(answer)

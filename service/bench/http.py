@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from http.client import HTTPConnection
 from typing import Any
 
+from service.bench.books import cpu_s, family
 from service.bench.connection import Reply
 from service.bench.load import Load, run_load
 from service.bench.payload import Payload, Seen, answers, payloads
@@ -32,12 +33,23 @@ class AnswerError(ServiceError):
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """A server to send to, and what it says of every image alone."""
+    """A server to send to, and what it says of every image alone.
+
+    Attributes:
+        pid: its process, where that is known.
+    """
 
     host: str
     port: int
     info: dict[str, Any]
     expected: Sequence[Seen]
+    pid: int | None = None
+
+    def cpu_s(self) -> tuple[float, float] | None:
+        """Processor time so far of its process, and of those below it, which with front ends are those."""
+        if self.pid is None:
+            return None
+        return cpu_s([self.pid]), cpu_s(family(self.pid) - {self.pid})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -83,12 +95,14 @@ class Measured:
     Attributes:
         closed: by images per request.
         alone: one connection, one image a request.
+        open_cores: cores that the server's process and its front ends were busy on in the open loop.
     """
 
     closed: dict[int, list[Tally]] = field(default_factory=dict)
     alone: list[Tally] = field(default_factory=list)
     open: Tally | None = None
     open_rate: float | None = None
+    open_cores: tuple[float, float] | None = None
 
 
 @dataclass(slots=True)
@@ -166,8 +180,11 @@ def client(processes: int, jpegs: Sequence[bytes]) -> Iterator[Client]:
         yield Client(pool, processes, jpegs)
 
 
-def meet(host: str, port: int, jpegs: Sequence[bytes]) -> Target:
+def meet(host: str, port: int, jpegs: Sequence[bytes], pid: int | None = None) -> Target:
     """Ask a server what it is, and what it says of every image alone.
+
+    Args:
+        pid: its process, if it runs here.
 
     Raises:
         AnswerError: it cannot be reached, or does not classify an image.
@@ -183,7 +200,7 @@ def meet(host: str, port: int, jpegs: Sequence[bytes]) -> Target:
         raise AnswerError(f"http://{host}:{port} cannot be measured: {error}") from error
     finally:
         connection.close()
-    return Target(host, port, info, expected)
+    return Target(host, port, info, expected, pid)
 
 
 def _ask(connection: HTTPConnection, method: str, path: str, body: bytes | None) -> bytes:
@@ -238,6 +255,7 @@ def measure(
             if not of_target.open_rate:
                 raise AnswerError(f"{name} answered nothing in the closed loop: no rate follows from that")
             on_step(f"{name}: {of_target.open_rate:.0f} requests/s")
+            before, began_at = target.cpu_s(), time.monotonic()
             of_target.open = sender.send(
                 target,
                 images=images,
@@ -246,6 +264,9 @@ def measure(
                 rate=of_target.open_rate,
                 poisson=plan.poisson,
             )
+            if before is not None and (after := target.cpu_s()) is not None:
+                took_s = time.monotonic() - began_at
+                of_target.open_cores = (after[0] - before[0]) / took_s, (after[1] - before[1]) / took_s
     return measured, referred
 
 

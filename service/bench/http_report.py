@@ -44,7 +44,7 @@ def report(
                 "info": targets[name].info,
                 "closed": [{"images_per_request": n, **_rounds(tallies)} for n, tallies in each.closed.items()],
                 "alone": _rounds(each.alone),
-                "open": None if each.open is None else {"rate": each.open_rate, **each.open.report()},
+                "open": _open(each),
                 "ratios": _ratios(each, referred),
             }
             for name, each in measured.items()
@@ -97,7 +97,7 @@ def _print_open(figures: dict[str, Any], console: Console) -> None:
         return
     table = Table("server", title="Open loop, latency from the intended time of sending")
     headings = ("requests/s", "goodput/s", "p50 ms", "p99", "refused/s", "refused p99", "livez p99", "sent late p99")
-    for heading in (*headings, "faults"):
+    for heading in (*headings, "cores: client", "process", "front ends", "faults"):
         table.add_column(heading, justify="right")
     for name, load in servers.items():
         table.add_row(
@@ -106,7 +106,8 @@ def _print_open(figures: dict[str, Any], console: Console) -> None:
             f"{load['requests_per_s']:,.0f}",
             *(_number(load[key]) for key in ("p50_ms", "p99_ms")),
             f"{load['refused_per_s']:,.0f}",
-            *(_number(load[key]) for key in ("refused_p99_ms", "livez_p99_ms", "sent_late_p99_ms")),
+            *(_number(load[key]) for key in ("refused_p99_ms", "livez_p99_ms", "sent_late_p99_ms", "client_cores")),
+            *(_number(cores) for cores in load["server_cores"] or (None, None)),
             str(sum(load[count] for count in _COUNTS)),
         )
     console.print(table)
@@ -150,6 +151,12 @@ def _rounds(tallies: Sequence[Tally]) -> dict[str, Any]:
         if name not in summed and name not in ("statuses", "seconds")
     }
     return {"seconds": reports[0]["seconds"], **spread, "statuses": dict(sorted(statuses.items())), **summed}
+
+
+def _open(each: Measured) -> dict[str, Any] | None:
+    if each.open is None:
+        return None
+    return {"rate": each.open_rate, **each.open.report(), "server_cores": each.open_cores}
 
 
 def _ratios(each: Measured, referred: Referred) -> dict[str, dict[str, float] | None]:

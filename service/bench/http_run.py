@@ -51,7 +51,7 @@ def run(
             children = {
                 name: stack.enter_context(served(environment=added)) for name, added in servers.variants.items()
             }
-            targets = {name: meet(child.host, child.port, jpegs) for name, child in children.items()}
+            targets = {name: meet(child.host, child.port, jpegs, child.pid) for name, child in children.items()}
             if servers.references:
                 settings = next(iter(servers.variants.values()))
                 reference = stack.enter_context(reference_process(jpegs, settings))

@@ -6,8 +6,10 @@ Light to import, since it runs in processes of its own beside the server.
 import asyncio
 import random
 import time
+from collections import deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import cycle
 
 import uvloop
@@ -65,57 +67,64 @@ async def drive(load: Load) -> Tally:
 
 
 class _Client:
+    """Everything goes by callbacks: a task for each request would take as much of the machine as the rest of it."""
+
     def __init__(self, load: Load) -> None:
         self._load = load
         self._tally = Tally(seconds=load.seconds)
         self._payloads = cycle(load.payloads)
         self._number = 0
-        self._unsent = 0
+        self._due: deque[float] = deque()  # what waits for a connection
+        self._under_way = 0
+        self._ended = asyncio.Event()
+        self._connections: set[Connection] = set()
         self._idle: list[Connection] = []
-        self._room = asyncio.Semaphore(load.connections)
+        self._opening: set[asyncio.Task[None]] = set()
         self._from = self._until = 0.0
+        self._over = False
 
     async def run(self) -> Tally:
-        load = self._load
+        load, tally = self._load, self._tally
         await asyncio.sleep(max(0.0, load.start_at - time.monotonic()))
         self._from = time.perf_counter() + load.warm_up_s
         self._until = self._from + load.seconds
+        asyncio.get_running_loop().call_later(load.warm_up_s, self._note_cpu)
         watch = asyncio.create_task(self._watch_livez()) if load.watch_livez else None
         if load.rate is None:
-            pending = {asyncio.create_task(self._repeat()) for _ in range(load.connections)}
+            for _ in range(load.connections):
+                self._begin(time.perf_counter())
         else:
-            pending = await self._at_times(self._times(load.rate))
+            await self._begin_at(self._times(load.rate))
         await asyncio.sleep(max(0.0, self._until - time.perf_counter()))
+        self._note_cpu()
         if watch is not None:
             watch.cancel()
-        if pending:
-            done, hanging = await asyncio.wait(pending, timeout=load.patience_s)
-            # Whoever still waits for a connection was never sent; that is the client's limit, not the server's fault.
-            self._tally.unsent += self._unsent
-            self._tally.lost += len(hanging) - self._unsent
-            for task in hanging:
-                task.cancel()
-            for task in done:
-                task.result()
-        await asyncio.gather(*pending, *([watch] if watch is not None else []), return_exceptions=True)
-        for connection in self._idle:
+        while self._under_way:
+            self._ended.clear()
+            try:
+                await asyncio.wait_for(self._ended.wait(), self._until + load.patience_s - time.perf_counter())
+            except TimeoutError:
+                break
+        # Whoever still waits for a connection was never sent; that is the client's limit, not the server's fault.
+        tally.unsent += len(self._due)
+        tally.lost += self._under_way
+        self._over = True
+        for task in self._opening:
+            task.cancel()
+        await asyncio.gather(*self._opening, *([watch] if watch is not None else []), return_exceptions=True)
+        for connection in self._connections:
             connection.close()
         await asyncio.sleep(0)
-        return self._tally
+        return tally
 
-    async def _repeat(self) -> None:
-        while (now := time.perf_counter()) < self._until:
-            await self._send(now)
+    def _note_cpu(self) -> None:
+        self._tally.client_cpu_s = time.process_time() - self._tally.client_cpu_s
 
-    async def _at_times(self, times: Iterator[float]) -> set[asyncio.Task[None]]:
-        pending: set[asyncio.Task[None]] = set()
+    async def _begin_at(self, times: Iterator[float]) -> None:
         for at in times:
             if (ahead_s := at - time.perf_counter()) > 0:
                 await asyncio.sleep(ahead_s)
-            task = asyncio.create_task(self._send(at))
-            pending.add(task)
-            task.add_done_callback(pending.discard)
-        return pending
+            self._begin(at)
 
     def _times(self, rate: float) -> Iterator[float]:
         generator = random.Random(self._load.name)  # noqa: S311 - arrivals, not secrets
@@ -124,47 +133,77 @@ class _Client:
             yield at
             at += generator.expovariate(rate) if self._load.poisson else 1 / rate
 
-    async def _send(self, intended_at: float) -> None:
-        """One request; its latency counts from when it should have been sent."""
-        payload = next(self._payloads)
+    def _begin(self, intended_at: float) -> None:
+        """One request, as soon as there is a connection; its latency counts from when it should have been sent."""
+        if self._under_way == self._load.connections:
+            self._due.append(intended_at)
+            return
+        self._under_way += 1
+        if self._load.rate is not None and self._measured(intended_at):
+            self._tally.sent_late_s.append(time.perf_counter() - intended_at)
+        while self._idle:
+            if (connection := self._idle.pop()).usable:
+                self._send(connection, intended_at)
+                return
+            self._connections.discard(connection)
+        opening = asyncio.create_task(self._open(intended_at))
+        self._opening.add(opening)
+        opening.add_done_callback(self._opening.discard)
+
+    async def _open(self, intended_at: float) -> None:
+        try:
+            connection = await Connection.open(self._load.host, self._load.port)
+        except OSError:
+            self._lose()
+            return
+        self._connections.add(connection)
+        self._send(connection, intended_at)
+
+    def _send(self, connection: Connection, intended_at: float) -> None:
         self._number += 1
         request_id = f"{self._load.name}-{self._number}"
-        self._unsent += 1
-        async with self._room:
-            self._unsent -= 1
-            if self._load.rate is not None and self._measured(intended_at):
-                self._tally.sent_late_s.append(time.perf_counter() - intended_at)
-            connection = None
-            try:
-                connection = await self._connection()
-                reply = await connection.ask(payload.request(request_id))
-            except OSError:
-                self._tally.lost += 1
-                # A server that is gone must not be asked in a tight loop.
-                await asyncio.sleep(_LIVEZ_INTERVAL_S)
-                return
-            except asyncio.CancelledError:
-                if connection is not None:
-                    connection.close()
-                raise
-            ended_at = time.perf_counter()
-            if connection.usable:
-                self._idle.append(connection)
+        payload = next(self._payloads)
+        connection.send(payload.request(request_id), partial(self._take, connection, payload, request_id, intended_at))
+
+    def _take(
+        self,
+        connection: Connection,
+        payload: Payload,
+        request_id: str,
+        intended_at: float,
+        reply: Reply | ConnectionError,
+    ) -> None:
+        if self._over:
+            return
+        if isinstance(reply, ConnectionError):
+            self._connections.discard(connection)
+            self._lose()
+            return
+        ended_at = time.perf_counter()
+        self._idle.append(connection)
+        self._end()
         if self._measured(ended_at):
             self._tally.finish(reply.status, len(payload.images))
         if self._measured(ended_at if self._load.rate is None else intended_at):
             self._tally.took(reply.status, ended_at - intended_at)
         self._check(reply, request_id, payload)
 
+    def _lose(self) -> None:
+        self._tally.lost += 1
+        # A server that is gone must not be asked in a tight loop.
+        asyncio.get_running_loop().call_later(_LIVEZ_INTERVAL_S, self._end)
+
+    def _end(self) -> None:
+        self._under_way -= 1
+        if self._due:
+            self._begin(self._due.popleft())
+        elif self._load.rate is None and (now := time.perf_counter()) < self._until:
+            self._begin(now)
+        if not self._under_way:
+            self._ended.set()
+
     def _measured(self, at: float) -> bool:
         return self._from <= at < self._until
-
-    async def _connection(self) -> Connection:
-        while self._idle:
-            connection = self._idle.pop()
-            if connection.usable:
-                return connection
-        return await Connection.open(self._load.host, self._load.port)
 
     def _check(self, reply: Reply, request_id: str, payload: Payload) -> None:
         tally, answered_id = self._tally, request_id

@@ -31,6 +31,7 @@ class Tally:
         no_retry_after: answers of 429 without `Retry-After`.
         sent_late_s: how long after its intended time each request was sent; open loop only.
         livez_s: latencies of `/livez` meanwhile.
+        client_cpu_s: processor time that sending and reading took.
     """
 
     seconds: float = 0.0
@@ -47,6 +48,7 @@ class Tally:
     no_retry_after: int = 0
     sent_late_s: list[float] = field(default_factory=list)
     livez_s: list[float] = field(default_factory=list)
+    client_cpu_s: float = 0.0
 
     def add(self, other: Self) -> None:
         """Join what another process counted at the same time."""
@@ -64,6 +66,7 @@ class Tally:
         self.no_retry_after += other.no_retry_after
         self.sent_late_s += other.sent_late_s
         self.livez_s += other.livez_s
+        self.client_cpu_s += other.client_cpu_s
 
     def finish(self, status: int, images: int) -> None:
         """An answer came within the measured time."""
@@ -92,6 +95,7 @@ class Tally:
             "livez_p99_ms": _ms(self.livez_s, 99),
             "livez_polls": len(self.livez_s),
             "sent_late_p99_ms": _ms(self.sent_late_s, 99),
+            "client_cores": self.client_cpu_s / self.seconds,
             "lost": self.lost,
             "unsent": self.unsent,
             "crossed": self.crossed,

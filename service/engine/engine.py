@@ -170,13 +170,16 @@ class Engine:
             self._observer.image_rejected(REFUSALS[type(error)], count)
             raise
 
-    def require_room(self) -> None:
+    def require_room(self, ahead: int = 0) -> None:
         """Refuse what cannot be admitted whatever it is, before more is spent on it; counted by the caller.
+
+        Args:
+            ahead: permits that others are about to take.
 
         Raises:
             OverloadedError: when no permit is left.
         """
-        self._permits.require_any()
+        self._permits.require_any(ahead)
 
     def submit(self, pixels: Pixels, policy: Policy) -> Task:
         """Send one admitted image on its walk; also while draining, since it was admitted before.

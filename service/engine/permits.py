@@ -108,13 +108,16 @@ class PermitPool:
                 )
         return Permits(self, count)
 
-    def require_any(self) -> None:
+    def require_any(self, ahead: int = 0) -> None:
         """Refuse whoever comes while no permit at all is left, before anything is known of what they want.
+
+        Args:
+            ahead: permits that others, who came before, are about to take.
 
         Raises:
             OverloadedError: when all permits are out.
         """
-        taken = self.taken
+        taken = self.taken + ahead
         if taken >= self._capacity:
             with self._lock:
                 retry_after_s = self._retry_after_s(1)

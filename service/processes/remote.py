@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import Callable, Coroutine, MutableSequence, Sequence
+from collections.abc import Callable, MutableSequence, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 from itertools import count
@@ -16,11 +16,11 @@ from service.engine.task import Answer, Pixels
 from service.errors import DeviceLostError, NotReadyError, OverloadedError, TooLargeError
 from service.processes import failures
 from service.processes.channel import Channel
+from service.processes.counts import Counts
 from service.processes.messages import (
     Cancel,
     Configure,
     Configured,
-    Counted,
     Drain,
     Ended,
     Failed,
@@ -36,6 +36,8 @@ from service.processes.messages import (
 )
 
 _REPORT_INTERVAL_S = 0.1
+# A batch ends many at once. Each answer takes its time, and whoever knocks meanwhile is not to wait for all of them.
+_ENDS_PER_TURN = 4
 
 
 @dataclass(slots=True, eq=False)
@@ -44,48 +46,6 @@ class RemoteTask:
 
     task_id: int
     future: Future[Answer] = field(default_factory=Future)
-
-
-class Counts:
-    """Counts what happens in this front end until it is reported. Used from the event loop only.
-
-    Attributes:
-        scrape: asks for the metrics of the whole replica.
-    """
-
-    def __init__(self, scrape: Callable[[], Coroutine[Any, Any, bytes]]) -> None:
-        self.scrape = scrape
-        self._clear()
-
-    def _clear(self) -> None:
-        self._requests: list[tuple[int, float]] = []
-        self._presented = 0
-        self._rejected: dict[str, int] = {}
-        self._cancelled: dict[str, int] = {}
-
-    def request_done(self, status: int, duration_s: float) -> None:
-        """A request was answered with this status."""
-        self._requests.append((status, duration_s))
-
-    def images_presented(self, count: int) -> None:
-        """A request brought this many images."""
-        self._presented += count
-
-    def image_rejected(self, reason: str, count: int = 1) -> None:
-        """Images were refused before they reached the engine."""
-        self._rejected[reason] = self._rejected.get(reason, 0) + count
-
-    def image_cancelled(self, where: str, count: int = 1) -> None:
-        """Images were dropped before they reached the engine."""
-        self._cancelled[where] = self._cancelled.get(where, 0) + count
-
-    def take(self) -> Counted | None:
-        """What was counted since the last time, if anything."""
-        if not (self._requests or self._presented or self._rejected or self._cancelled):
-            return None
-        counted = Counted(self._requests, self._presented, self._rejected, self._cancelled)
-        self._clear()
-        return counted
 
 
 class RemoteEngine:
@@ -166,9 +126,9 @@ class RemoteEngine:
             self.counts.image_rejected(REFUSALS[type(error)], count)
             raise
 
-    def require_room(self) -> None:
+    def require_room(self, ahead: int = 0) -> None:
         """As `Engine.require_room`."""
-        self._permits.require_any()
+        self._permits.require_any(ahead)
 
     def submit(self, pixels: Pixels, policy: Policy) -> RemoteTask:
         """As `Engine.submit`, except that the engine's refusal comes through the future."""
@@ -213,15 +173,17 @@ class RemoteEngine:
             self._channel = await self._open_channel()
             self._send(Seen(self.configuration[-1].version))
             async for message in self._channel.receive():
-                self._handle(message)
+                await self._handle(message)
         finally:
             self._lose()
 
-    def _handle(self, message: ToFrontEnd) -> None:
+    async def _handle(self, message: ToFrontEnd) -> None:
         match message:
             case Ended():
-                for task_id, outcome in message.outcomes:
+                for number, (task_id, outcome) in enumerate(message.outcomes, 1):
                     self._end(task_id, outcome)
+                    if number % _ENDS_PER_TURN == 0:
+                        await asyncio.sleep(0)
             case Reply():
                 if (reply := self._calls.get(message.call)) is not None and not reply.done():
                     if isinstance(message.result, Failed):

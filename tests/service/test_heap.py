@@ -20,8 +20,10 @@ class Knot:
 
 @pytest.fixture(autouse=True)
 def thaw():
+    thresholds = gc.get_threshold()
     yield
     gc.unfreeze()
+    gc.set_threshold(*thresholds)
 
 
 def test_settle_heap_leaves_what_exists_out_of_collections():
@@ -49,4 +51,15 @@ def test_settle_heap_later_garbage_is_collected_as_ever():
 
     gc.collect()
 
+    assert ends == ["end"]
+
+
+def test_settle_heap_later_garbage_is_collected_unasked():
+    settle_heap()
+    ends: list[str] = []
+    Knot(ends)
+
+    kept = [[] for _ in range(100_000)]
+
+    assert len(kept) == 100_000
     assert ends == ["end"]

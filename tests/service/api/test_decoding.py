@@ -4,6 +4,7 @@ import asyncio
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from itertools import pairwise
 
 import pytest
 
@@ -147,3 +148,17 @@ async def test_classify_more_large_images_than_may_wait_are_429_and_take_no_perm
         assert [(await each).status_code for each in waiting] == [200] * (MAX_LARGE - 1)
     assert (await post(serving, slow)).status_code == 200
     assert serving.images_are_accounted_for()
+
+
+async def test_small_images_that_come_at_once_leave_turns_of_the_loop_to_others(serving, image, monkeypatch):
+    decoder, data = serving.context.decoder, image()
+    decoded = []
+    monkeypatch.setattr(decoder, "decode_small", lambda data: decoded.append(data) or data)
+    tasks = [asyncio.create_task(serving.context.lanes.decode(data, None)) for _ in range(40)]
+    by_turn = []
+    while len(decoded) < len(tasks):
+        await asyncio.sleep(0)
+        by_turn.append(len(decoded))
+    await asyncio.gather(*tasks)
+
+    assert max(later - earlier for earlier, later in pairwise([0, *by_turn])) < 20

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import os
 from dataclasses import replace
 from io import StringIO
 
@@ -77,6 +78,21 @@ def test_measure_open_loop_of_a_server_that_answers_nothing_is_an_error():
 
     with pytest.raises(AnswerError, match="answered nothing"):
         measure(SilentClient(), {"a": TARGET}, PLAN)
+
+
+def test_measure_open_loop_of_a_server_that_runs_here_tells_its_cores():
+    alone = replace(TARGET, pid=os.getpid())
+    measured, _ = measure(RecordingClient(), {"a": alone, "b": TARGET}, PLAN)
+    figures = report(PLAN, "small", [b"1"], {"a": alone, "b": TARGET}, measured, Referred())
+
+    process, below = figures["servers"]["a"]["open"]["server_cores"]
+    assert process >= 0
+    assert below >= 0
+    assert figures["servers"]["b"]["open"]["server_cores"] is None
+    assert alone.cpu_s()[0] > 0
+    console = Console(width=200, file=StringIO())
+    print_report(figures, console)
+    assert "front ends" in console.file.getvalue()
 
 
 def test_report_ratios_are_those_of_their_round_and_everything_is_printed():

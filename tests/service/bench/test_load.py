@@ -39,6 +39,7 @@ async def test_load_of_a_good_server_has_no_faults(images):
     assert tally.answered == len(tally.answered_s) == tally.statuses[200] > 0
     assert tally.images == images * tally.answered
     assert tally.livez_s
+    assert 0 < tally.client_cpu_s < time.process_time()
 
 
 async def test_load_another_requests_id_in_the_header_is_crossed():

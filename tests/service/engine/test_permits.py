@@ -116,3 +116,10 @@ def test_require_any_refuses_only_while_no_permit_is_left() -> None:
         pool.require_any()
     assert pool.taken == 1
     permits.release()
+
+
+def test_require_any_counts_those_ahead_as_if_they_had_taken_theirs() -> None:
+    pool = PermitPool(2, clock=lambda: 0.0)
+    pool.require_any(ahead=1)
+    with pytest.raises(OverloadedError, match="no room for 1 more: 2 of 2 images are in flight"):
+        pool.require_any(ahead=2)

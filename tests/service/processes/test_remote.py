@@ -1,10 +1,12 @@
 import asyncio
+from itertools import pairwise
 
 import pytest
 from engine_fakes import hold, pixels, policy
 
 from service.engine.engine import EngineState
 from service.errors import CancelledError, DeviceLostError, NotReadyError, OverloadedError, TooLargeError
+from service.processes.messages import Ended, Failed
 
 
 async def test_admit_counts_what_other_front_ends_admitted(together) -> None:
@@ -79,3 +81,19 @@ async def test_counts_take_is_empty_when_nothing_happened(together) -> None:
     assert counted is not None
     assert counted.cancelled == {"decode": 2}
     assert remote.counts.take() is None
+
+
+async def test_many_ends_in_one_message_let_others_have_their_turn_in_between(together) -> None:
+    remote = await together.connect()
+    together.runner.gate.clear()
+    tasks = [remote.submit(pixels(3), policy()) for _ in range(40)]
+    ended_by_turn = []
+
+    together.channels[0].send(Ended([(task.task_id, Failed("NotReadyError", "enough")) for task in tasks]))
+    while not tasks[-1].future.done():
+        await asyncio.sleep(0)
+        ended_by_turn.append(sum(task.future.done() for task in tasks))
+
+    steps = [later - earlier for earlier, later in pairwise([0, *ended_by_turn])]
+    assert 0 < max(steps) < 20
+    assert all(isinstance(task.future.exception(), NotReadyError) for task in tasks)

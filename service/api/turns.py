@@ -1,0 +1,34 @@
+"""Few passes in each turn of the event loop, so that who is quick need not wait for a crowd of who is slow."""
+
+import asyncio
+from collections import deque
+
+
+class Turns:
+    """Lets through so many in one turn of the loop, and the others in the next ones, in the order they came."""
+
+    def __init__(self, per_turn: int) -> None:
+        self._per_turn = self._left = per_turn
+        self._waiting: deque[asyncio.Future[None]] = deque()
+
+    async def take(self) -> None:
+        """Wait for a place in a turn; where there are few, not at all."""
+        loop = asyncio.get_running_loop()
+        if self._left == self._per_turn:
+            loop.call_soon(self._begin)
+        if self._left:
+            self._left -= 1
+            return
+        place = loop.create_future()
+        self._waiting.append(place)
+        await place
+
+    def _begin(self) -> None:
+        self._left = self._per_turn
+        while self._waiting and self._left:
+            place = self._waiting.popleft()
+            if not place.done():  # its request was given up meanwhile
+                place.set_result(None)
+                self._left -= 1
+        if self._left < self._per_turn:
+            asyncio.get_running_loop().call_soon(self._begin)
