@@ -115,7 +115,7 @@ class SchedulerMachine(RuleBasedStateMachine):
         assert all(task.stage == stage and not task.cancelled for task in taken)
         assert all(_deadline(task) >= end and _deadline(task) > self.now for task in taken), "cannot finish in time"
         assert all(task.task_id > ids[-1] for task in left), "overtaken"
-        here = [task for task in self.waiting[stage] if not task.cancelled]
+        here = [task for task in self.waiting[stage] if not task.cancelled and _deadline(task) > self.now]
         for more in range(len(ids) + 1, min(self.limits[stage], len(here)) + 1):
             in_time = [task for task in here if _deadline(task) >= self.now + self.times.estimate(stage, more)]
             assert len(in_time) < more, "a larger batch would have answered more in time"
