@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator
 import httpx
 import pytest
 from browsing import Visit, chromium, visit
-from playwright.sync_api import Browser
+from playwright.sync_api import Browser, BrowserContext
 
 from service.bench.child import SERVE, served
 
@@ -20,6 +20,13 @@ def browser() -> Iterator[Browser]:
 
 
 @pytest.fixture(scope="module")
+def context(browser: Browser, server: httpx.Client) -> Iterator[BrowserContext]:
+    """What all pages of a module share, which saves loading the same files again."""
+    with browser.new_context(base_url=str(server.base_url)) as context:
+        yield context
+
+
+@pytest.fixture(scope="module")
 def server(browser: Browser, request: pytest.FixtureRequest) -> Iterator[httpx.Client]:
     """A client of the module's server, which has the module's `ENVIRONMENT`."""
     environment = {"DVT_HTTP_WORKERS": "0", **getattr(request.module, "ENVIRONMENT", {})}
@@ -28,22 +35,23 @@ def server(browser: Browser, request: pytest.FixtureRequest) -> Iterator[httpx.C
 
 
 @pytest.fixture
-def look(browser: Browser, server: httpx.Client) -> Iterator[Callable[..., Visit]]:
-    """Opens the console as somebody new: `look("tune", color_scheme="dark")`.
+def look(context: BrowserContext) -> Iterator[Callable[..., Visit]]:
+    """Opens the console on a page of its own: `look("tune", color_scheme="dark", width=390)`.
 
     Whatever a test does there, the page is not to run into an error of its own.
     """
     visits = []
 
-    def open_console(view: str = "try", **options: object) -> Visit:
-        context = browser.new_context(base_url=str(server.base_url), **options)
+    def open_console(view: str = "try", *, color_scheme: str = "light", width: int = 1280) -> Visit:
         visited = visit(context)
         visits.append(visited)
+        visited.page.emulate_media(color_scheme=color_scheme)
+        visited.page.set_viewport_size({"width": width, "height": 800})
         visited.open(view)
         return visited
 
     yield open_console
     complaints = [visited.complaints for visited in visits]
     for visited in visits:
-        visited.page.context.close()
+        visited.page.close()
     assert complaints == [[] for _ in visits]
