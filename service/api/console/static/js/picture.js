@@ -12,7 +12,7 @@ export async function decode(blob) {
 }
 
 /** The square the model reads, in the picture's own pixels; see the service's preprocessing. */
-export function cropOf(bitmap, { resize_px, crop_px }) {
+function cropOf(bitmap, { resize_px, crop_px }) {
   const side = (Math.min(bitmap.width, bitmap.height) * crop_px) / resize_px;
   return { left: (bitmap.width - side) / 2, top: (bitmap.height - side) / 2, side };
 }

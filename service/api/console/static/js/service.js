@@ -3,7 +3,7 @@
 import { askKey } from "./keys.js";
 
 /** The service said no, or could not be asked; `status` is 0 then. The message is fit to be shown. */
-export class Problem extends Error {
+class Problem extends Error {
   constructor(status, message) {
     super(message);
     this.status = status;
