@@ -15,6 +15,7 @@ from torch import Tensor
 from models import macs
 from models.cascade import Cascade
 from models.reuse import ReuseState
+from service.engine.buckets import bucket_sizes
 from service.engine.device_errors import device_errors
 from service.engine.graphs import CudaCapture, GraphedForward
 from service.engine.policy import Policy
@@ -23,6 +24,9 @@ from service.engine.state_pool import StatePool
 from service.engine.task import StagePrediction, Task
 
 _logger = logging.getLogger(__name__)
+
+# Of each of the two passes over all batch sizes on a CPU; no size is begun after it that can do without.
+_WARM_UP_S = 3.0
 
 
 class TorchRunner:
@@ -36,8 +40,7 @@ class TorchRunner:
         max_batch_size: the largest batch `run` is given.
         capacity: how many images may be in flight, and so may hold reuse state.
         dtype: of weights and activations; confidences are computed in float32 either way.
-        buckets: batch sizes to pad up to. By default powers of two on a GPU, where a known shape is worth
-            more than the arithmetic saved, and none on a CPU, where it is not.
+        buckets: batch sizes to pad up to; none pads nothing. By default those of `bucket_sizes`.
         cuda_graphs: whether the stages are recorded at the warm-up and replayed, where the device can.
     """
 
@@ -77,7 +80,7 @@ class TorchRunner:
         self._scale, self._shift = 1 / (255 * std_of), -mean_of / std_of
 
         if buckets is None:
-            buckets = () if on_cpu else _powers_of_two(max_batch_size)
+            buckets = bucket_sizes(max_batch_size, self._device, dtype)
         self._buckets = tuple(sorted({*buckets, max_batch_size})) if buckets else ()
         self._max_batch_size = max_batch_size
         # Every batch is collected here; page-locked for a GPU, which saves the upload another copy.
@@ -110,16 +113,18 @@ class TorchRunner:
     def warm_up(self) -> list[tuple[int, int, float]]:
         """Run every stage for every bucket; without buckets for one image and for a full batch.
 
+        On a CPU, a large model leaves some sizes between these two for when they come: nothing depends on them.
+
         Returns:
-            (stage, batch size, seconds) of each, once it was warm.
+            (stage, batch size, seconds) of each that was run, once it was warm.
 
         Raises:
             StateMemoryError: when there is no memory for the reuse state of all images that may be in flight.
         """
         with self._graphs.recording() if self._graphs is not None else nullcontext():
-            self._run_all_sizes()
+            self._run_sizes()
         # Once more, as they will run from now on.
-        times = self._run_all_sizes()
+        times = self._run_sizes()
         _logger.info(
             "the reuse state of %d images takes %.1f MB, %.1f kB each",
             self._pool.capacity,
@@ -130,10 +135,15 @@ class TorchRunner:
             _logger.info("%d CUDA graphs were recorded", len(self._graphs))
         return times
 
-    def _run_all_sizes(self) -> list[tuple[int, int, float]]:
+    def _run_sizes(self) -> list[tuple[int, int, float]]:
         times = []
         policy = Policy(thresholds=(), config_version=0, max_stage=len(self._stage_macs) - 1)
-        for size in self._buckets or sorted({1, self._max_batch_size}):
+        needed = {1, self._max_batch_size} if self._device.type == "cpu" else set(self._buckets)
+        until = time.perf_counter() + _WARM_UP_S
+        # The largest first, so that the allocator has what any other needs.
+        for size in sorted(self._buckets or {1, self._max_batch_size}, reverse=True):
+            if size not in needed and time.perf_counter() > until:
+                continue
             # Numbers no task of an engine has.
             tasks = [
                 Task(task_id=-1 - row, pixels=self._staging.numpy()[0], policy=policy, submitted_at=0.0)
@@ -202,7 +212,3 @@ class TorchRunner:
             )
             for task, row in zip(tasks, table, strict=True)
         ]
-
-
-def _powers_of_two(limit: int) -> list[int]:
-    return [1 << exponent for exponent in range(limit.bit_length()) if 1 << exponent <= limit]

@@ -139,7 +139,30 @@ def test_warm_up_leaves_no_state_behind_and_logs_what_it_takes(caplog: pytest.Lo
 def test_warm_up_returns_seconds_of_every_stage_and_size() -> None:
     times = _runner(randomised(TINY_CONFIGS["hybrid"]), max_batch_size=5).warm_up()
     ran = [(stage, size) for stage, size, seconds in times if seconds > 0]
-    assert ran == [(stage, size) for size in (1, 5) for stage in range(4)]
+    assert ran == [(stage, size) for size in (5, 1) for stage in range(4)]
+
+
+@pytest.mark.parametrize(("budget_s", "sizes"), [(60.0, (8, 4, 2, 1)), (0.0, (8, 1))])
+def test_warm_up_bfloat16_runs_every_bucket_as_far_as_time_allows(
+    monkeypatch: pytest.MonkeyPatch, budget_s: float, sizes: tuple[int, ...]
+) -> None:
+    monkeypatch.setattr("service.engine.runner._WARM_UP_S", budget_s)
+    times = _runner(randomised(TINY_CONFIGS["hybrid"]), dtype=torch.bfloat16).warm_up()
+    assert [(stage, size) for stage, size, _ in times] == [(stage, size) for size in sizes for stage in range(4)]
+
+
+def test_run_bfloat16_on_a_cpu_pads_to_a_bucket(make_pixels: MakePixels, monkeypatch: pytest.MonkeyPatch) -> None:
+    sizes, forward_stage = [], Cascade.forward_stage
+
+    def spy(cascade: Cascade, stage: int, images: torch.Tensor | None, state: ReuseState | None) -> StageOutput:
+        output = forward_stage(cascade, stage, images, state)
+        sizes.append(len(output.logits))
+        return output
+
+    monkeypatch.setattr(Cascade, "forward_stage", spy)
+    runner = _runner(randomised(TINY_CONFIGS["hybrid"]), dtype=torch.bfloat16)
+    assert len(runner.run(0, _tasks(make_pixels(3, 28)))) == 3
+    assert sizes == [4]
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
