@@ -5,6 +5,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from itertools import accumulate
 from pathlib import Path
+from statistics import median
 
 import torch
 
@@ -40,11 +41,13 @@ class Round:
     Attributes:
         walks: by way of running.
         stage_s: best seconds of each stage for a batch, before and after the walks, by batch size.
+        typical_stage_s: medians of the same.
         matrix_flops: FLOP/s of a large matrix product, by dtype.
     """
 
     walks: dict[str, Walk]
     stage_s: dict[int, list[float]]
+    typical_stage_s: dict[int, list[float]]
     matrix_flops: dict[str, float]
 
 
@@ -176,9 +179,11 @@ class _Bench:
             walks[name] = walk()
         on_step("stages alone")
         after = {size: stage_seconds(self._runner, images, policy, size) for size in sizes}
+        alone = {size: [a + b for a, b in zip(before[size], after[size], strict=True)] for size in sizes}
         device = resolve_device(self._settings.device)
         return Round(
             walks=walks,
-            stage_s={size: [min(pair) for pair in zip(before[size], after[size], strict=True)] for size in sizes},
+            stage_s={size: [min(times) for times in alone[size]] for size in sizes},
+            typical_stage_s={size: [median(times) for times in alone[size]] for size in sizes},
             matrix_flops={name: matrix_flops(device, dtype) for name, dtype in _MATRIX_DTYPES.items()},
         )

@@ -1,5 +1,6 @@
 """What a comparison of engines comes to: figures with their spread, ratios round by round, as JSON and as tables."""
 
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from rich.console import Console
@@ -19,6 +20,7 @@ _TITLES = {
 }
 _RATIOS = {
     "throughput_over_ideal": "throughput / ideal of the stages alone, best times",
+    "throughput_over_typical": "throughput / ideal of the stages alone, median times",
     "over_without_engine": "throughput / the same batches without an engine",
     "speed_up_over_static": "throughput / static ViT's",
     "macs_ratio": "baseline MACs / mean MACs",
@@ -67,7 +69,8 @@ def ratios(comparison: Comparison, each: Round) -> dict[str, float]:
     deep = min(DEEP_BATCH_SIZE, comparison.max_batch_size)
     deep_flops = 2 * comparison.stage_macs[-1] * deep / each.stage_s[deep][-1]
     return {
-        "throughput_over_ideal": rate["cascade"] / ideal_rate(comparison, each),
+        "throughput_over_ideal": rate["cascade"] / ideal_rate(comparison, each, each.stage_s),
+        "throughput_over_typical": rate["cascade"] / ideal_rate(comparison, each, each.typical_stage_s),
         "over_without_engine": rate["cascade"] / rate["cascade_without_engine"],
         "speed_up_over_static": rate["cascade"] / rate["static"],
         "macs_ratio": macs_ratio,
@@ -79,11 +82,15 @@ def ratios(comparison: Comparison, each: Round) -> dict[str, float]:
     }
 
 
-def ideal_rate(comparison: Comparison, each: Round) -> float:
-    """Images per second if every stage ran at its best batch size and nothing else took time."""
+def ideal_rate(comparison: Comparison, each: Round, stage_s: Mapping[int, Sequence[float]]) -> float:
+    """Images per second if every stage ran at its best batch size and nothing else took time.
+
+    Args:
+        stage_s: seconds of each stage for a batch, by batch size.
+    """
     seconds = 0.0
     for stage in range(len(comparison.stage_macs)):
-        best = min(times[stage] / size for size, times in each.stage_s.items())
+        best = min(times[stage] / size for size, times in stage_s.items())
         seconds += reach_share(comparison, each, stage) * best
     return 1 / seconds
 

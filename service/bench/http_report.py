@@ -22,6 +22,7 @@ _RATIOS = {
     "many_over_in_process": "most images a request, images/s / decode + engine in one process",
     "single_over_instant": "one image a request, requests/s / the same route with an instant runner",
     "alone_minus_loop_ms": "one connection, p50 - (decode + compute in a loop), ms",
+    "alone_added_ms": "one connection, p50 of what a request takes beyond its own decode + compute, ms",
     "alone_minus_paced_loop_ms": "one connection, p50 - (the same loop, paced), ms",
 }
 
@@ -172,6 +173,7 @@ def _ratios(each: Measured, referred: Referred) -> dict[str, dict[str, float] | 
             [tally.answered / tally.seconds for tally in referred.instant],
             lambda a, b: a / b,
         ),
+        "alone_added_ms": _spread([p50 for tally in each.alone if (p50 := tally.report()["added_p50_ms"]) is not None]),
         "alone_minus_loop_ms": _paired(alone_s, referred.loop_p50_s, lambda a, b: a - b * 1e3),
         "alone_minus_paced_loop_ms": _paired(alone_s, referred.paced_p50_s, lambda a, b: a - b * 1e3),
     }

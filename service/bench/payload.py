@@ -1,6 +1,7 @@
 """Requests made beforehand, and whether an answer is the right one."""
 
 import json
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -8,6 +9,7 @@ from service.bench.connection import Reply
 
 _BOUNDARY = b"dvt-bench-boundary"
 _TOLERANCE = 1e-2
+_DURATION = re.compile(r"(\w+);dur=(\d+(?:\.\d+)?)")
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +57,17 @@ def answers(reply: Reply) -> tuple[str, list[Seen]]:
         return document["id"], [Seen(result["label"], result["confidence"]) for result in results]
     except (AttributeError, KeyError, TypeError) as error:
         raise ValueError(f"not a classification: {reply.body[:200]!r}") from error
+
+
+def own_s(reply: Reply) -> float | None:
+    """Seconds the server says it spent on decoding and computing one image; None where it does not say.
+
+    Source: its `Server-Timing` header, https://www.w3.org/TR/server-timing/; milliseconds.
+    """
+    fields = dict(_DURATION.findall(reply.headers.get(b"server-timing", b"").decode("latin-1")))
+    if not {"decode", "compute"} <= fields.keys():
+        return None
+    return (float(fields["decode"]) + float(fields["compute"])) / 1e3
 
 
 def _payload(jpegs: Sequence[bytes], numbers: tuple[int, ...], path: str) -> Payload:

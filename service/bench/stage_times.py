@@ -10,20 +10,20 @@ from service.engine.interfaces import Runner
 from service.engine.policy import Policy
 from service.engine.task import Pixels, Task
 
-_ATTEMPTS = 3
+_ATTEMPTS = 5
 MATRIX_SIDES = {"cpu": 2048, "cuda": 8192}
 """Side of the matrices by type of device: large enough for the full rate."""
 
 
-def stage_seconds(runner: Runner, images: Sequence[Pixels], policy: Policy, batch_size: int) -> list[float]:
-    """The best time of each stage for a batch of this size, from pixels or reuse state to confidences on the host.
+def stage_seconds(runner: Runner, images: Sequence[Pixels], policy: Policy, batch_size: int) -> list[list[float]]:
+    """Several times of each stage for a batch of this size, from pixels or reuse state to confidences on the host.
 
     The batch goes up the stages as a whole; each stage is run several times on the same state. Storing the state
     for the next stage is not part of it.
     """
     rows = islice(cycle(images), batch_size)
     tasks = [Task(task_id=row, pixels=pixels, policy=policy, submitted_at=0.0) for row, pixels in enumerate(rows)]
-    best = []
+    by_stage = []
     for stage in range(len(runner.stage_macs)):
         if stage > 0:
             runner.keep(range(batch_size))
@@ -32,9 +32,9 @@ def stage_seconds(runner: Runner, images: Sequence[Pixels], policy: Policy, batc
             started = time.perf_counter()
             runner.run(stage, tasks)
             times.append(time.perf_counter() - started)
-        best.append(min(times))
+        by_stage.append(times)
     runner.release(tasks)
-    return best
+    return by_stage
 
 
 def matrix_flops(device: str, dtype: torch.dtype) -> float:

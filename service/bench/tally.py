@@ -23,6 +23,8 @@ class Tally:
         refused: answers of 429 and 503.
         answered_s: latencies of answers with status 200.
         refused_s: likewise of 429 and 503.
+        added_s: what each of those with status 200 took beyond the decoding and computing that its server reports;
+            of one connection only.
         statuses: answers by status.
         lost: requests without an answer.
         unsent: requests that were due, for which no connection was free until the end; open loop only.
@@ -40,6 +42,7 @@ class Tally:
     refused: int = 0
     answered_s: list[float] = field(default_factory=list)
     refused_s: list[float] = field(default_factory=list)
+    added_s: list[float] = field(default_factory=list)
     statuses: Counter[int] = field(default_factory=Counter)
     lost: int = 0
     unsent: int = 0
@@ -58,6 +61,7 @@ class Tally:
         self.refused += other.refused
         self.answered_s += other.answered_s
         self.refused_s += other.refused_s
+        self.added_s += other.added_s
         self.statuses += other.statuses
         self.lost += other.lost
         self.unsent += other.unsent
@@ -91,6 +95,7 @@ class Tally:
             **{f"p{share}_ms": _ms(self.answered_s, share) for share in (50, 90, 99)},
             "statuses": {str(status): number for status, number in sorted(self.statuses.items())},
             "refused_per_s": self.refused / self.seconds,
+            "added_p50_ms": _ms(self.added_s, 50),
             "refused_p99_ms": _ms(self.refused_s, 99),
             "livez_p99_ms": _ms(self.livez_s, 99),
             "livez_polls": len(self.livez_s),

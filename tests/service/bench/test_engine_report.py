@@ -27,7 +27,9 @@ def one_round(scale: float = 1.0) -> Round:
         for name, seconds in SECONDS.items()
     }
     stage_s = {1: [0.004, 0.008, 0.02, 0.04], 32: [0.064, 0.32, 0.64, 0.96]}
-    return Round(walks=walks, stage_s=stage_s, matrix_flops={"float32": 1000.0, "bfloat16": 4000.0})
+    typical = {size: [2 * seconds for seconds in stages] for size, stages in stage_s.items()}
+    flops = {"float32": 1000.0, "bfloat16": 4000.0}
+    return Round(walks=walks, stage_s=stage_s, typical_stage_s=typical, matrix_flops=flops)
 
 
 @pytest.fixture
@@ -50,13 +52,17 @@ def comparison() -> Comparison:
 
 def test_ideal_rate_is_the_sum_of_what_reaches_each_stage_at_its_best(comparison):
     # 100% of 2 ms, 40% of 8 ms, 20% of 20 ms, 20% of 30 ms.
-    assert ideal_rate(comparison, one_round()) == pytest.approx(1 / (0.002 + 0.4 * 0.008 + 0.2 * 0.02 + 0.2 * 0.03))
+    only = one_round()
+    assert ideal_rate(comparison, only, only.stage_s) == pytest.approx(
+        1 / (0.002 + 0.4 * 0.008 + 0.2 * 0.02 + 0.2 * 0.03)
+    )
 
 
 def test_ratios_are_those_of_their_round(comparison):
     values = ratios(comparison, one_round())
 
     assert values["throughput_over_ideal"] == pytest.approx(50 * 0.0152)
+    assert values["throughput_over_typical"] == pytest.approx(50 * 0.0304)
     assert values["over_without_engine"] == pytest.approx(0.8)
     assert values["speed_up_over_static"] == pytest.approx(3)
     assert values["macs_ratio"] == pytest.approx(3)

@@ -32,7 +32,13 @@ class RecordingClient(Client):
 
     def send(self, target: Target, **load: object) -> Tally:
         self.sent.append(load)
-        tally = Tally(seconds=2.0, answered=100, images=100 * load["images"], answered_s=[0.010] * 100)
+        tally = Tally(
+            seconds=2.0,
+            answered=100,
+            images=100 * load["images"],
+            answered_s=[0.010] * 100,
+            added_s=[0.001, 0.002, 0.004],
+        )
         tally.statuses[200] = 100
         return tally
 
@@ -105,6 +111,7 @@ def test_report_ratios_are_those_of_their_round_and_everything_is_printed():
         {
             "many_over_in_process": 0.5,
             "single_over_instant": 1.0,
+            "alone_added_ms": 2.0,
             "alone_minus_loop_ms": 6.0,
             "alone_minus_paced_loop_ms": 4.0,
         }

@@ -42,6 +42,18 @@ async def test_load_of_a_good_server_has_no_faults(images):
     assert 0 < tally.client_cpu_s < time.process_time()
 
 
+@pytest.mark.parametrize("connections", [1, 2])
+async def test_load_of_one_connection_takes_the_servers_own_time_off(connections):
+    timing = "Server-Timing: decode;dur=0.5, compute;dur=3, total;dur=4\r\n"
+
+    def react(number: int, request_id: str) -> bytes:
+        return answer(request_id, {"id": request_id, "label": "cat", "confidence": 0.75}, headers=timing)
+
+    tally = await load_on(react, connections=connections)
+    added = [latency - 0.0035 for latency in tally.answered_s] if connections == 1 else []
+    assert tally.added_s == pytest.approx(added)
+
+
 async def test_load_another_requests_id_in_the_header_is_crossed():
     tally = await load_on(lambda number, request_id: good(number, request_id + "0" * (number == 2)))
 

@@ -5,7 +5,7 @@ import json
 import pytest
 
 from service.bench.connection import Reply
-from service.bench.payload import Seen, answers, payloads
+from service.bench.payload import Seen, answers, own_s, payloads
 
 
 def test_payloads_single_image_is_the_body_itself():
@@ -40,3 +40,13 @@ def test_answers_are_in_order():
 
     assert answers(Reply(200, {}, json.dumps({"id": "r", "results": results}).encode())) == ("r", seen)
     assert answers(Reply(200, {}, json.dumps({"id": "r", **results[0]}).encode())) == ("r", seen[:1])
+
+
+def test_own_s_is_decoding_and_computing_as_the_server_says():
+    timing = b"decode;dur=0.5, queue;dur=0.25, compute;dur=4, total;dur=6.125"
+    assert own_s(Reply(200, {b"server-timing": timing}, b"")) == pytest.approx(0.0045)
+
+
+@pytest.mark.parametrize("headers", [{}, {b"server-timing": b"total;dur=6.1"}])
+def test_own_s_of_a_server_that_does_not_say_is_unknown(headers):
+    assert own_s(Reply(200, headers, b"")) is None
