@@ -33,8 +33,8 @@ from torch import Tensor, nn
 
 from models import macs
 from models.cascade import Cascade
+from models.host_memory import keep_freed_memory
 from models.reuse import ReuseState
-from service.engine.host_memory import keep_freed_memory
 from weights import load
 
 Inputs = tuple[Tensor, ...]
@@ -225,7 +225,7 @@ def main(
     """Print one row for every execution and batch size."""
     logging.getLogger("torch.onnx").setLevel(logging.ERROR)
     torch.set_num_threads(threads)
-    keep_freed_memory()
+    keep_freed_memory(2**30)
     cascade, console = load(model).cascade, Console()
     flops = 2 * macs.stage_macs(cascade.config)[-1].total
     chosen = {name: build for name, build in executions(threads).items() if _is_chosen(name, only)}

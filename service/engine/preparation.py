@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from models.cascade import Cascade
-from service.engine.host_memory import keep_freed_memory
+from models.host_memory import keep_freed_memory
 
 _logger = logging.getLogger(__name__)
 
@@ -22,11 +22,13 @@ _MAX_ROUNDS = 3
 _BATCH_S = 0.1
 _MAX_S = 0.8
 
+_KEPT_BYTES = 2**30
+
 
 def prepared(cascade: Cascade, device: torch.device, dtype: torch.dtype) -> Cascade:
     """A copy for inference, with batch norms folded and memory laid out as the convolutions like it best."""
     if device.type == "cpu":
-        keep_freed_memory()
+        keep_freed_memory(_KEPT_BYTES)
     cascade = copy.deepcopy(cascade).eval().requires_grad_(False)
     cascade.fold_batch_norms()
     cascade.to(device, dtype)

@@ -17,6 +17,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from models.cascade import Cascade
 from models.config import CascadeConfig
+from models.host_memory import keep_freed_memory
 from weights.calibration.calibrate import calibrate, held_out_logits, judge
 from weights.card import model_card
 from weights.data import LabelledImages, load_images, split
@@ -77,6 +78,8 @@ def train(run: TrainingRun, console: Console | None = None) -> bool:
     calibration, test = data.subset(parts.calibration), data.subset(parts.test)
     torch.manual_seed(run.recipe.seed)
     device = torch.device(run.device)
+    if device.type == "cpu":
+        keep_freed_memory()
     cascade, origin = Cascade(architecture), {}
     if run.init is not None:
         origin = start_from(run.init, cascade, out=run.out)

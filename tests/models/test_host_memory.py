@@ -3,7 +3,7 @@ import platform
 
 import pytest
 
-from service.engine.host_memory import keep_freed_memory
+from models.host_memory import keep_freed_memory
 
 
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="needs glibc")
@@ -15,17 +15,19 @@ def test_keep_freed_memory_glibc_takes_every_option() -> None:
 def test_keep_freed_memory_tries_every_option_and_tells_a_refusal(
     monkeypatch: pytest.MonkeyPatch, refused: tuple[int, ...], expected: bool
 ) -> None:
-    asked: list[int] = []
+    asked: dict[int, int] = {}
 
     class Library:
         @staticmethod
         def mallopt(option: int, value: int) -> int:
-            asked.append(option)
+            asked[option] = value
             return int(option not in refused)
 
     monkeypatch.setattr(ctypes, "CDLL", lambda name: Library)
-    assert keep_freed_memory() is expected
-    assert sorted(asked) == [-8, -4, -1]
+    assert keep_freed_memory(4096) is expected
+    assert asked == {-8: 1, -4: 0, -1: 4096}
+    keep_freed_memory()
+    assert asked[-1] == -1
 
 
 def test_keep_freed_memory_other_library_is_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
