@@ -45,6 +45,10 @@ class EngineInterface(Protocol):
         """MACs of one plain ViT at the last grid, for one image."""
 
     @property
+    def inflight(self) -> int:
+        """How many images are admitted, over all front ends."""
+
+    @property
     def busy_s(self) -> float:
         """Seconds the step in progress has taken so far."""
 

@@ -19,6 +19,8 @@ class Lanes:
     """Three lanes: small images in place, ordinary ones in the pool, large ones one after the other.
 
     So an image takes the time of another only if that is about as large, and memory for large ones is needed once.
+    While a request is the only one, waking another thread and being woken by it would take longer than others could
+    wait for a modest image: then that is decoded in place too.
     """
 
     def __init__(self, decoder: ImageDecoder, pool: ThreadPoolExecutor) -> None:
@@ -28,11 +30,12 @@ class Lanes:
         self._large: set[Future[Pixels]] = set()
         self._turns = Turns(_SMALL_PER_TURN)
 
-    async def decode(self, data: bytes, timeout_s: float | None) -> Pixels:
+    async def decode(self, data: bytes, timeout_s: float | None, *, alone: bool = False) -> Pixels:
         """Decode one image; one that is given up while it is decoded is finished for nobody.
 
         Args:
             timeout_s: seconds until its request's deadline, or None.
+            alone: whether no other image is under way.
 
         Raises:
             DeadlineExceededError: it passed before there were pixels.
@@ -43,6 +46,8 @@ class Lanes:
         await self._turns.take()
         if (small := self._decoder.decode_small(data)) is not None:
             return small
+        if alone and (modest := self._decoder.decode_modest(data)) is not None:
+            return modest
         loop = asyncio.get_running_loop()
         try:
             async with asyncio.timeout(None if timeout_s is None else max(0.0, timeout_s)):

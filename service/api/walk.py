@@ -129,7 +129,8 @@ class _Walk:
         try:
             if isinstance(data, ServiceError):
                 raise data
-            return await self._context.lanes.decode(data, self._remaining_s())
+            alone = self._context.engine.inflight == 1
+            return await self._context.lanes.decode(data, self._remaining_s(), alone=alone)
         except Exception as error:
             self._undecided -= 1
             self._permits.release()

@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from itertools import pairwise
 
 import pytest
+from image_files import noise, save
 
 from service.api.decoding import MAX_LARGE
 
@@ -148,6 +149,18 @@ async def test_classify_more_large_images_than_may_wait_are_429_and_take_no_perm
         assert [(await each).status_code for each in waiting] == [200] * (MAX_LARGE - 1)
     assert (await post(serving, slow)).status_code == 200
     assert serving.images_are_accounted_for()
+
+
+async def test_classify_modest_image_goes_to_the_pool_only_when_others_are_under_way(serving, image, monkeypatch):
+    decoder, data, pooled = serving.context.decoder, save(noise(200, 200), "JPEG"), []
+    decode_ordinary = decoder.decode_ordinary
+    monkeypatch.setattr(decoder, "decode_ordinary", lambda data: pooled.append(data) or decode_ordinary(data))
+
+    assert (await post(serving, data)).status_code == 200
+    assert not pooled
+    files = [("file", ("a", each)) for each in (data, data)]
+    assert (await serving.client.post("/classify", files=files)).status_code == 200
+    assert len(pooled) == 2
 
 
 async def test_small_images_that_come_at_once_leave_turns_of_the_loop_to_others(serving, image, monkeypatch):
