@@ -21,7 +21,7 @@ from rich.console import Console
 from rich.table import Table
 
 from service.bench.child import served
-from service.bench.hostile_clients import Tally, attack
+from service.bench.soak.hostile_clients import Tally, attack
 
 SETTINGS = {"DVT_CLIENT_TIMEOUT_S": "5"}
 

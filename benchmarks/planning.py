@@ -22,9 +22,9 @@ from rich.console import Console
 from rich.table import Table
 
 from service.backend import build_runner
-from service.bench.instant import InstantRunner
-from service.bench.walks import BatchSizes, Saturated, open_loop
-from service.bench.workload import ReplayedExits, Workload, replayed_workload
+from service.bench.engine.walks import BatchSizes, Saturated, open_loop
+from service.bench.engine.workload import ReplayedExits, Workload, replayed_workload
+from service.bench.http.instant import InstantRunner
 from service.engine.engine import Engine
 from service.engine.interfaces import Runner
 from service.planning.plan import Demand, make_plan

@@ -23,8 +23,8 @@ from rich.table import Table
 
 from service.bench.books import memory
 from service.bench.child import served
-from service.bench.soak_checks import judge
-from service.bench.soak_clients import Seen, soak
+from service.bench.soak.checks import judge
+from service.bench.soak.clients import Seen, soak
 
 SETTINGS = {"DVT_MAX_INFLIGHT": "64"}
 """As many images as one request may hold: some are refused, and the last request can ask for every permit at once."""

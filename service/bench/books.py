@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 from prometheus_client.parser import text_string_to_metric_families
 
-from service.bench.connection import Connection
+from service.bench.http.connection import Connection
 
 Metrics = Sequence[tuple[str, Mapping[str, str], float]]
 """All samples of `/metrics`: name, labels, value."""

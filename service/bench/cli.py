@@ -38,9 +38,9 @@ def engine(
         from rich.console import Console
         from rich.progress import Progress
 
-        from service.bench.engine import compare, steps
-        from service.bench.engine_report import print_report, report
-        from service.bench.workload import chosen_thresholds, held_out_workload, replayed_workload
+        from service.bench.engine.compare import compare, steps
+        from service.bench.engine.report import print_report, report
+        from service.bench.engine.workload import chosen_thresholds, held_out_workload, replayed_workload
         from service.settings import load_settings
         from weights.store import load
 
@@ -113,11 +113,11 @@ def http(
         from rich.console import Console
         from rich.progress import Progress
 
-        from service.bench.http import Plan, steps
-        from service.bench.http_report import faults, print_report, report
-        from service.bench.http_run import Servers, run
+        from service.bench.engine.workload import held_out_workload
+        from service.bench.http.measure import Plan, steps
+        from service.bench.http.report import faults, print_report, report
+        from service.bench.http.run import Servers, run
         from service.bench.sample_images import SIZES_PX, jpegs_of, sample_jpegs
-        from service.bench.workload import held_out_workload
         from service.settings import load_settings
         from weights.store import load
 

@@ -5,11 +5,11 @@ from dataclasses import dataclass
 
 from service.bench.books import cpu_s, family, read_metrics, sum_of
 from service.bench.child import Child, served
-from service.bench.http import AnswerError, client, meet
+from service.bench.http.measure import AnswerError, client, meet
 from service.bench.sample_images import sample_jpegs
 from service.settings import Settings
 
-_INSTANT = ("-m", "service.bench.instant")
+_INSTANT = ("-m", "service.bench.http.instant")
 _DISTINCT_IMAGES = 16
 _CONNECTIONS = 64
 _SECONDS = 3.0

@@ -3,7 +3,7 @@
 from itertools import accumulate
 
 from models.macs import stage_macs
-from service.bench.workload import chosen_thresholds
+from service.bench.engine.workload import chosen_thresholds
 from service.errors import InvalidParameterError
 from weights.calibration.solver import InfeasibleTargetError, Solver
 from weights.calibration.table import CalibrationTable

@@ -9,9 +9,9 @@ import numpy as np
 import torch
 
 from service.backend import build_runner, resolve_device
+from service.bench.engine.walks import BatchSizes, open_loop
+from service.bench.engine.workload import ReplayedExits, replayed_workload
 from service.bench.machine import describe, machine
-from service.bench.walks import BatchSizes, open_loop
-from service.bench.workload import ReplayedExits, replayed_workload
 from service.cores import usable_cores
 from service.engine.engine import Engine
 from service.engine.interfaces import Runner

@@ -7,9 +7,9 @@ import pytest
 from cascades import TINY
 from rich.console import Console
 
-from service.bench.engine import WAYS, Comparison, Round
-from service.bench.engine_report import ideal_rate, print_report, ratios, report
-from service.bench.walks import Walk
+from service.bench.engine.compare import WAYS, Comparison, Round
+from service.bench.engine.report import ideal_rate, print_report, ratios, report
+from service.bench.engine.walks import Walk
 
 SECONDS = {
     "cascade": 2.0,

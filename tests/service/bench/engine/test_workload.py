@@ -8,7 +8,7 @@ import pytest
 from engine_fakes import FakeRunner
 from images import encode, write_parquet
 
-from service.bench.workload import ReplayedExits, chosen_thresholds, held_out_workload, replayed_workload
+from service.bench.engine.workload import ReplayedExits, chosen_thresholds, held_out_workload, replayed_workload
 from service.engine.task import Task
 from service.errors import InvalidParameterError
 

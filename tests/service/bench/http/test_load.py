@@ -6,9 +6,9 @@ from functools import partial
 import pytest
 from odd_server import Reaction, answer, good, odd_server
 
-from service.bench.load import Load, drive
-from service.bench.payload import Seen, payloads
-from service.bench.tally import Tally
+from service.bench.http.load import Load, drive
+from service.bench.http.payload import Seen, payloads
+from service.bench.http.tally import Tally
 
 CAT = Seen("cat", 0.75)
 

@@ -12,10 +12,10 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from service.bench.http import PACED_PAUSE_S, Measured, Plan, Referred, Target
+from service.bench.http.measure import PACED_PAUSE_S, Measured, Plan, Referred, Target
+from service.bench.http.tally import Tally
 from service.bench.sample_images import SIZES_PX
 from service.bench.spread import Spread
-from service.bench.tally import Tally
 
 _COUNTS = ("lost", "crossed", "changed", "no_retry_after")
 _RATIOS = {

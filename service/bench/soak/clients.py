@@ -10,8 +10,8 @@ from dataclasses import dataclass, field
 
 from service.bench.books import Metrics, balance, read_metrics, sum_of, tree_rss_mb
 from service.bench.child import Child
-from service.bench.connection import Connection, Reply
-from service.bench.payload import Payload, payloads
+from service.bench.http.connection import Connection, Reply
+from service.bench.http.payload import Payload, payloads
 from service.bench.sample_images import sample_jpegs
 
 CLIENTS = {

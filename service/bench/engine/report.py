@@ -6,7 +6,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from service.bench.engine import DEEP_BATCH_SIZE, WAYS, Comparison, Round
+from service.bench.engine.compare import DEEP_BATCH_SIZE, WAYS, Comparison, Round
 from service.bench.machine import describe, machine
 from service.bench.spread import Spread, percentile
 

@@ -11,10 +11,10 @@ from odd_server import answer, odd_server
 from rich.console import Console
 from typer.testing import CliRunner
 
-from service.bench.http import AnswerError, Client, Measured, Plan, Referred, Target, measure, meet, steps
-from service.bench.http_report import faults, print_report, report
-from service.bench.payload import Seen
-from service.bench.tally import Tally
+from service.bench.http.measure import AnswerError, Client, Measured, Plan, Referred, Target, measure, meet, steps
+from service.bench.http.payload import Seen
+from service.bench.http.report import faults, print_report, report
+from service.bench.http.tally import Tally
 from service.cli import app
 from service.errors import InvalidParameterError
 

@@ -5,7 +5,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from service.bench.connection import Reply
+from service.bench.http.connection import Reply
 
 _BOUNDARY = b"dvt-bench-boundary"
 _TOLERANCE = 1e-2

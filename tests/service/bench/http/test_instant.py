@@ -3,7 +3,7 @@
 import httpx
 
 from service.api.app import create_app
-from service.bench.instant import InstantRunner, instant_backend
+from service.bench.http.instant import InstantRunner, instant_backend
 from service.bench.sample_images import sample_jpegs
 from service.engine.engine import EngineState
 from service.serve import context_of

@@ -12,9 +12,9 @@ import torch
 from models.cascade import Cascade
 from models.config import CascadeConfig
 from service.backend import build_runner, resolve_device
-from service.bench.stage_times import matrix_flops, stage_seconds
-from service.bench.walks import Saturated, Walk, held_together, regrouped
-from service.bench.workload import ReplayedExits, Workload
+from service.bench.engine.stage_times import matrix_flops, stage_seconds
+from service.bench.engine.walks import Saturated, Walk, held_together, regrouped
+from service.bench.engine.workload import ReplayedExits, Workload
 from service.engine.interfaces import Runner
 from service.engine.policy import Policy
 from service.errors import InvalidParameterError

@@ -1,21 +1,13 @@
-"""Every kind of client on a real application, and checks that can fail."""
+"""Every fault a soak can show fails its check."""
 
-import asyncio
-import os
 from collections import Counter
 from dataclasses import replace
 
 import pytest
-import uvicorn
 
-from service.api.app import create_app
-from service.bench import soak_clients
 from service.bench.books import parse_metrics
-from service.bench.child import Child
-from service.bench.soak_checks import judge
-from service.bench.soak_clients import CLIENTS, Seen, soak
-from service.serve import assemble
-from service.settings import Settings
+from service.bench.soak.checks import judge
+from service.bench.soak.clients import CLIENTS, Seen
 
 SAMPLES = [{"seconds": 30.0 * step, "rss_mb": 100.0, "images": 0.0, "queued": 0.0} for step in range(6)]
 GOOD_METRICS = 'dvt_images_total 1.0\ndvt_exits_total{stage="0"} 1.0\ndvt_requests_total{code="503"} 1.0\n'
@@ -71,24 +63,3 @@ def test_judge_memory_of_a_short_soak_is_told_and_not_judged():
 )
 def test_judge_every_fault_of_the_metrics_fails_a_check(metrics, name):
     assert failed(seen(), metrics) == [name]
-
-
-async def test_soak_all_clients_come_and_a_sound_server_passes(model, monkeypatch):
-    monkeypatch.setattr(soak_clients, "_SAMPLE_INTERVAL_S", 0.1)
-    context = assemble(Settings(model=str(model), device="cpu", max_inflight=8, http_port=0))
-    server = uvicorn.Server(uvicorn.Config(create_app(context), port=0, log_level="error", lifespan="on"))
-    serving = asyncio.create_task(server.serve())
-    while not server.started:  # noqa: ASYNC110
-        await asyncio.sleep(0.01)
-    await asyncio.to_thread(context.engine.wait_ready, 30)
-    books = Seen()
-    try:
-        port = server.servers[0].sockets[0].getsockname()[1]
-        metrics = await soak(Child("127.0.0.1", port, os.getpid()), 1.0, books)
-    finally:
-        server.should_exit = True
-        await serving
-
-    assert {check.name for check in judge(books, metrics, max_growth_mb=1e6) if not check.ok} == set()
-    assert books.full_status == 200
-    assert {kind for kind, number in books.sent.items() if number} == set(CLIENTS)

@@ -1,6 +1,6 @@
 """The service with a runner that answers at once: what HTTP, decoding and the engine's bookkeeping cost by themselves.
 
-    python -m service.bench.instant
+    python -m service.bench.http.instant
 
 Reads the same settings as `dvt serve`. For measurements only.
 """

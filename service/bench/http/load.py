@@ -14,9 +14,9 @@ from itertools import cycle
 
 import uvloop
 
-from service.bench.connection import Connection, Reply
-from service.bench.payload import Payload, Seen, answers, own_s
-from service.bench.tally import Tally
+from service.bench.http.connection import Connection, Reply
+from service.bench.http.payload import Payload, Seen, answers, own_s
+from service.bench.http.tally import Tally
 
 _LIVEZ = b"GET /livez HTTP/1.1\r\nHost: dvt\r\n\r\n"
 _LIVEZ_INTERVAL_S = 0.05

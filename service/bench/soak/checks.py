@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from service.bench.books import Metrics, balance, memory, sum_of
-from service.bench.soak_clients import CLIENTS, Seen
+from service.bench.soak.clients import CLIENTS, Seen
 
 MIN_JUDGED_S = 60.0
 """The shortest second half whose memory is judged: until then allocators still grow into their size."""

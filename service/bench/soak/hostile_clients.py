@@ -13,8 +13,8 @@ from dataclasses import dataclass, field
 
 from service.bench.books import Metrics, balance, read_metrics
 from service.bench.child import Child, child_environment
-from service.bench.connection import Connection
-from service.bench.payload import Seen, answers, payloads
+from service.bench.http.connection import Connection
+from service.bench.http.payload import Seen, answers, payloads
 from service.bench.sample_images import sample_jpegs
 
 _SETTLE_S = 20.0

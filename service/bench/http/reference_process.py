@@ -1,4 +1,4 @@
-"""Talks to `service.bench.reference` in its own process."""
+"""Talks to `service.bench.http.reference` in its own process."""
 
 import json
 import subprocess
@@ -49,7 +49,7 @@ def reference_process(jpegs: Sequence[bytes], environment: Mapping[str, str]) ->
         ServerFailedError: it did not get ready.
     """
     with subprocess.Popen(
-        [sys.executable, "-m", "service.bench.reference"],
+        [sys.executable, "-m", "service.bench.http.reference"],
         env=child_environment(environment),
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,

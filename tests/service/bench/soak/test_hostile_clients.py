@@ -5,7 +5,7 @@ import asyncio
 import pytest
 
 from service.bench.child import served
-from service.bench.hostile_clients import ABUSES, DEAF, KINDS, SLOW, attack
+from service.bench.soak.hostile_clients import ABUSES, DEAF, KINDS, SLOW, attack
 
 
 def test_kinds_of_a_hundred_clients_are_all_there_are():

@@ -1,6 +1,6 @@
 """Decoding and computing in one process without HTTP: what a server is measured against.
 
-    python -m service.bench.reference < commands
+    python -m service.bench.http.reference < commands
 
 One JSON command a line, one JSON answer a line, so that one process answers between measurements of a server:
 `{"do": "throughput", "jpegs": [hex …], "seconds": 3}` or
@@ -17,7 +17,7 @@ from itertools import cycle
 from typing import Any
 
 from service.backend import build_runner
-from service.bench.walks import BatchSizes, held_together
+from service.bench.engine.walks import BatchSizes, held_together
 from service.engine.engine import Engine
 from service.engine.policy import Policy
 from service.heap import settle_heap

@@ -5,9 +5,9 @@ import json
 import pytest
 from typer.testing import CliRunner
 
-from service.bench import stage_times
-from service.bench.engine import WAYS, compare, static_model, steps
-from service.bench.workload import replayed_workload
+from service.bench.engine import stage_times
+from service.bench.engine.compare import WAYS, compare, static_model, steps
+from service.bench.engine.workload import replayed_workload
 from service.cli import app
 from service.errors import InvalidParameterError
 from service.settings import Settings

@@ -11,12 +11,12 @@ from http.client import HTTPConnection
 from typing import Any
 
 from service.bench.books import cpu_s, family
-from service.bench.connection import Reply
-from service.bench.load import Load, run_load
-from service.bench.payload import Payload, Seen, answers, payloads
-from service.bench.reference_process import ReferenceProcess
+from service.bench.http.connection import Reply
+from service.bench.http.load import Load, run_load
+from service.bench.http.payload import Payload, Seen, answers, payloads
+from service.bench.http.reference_process import ReferenceProcess
+from service.bench.http.tally import Tally
 from service.bench.spread import percentile
-from service.bench.tally import Tally
 from service.errors import InvalidParameterError, ServiceError
 
 PACED_PAUSE_S = 0.002

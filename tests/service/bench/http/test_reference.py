@@ -6,8 +6,8 @@ import sys
 import pytest
 
 from service.bench.child import ServerFailedError
-from service.bench.reference import Reference
-from service.bench.reference_process import ReferenceProcess, reference_process
+from service.bench.http.reference import Reference
+from service.bench.http.reference_process import ReferenceProcess, reference_process
 from service.bench.sample_images import sample_jpegs
 from service.settings import Settings
 

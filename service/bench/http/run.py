@@ -6,11 +6,11 @@ from dataclasses import dataclass
 from urllib.parse import urlsplit
 
 from service.bench.child import served
-from service.bench.http import Measured, Plan, Referred, Target, client, measure, meet
-from service.bench.reference_process import reference_process
+from service.bench.http.measure import Measured, Plan, Referred, Target, client, measure, meet
+from service.bench.http.reference_process import reference_process
 from service.errors import InvalidParameterError
 
-_INSTANT = ("-m", "service.bench.instant")
+_INSTANT = ("-m", "service.bench.http.instant")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

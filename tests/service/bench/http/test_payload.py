@@ -4,8 +4,8 @@ import json
 
 import pytest
 
-from service.bench.connection import Reply
-from service.bench.payload import Seen, answers, own_s, payloads
+from service.bench.http.connection import Reply
+from service.bench.http.payload import Seen, answers, own_s, payloads
 
 
 def test_payloads_single_image_is_the_body_itself():

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from engine_fakes import STAGE_MACS, FakeRunner, pixels, policy
 
-from service.bench.walks import BatchSizes, Saturated, held_together, open_loop, regrouped
+from service.bench.engine.walks import BatchSizes, Saturated, held_together, open_loop, regrouped
 from service.engine.engine import Engine
 from service.errors import InferenceError
 

@@ -1,0 +1,1 @@
+"""The engine beside the ways of doing without it."""
