@@ -74,13 +74,13 @@ def predicted(load_: Load) -> dict[str, Any]:
 
 
 def one_round(
-    stored: StoredModel, settings: Settings, runner: Runner, p99_ms: float, seconds: float, console: Console
+    stored: StoredModel, settings: Settings, runner: TorchRunner, p99_ms: float, seconds: float, console: Console
 ) -> dict[str, Any]:
     """Record, plan, and measure."""
     manifest = stored.manifest
     workload = replayed_workload(stored, _SATURATING, manifest.thresholds)
     console.print("recording")
-    sizes, side = batch_sizes(settings.max_batch_size), manifest.architecture.image_size
+    sizes, side = batch_sizes(runner, settings.max_batch_size), manifest.architecture.image_size
     times = alone(stored, runner, [stage_round(runner, sizes, side) for _ in range(15)], "cpu")
     times = times.model_copy(
         update={

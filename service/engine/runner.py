@@ -101,6 +101,11 @@ class TorchRunner:
         return self._baseline_macs
 
     @property
+    def buckets(self) -> tuple[int, ...]:
+        """Batch sizes that batches are padded up to; none where they are not padded."""
+        return self._buckets
+
+    @property
     def num_kept(self) -> int:
         """How many images hold reuse state."""
         return len(self._pool)

@@ -16,6 +16,7 @@ from service.cores import usable_cores
 from service.engine.engine import Engine
 from service.engine.interfaces import Runner
 from service.engine.policy import Policy
+from service.engine.runner import TorchRunner
 from service.engine.task import Task
 from service.planning.overhead import measure_overhead
 from service.planning.recorded import RecordedTimes
@@ -54,7 +55,7 @@ def record(
     on_step("warm-up")
     runner = build_runner(stored, settings)
     runner.warm_up()
-    sizes, rounds = batch_sizes(settings.max_batch_size), []
+    sizes, rounds = batch_sizes(runner, settings.max_batch_size), []
     for repeat in range(repeats):
         on_step(f"stages alone, round {repeat + 1} of {repeats}")
         rounds.append(stage_round(runner, sizes, stored.manifest.architecture.image_size))
@@ -80,9 +81,9 @@ def steps(repeats: int, image_sizes: Sequence[str]) -> int:
     return 2 + repeats + len(image_sizes)
 
 
-def batch_sizes(max_batch_size: int) -> list[int]:
-    """Powers of two up to the limit, and the limit."""
-    return [
+def batch_sizes(runner: TorchRunner, max_batch_size: int) -> list[int]:
+    """The runner's buckets; powers of two up to the limit, and the limit, where it has none."""
+    return list(runner.buckets) or [
         *(1 << power for power in range(max_batch_size.bit_length()) if 1 << power < max_batch_size),
         max_batch_size,
     ]
@@ -107,7 +108,7 @@ def stage_round(runner: Runner, sizes: Sequence[int], side: int) -> Mapping[tupl
 
 
 def alone(
-    stored: StoredModel, runner: Runner, rounds: Sequence[Mapping[tuple[int, int], float]], device: str
+    stored: StoredModel, runner: TorchRunner, rounds: Sequence[Mapping[tuple[int, int], float]], device: str
 ) -> RecordedTimes:
     """What `stage_round` measured, with what it was measured on, before anything is known of load."""
     sizes = sorted({size for _, size in rounds[0]})
@@ -118,8 +119,7 @@ def alone(
         machine=describe(machine(device)),
         cores=usable_cores(),
         threads=torch.get_num_threads(),
-        # As `TorchRunner` does by default.
-        padded=torch.device(device).type != "cpu",
+        padded=bool(runner.buckets),
         sizes=tuple(sizes),
         seconds=tuple(
             tuple(round(fmean(times[stage, size] for times in rounds), 7) for size in sizes)

@@ -3,6 +3,7 @@
 import pytest
 from engine_fakes import STAGE_MACS, FakeRunner
 
+from service.backend import build_runner
 from service.planning import recording
 from service.planning.overhead import Overhead
 from service.planning.recording import batch_sizes, record, stage_round, steps
@@ -10,8 +11,9 @@ from service.settings import Settings
 
 
 @pytest.mark.parametrize(("limit", "sizes"), [(1, [1]), (8, [1, 2, 4, 8]), (6, [1, 2, 4, 6])])
-def test_batch_sizes_are_powers_of_two_and_the_limit(limit, sizes):
-    assert batch_sizes(limit) == sizes
+def test_batch_sizes_without_buckets_are_powers_of_two_and_the_limit(stored, model, limit, sizes):
+    runner = build_runner(stored, Settings(model=str(model), max_batch_size=limit, device="cpu", dtype="float32"))
+    assert batch_sizes(runner, limit) == sizes
 
 
 def test_stage_round_runs_every_stage_at_every_size_and_leaves_nothing_behind():
@@ -39,3 +41,13 @@ def test_record_measures_stages_alone_and_under_load_and_what_is_beside_them(sto
     assert times.ratios
     assert (times.engine_ms, times.front_end_ms) == (0.2, {"small": 0.5, "large": 3.0})
     assert len(told) == steps(2, list(overheads))
+
+
+def test_record_of_padded_batches_measures_the_sizes_they_are_padded_to(stored, model, monkeypatch):
+    monkeypatch.setattr(recording, "LOADED_SECONDS", 0.2)
+    settings = Settings(model=str(model), max_batch_size=12, max_inflight=16, device="cpu", dtype="bfloat16")
+    times = record(stored, settings, repeats=1, image_sizes=[])
+
+    assert times.padded
+    assert times.sizes == (1, 2, 4, 8, 12)
+    assert times.alone_s(0, 5) == times.alone_s(0, 8)
