@@ -27,6 +27,7 @@ from service.bench.engine.workload import ReplayedExits, Workload, replayed_work
 from service.bench.http.instant import InstantRunner
 from service.engine.engine import Engine
 from service.engine.interfaces import Runner
+from service.engine.runner import TorchRunner
 from service.planning.plan import Demand, make_plan
 from service.planning.recording import alone, batch_sizes, stage_round, under_load
 from service.planning.replica import Load, Replica
