@@ -55,7 +55,7 @@ def main(
     out: Annotated[Path | None, typer.Option("--json", help="Also write the figures as JSON.")] = None,
     picture: Annotated[Path | None, typer.Option("--plot", help="Also draw memory over time.")] = None,
 ) -> None:
-    """Soak a server, then check its seen."""
+    """Soak a server, then check its books."""
     settings = {**SETTINGS, **dict(item.split("=", 1) for item in env or ())}
     seen, console = Seen(), Console()
     with Progress(console=console, transient=True) as progress, served(environment=settings) as child:
