@@ -16,10 +16,13 @@ MATRIX_SIDES = {"cpu": 2048, "cuda": 8192}
 
 
 def stage_seconds(runner: Runner, images: Sequence[Pixels], policy: Policy, batch_size: int) -> list[list[float]]:
-    """Several times of each stage for a batch of this size, from pixels or reuse state to confidences on the host.
+    """What each stage takes for a batch of this size, from pixels or reuse state to confidences on the host.
 
     The batch goes up the stages as a whole; each stage is run several times on the same state. Storing the state
     for the next stage is not part of it.
+
+    Returns:
+        Seconds of every attempt, by stage.
     """
     rows = islice(cycle(images), batch_size)
     tasks = [Task(task_id=row, pixels=pixels, policy=policy, submitted_at=0.0) for row, pixels in enumerate(rows)]
