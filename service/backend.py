@@ -6,6 +6,7 @@ from itertools import accumulate
 
 import torch
 
+from service.configuration.adaptation import Adaptation
 from service.configuration.opening import open_store
 from service.configuration.operating_points import OperatingPoints
 from service.cores import usable_cores
@@ -13,6 +14,7 @@ from service.engine.engine import Engine
 from service.engine.interfaces import Runner
 from service.engine.preparation import choose_dtype
 from service.engine.runner import TorchRunner
+from service.forecast import Forecast
 from service.metrics import Metrics
 from service.settings import Settings, SettingsError
 from service.shedding import ThresholdLadder
@@ -71,7 +73,9 @@ def around(runner: Runner, model: StoredModel, settings: Settings) -> Backend:
     store = open_store(
         None if setting is None else setting.get_secret_value(), model=manifest.name, num_stages=len(runner.stage_macs)
     )
-    operating_points = OperatingPoints(manifest.thresholds, store)
+    forecast = Forecast(model.calibration, runner.stage_macs, runner.baseline_macs)
+    adaptation = Adaptation(calibration=model.calibration_digest, solve=forecast.solve)
+    operating_points = OperatingPoints(manifest.thresholds, store, adaptation)
     metrics.watch(
         queue_depths=engine.queue_depths,
         thresholds=lambda: operating_points.current.thresholds,

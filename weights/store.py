@@ -41,6 +41,7 @@ __all__ = [
 ]
 
 _TENSORS, _CARD, _CHECKSUMS = "model.safetensors", "README.md", "SHA256SUMS"
+_DIGEST_LENGTH = 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +63,16 @@ class StoredModel:
     def sha256(self) -> str:
         """Checksum of the weights' file."""
         return _sha256(self.path / _TENSORS)
+
+    @property
+    def calibration_digest(self) -> str:
+        """What thresholds belong to: another one for other weights, temperatures or calibration tables.
+
+        Made of the checksums that `load` has verified; no large file is read.
+        """
+        sums = _checksums(self.path)
+        decisive = [sums.get(_TENSORS), sums.get(CALIBRATION), self.manifest.temperatures]
+        return hashlib.sha256(json.dumps(decisive).encode()).hexdigest()[:_DIGEST_LENGTH]
 
 
 def load(name_or_path: str | Path) -> StoredModel:
@@ -136,12 +147,16 @@ def _sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
+def _checksums(folder: Path) -> dict[str, str]:
+    lines = (line.split(maxsplit=1) for line in (folder / _CHECKSUMS).read_text().splitlines())
+    return {parts[1]: parts[0] for parts in lines if len(parts) == 2}
+
+
 def _verify(folder: Path) -> None:
     for name in (_CHECKSUMS, CONFIG, _TENSORS):
         if not (folder / name).is_file():
             raise ModelFormatError(f"{folder} has no {name}")
-    lines = (line.split(maxsplit=1) for line in (folder / _CHECKSUMS).read_text().splitlines())
-    sums = {parts[1]: parts[0] for parts in lines if len(parts) == 2}
+    sums = _checksums(folder)
     for name in (CONFIG, _TENSORS, *([CALIBRATION] if (folder / CALIBRATION).exists() else [])):
         found = _sha256(folder / name)
         if sums.get(name) != found:

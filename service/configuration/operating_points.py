@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 
+from service.configuration.adaptation import Adaptation
 from service.configuration.store import HISTORY_LENGTH, MemoryStore, Store
 from service.engine.operating import Change, History, OperatingPoint, parse_thresholds
 from service.errors import StoreUnavailableError, VersionConflictError
@@ -21,18 +22,29 @@ class OperatingPoints:
     Belongs to one event loop; what is in force can be read from any thread. The higher version holds: a store that
     comes back with less than this replica knows is brought up to date, and one that is gone changes nothing.
 
+    What is stored stays as it was set. A current version that was set for other weights holds here, under the same
+    number, with thresholds for this replica's own: so replicas agree while their weights are being replaced.
+
     Args:
         thresholds: the model's own, version 1.
+        adaptation: to this replica's weights; without it, everything stored holds as it is.
 
     Attributes:
         on_change: told of every new history.
     """
 
-    def __init__(self, thresholds: Sequence[float], store: Store | None = None) -> None:
+    def __init__(
+        self, thresholds: Sequence[float], store: Store | None = None, adaptation: Adaptation | None = None
+    ) -> None:
         self._num_stages = len(thresholds) + 1
         self._store = store or MemoryStore()
-        own = parse_thresholds(thresholds, self._num_stages)
-        self._history: History = (OperatingPoint(version=1, thresholds=own, updated_at=datetime.now(UTC)),)
+        self._own = parse_thresholds(thresholds, self._num_stages)
+        self._adaptation = adaptation
+        self._calibration = None if adaptation is None else adaptation.calibration
+        self._current = OperatingPoint(
+            version=1, thresholds=self._own, calibration=self._calibration, updated_at=datetime.now(UTC)
+        )
+        self._shared: History = (self._current,)
         self._reachable = True
         self._changing = asyncio.Lock()
         self._polling: asyncio.Task[None] | None = None
@@ -41,12 +53,12 @@ class OperatingPoints:
     @property
     def current(self) -> OperatingPoint:
         """What requests admitted now are given."""
-        return self._history[-1]
+        return self._current
 
     @property
     def history(self) -> History:
-        """The last versions."""
-        return self._history
+        """The last versions: those before the current one as they were set."""
+        return (*self._shared[:-1], self._current)
 
     @property
     def stored(self) -> bool:
@@ -89,10 +101,11 @@ class OperatingPoints:
                     if if_version is not None and current.version not in if_version:
                         wanted = " or ".join(map(str, if_version)) or "what If-Match names"
                         raise VersionConflictError(f"the configuration is at version {current.version}, not {wanted}")
-                    history = (*self._history, current.changed(change))[-HISTORY_LENGTH:]
+                    point = current.changed(change, self._calibration)
+                    history = (*self._shared, point)[-HISTORY_LENGTH:]
                     with suppress(VersionConflictError):  # somebody else was faster: look again
                         await self._store.replace(history, over=current.version)
-                        self._adopt(history)
+                        await self._adopt(history)
                         return self.current
         raise VersionConflictError(f"others changed the configuration {_MAX_ATTEMPTS} times meanwhile; try again")
 
@@ -123,19 +136,24 @@ class OperatingPoints:
     async def _refresh(self) -> None:
         stored = await self._store.read()
         if stored is not None and stored[-1].version >= self.current.version:
-            self._adopt(stored)
+            await self._adopt(stored)
         elif self.current.version > 1:
             # The store lost what it had. Another replica may be about to tell it the same.
             with suppress(VersionConflictError):
-                await self._store.replace(self._history, over=stored[-1].version if stored else 1)
+                await self._store.replace(self._shared, over=stored[-1].version if stored else 1)
 
-    def _adopt(self, history: History) -> None:
-        if history != self._history:
-            self._history = history
-            _logger.info(
-                "version %d of the configuration, by %s: thresholds %s",
-                history[-1].version,
-                history[-1].changed_by,
-                list(history[-1].thresholds),
-            )
-            self.on_change(history)
+    async def _adopt(self, history: History) -> None:
+        if history == self._shared:
+            return
+        point = history[-1]
+        if self._adaptation is not None and not self._adaptation.fits(point):
+            # The old version holds meanwhile. Solving takes longer than an event loop should be kept.
+            point = await asyncio.to_thread(self._adaptation.adapted, point, self._own)
+        self._shared, self._current = history, point
+        _logger.info(
+            "version %d of the configuration, by %s: thresholds %s",
+            point.version,
+            point.changed_by,
+            list(point.thresholds),
+        )
+        self.on_change(self.history)

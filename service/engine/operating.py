@@ -70,6 +70,7 @@ class OperatingPoint:
         version: counts from 1, one more at every change.
         thresholds: one per exit but the last.
         target: what they were solved for, where they were.
+        calibration: digest of the weights and the calibration they belong to; None where it is not known.
         changed_by: whose key it was, or `OF_THE_MODEL`.
         updated_at: when it came into force, UTC.
     """
@@ -77,15 +78,17 @@ class OperatingPoint:
     version: int
     thresholds: tuple[float, ...]
     target: Target | None = None
+    calibration: str | None = None
     changed_by: str = OF_THE_MODEL
     updated_at: datetime
 
-    def changed(self, change: Change) -> "OperatingPoint":
-        """The next version."""
+    def changed(self, change: Change, calibration: str | None = None) -> "OperatingPoint":
+        """The next version, whose thresholds belong to this calibration."""
         return OperatingPoint(
             version=self.version + 1,
             thresholds=change.thresholds,
             target=change.target,
+            calibration=calibration,
             changed_by=change.changed_by,
             updated_at=datetime.now(UTC),
         )

@@ -1,5 +1,6 @@
 """A tiny model folder with a calibration table, whose images spread over all exits."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -13,8 +14,14 @@ EXITS = (0, 0, 0, 0, 1, 1, 2, 3)
 """Where the calibration images leave at thresholds of 0.5."""
 
 
-def save_calibrated(folder: Path) -> Path:
-    """Write the model folder and return it."""
+def save_calibrated(folder: Path, *, seed: int = 0, exits: Sequence[int] = EXITS, sure: float = 0.9) -> Path:
+    """Write the model folder and return it.
+
+    Args:
+        seed: of the weights.
+        exits: where the calibration images leave, and from where on they are answered right.
+        sure: the confidence that they leave with.
+    """
     manifest = Manifest(
         name="tiny",
         architecture=TINY,
@@ -24,6 +31,6 @@ def save_calibrated(folder: Path) -> Path:
         temperatures=(1.0, 1.0, 1.0, 1.0),
         provenance={},
     )
-    confidence = np.array([[0.9 if stage >= left else 0.1 for left in EXITS] for stage in range(4)], dtype=np.float32)
-    save(folder, randomised(TINY), manifest, "# tiny\n", CalibrationTable(confidence, confidence > 0.5))
+    confidence = np.array([[sure if stage >= left else 0.1 for left in exits] for stage in range(4)], dtype=np.float32)
+    save(folder, randomised(TINY, seed=seed), manifest, "# tiny\n", CalibrationTable(confidence, confidence > 0.5))
     return folder

@@ -2,6 +2,7 @@ import hashlib
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from cascades import TINY, TINY_CONFIGS, randomised
@@ -9,6 +10,7 @@ from cascades import TINY, TINY_CONFIGS, randomised
 from models.cascade import Cascade
 from models.config import CascadeConfig
 from weights import Manifest, ModelFormatError, OperatingPoint, load, load_model, save
+from weights.calibration.table import CalibrationTable
 from weights.preprocessing import Preprocessing
 from weights.store import shipped_models
 
@@ -77,6 +79,29 @@ def test_save_over_another_folder_refuses_and_leaves_it(tmp_path: Path) -> None:
     with pytest.raises(ModelFormatError, match="photos exists and is not a model folder"):
         save(tmp_path / "photos", randomised(TINY), _manifest(TINY), "")
     assert [path.name for path in (tmp_path / "photos").iterdir()] == ["cat.jpg"]
+
+
+def _digest(folder: Path, *, seed: int = 0, table: CalibrationTable | None = None, **changes: object) -> str:
+    save(folder, randomised(TINY, seed=seed), _manifest(TINY).model_copy(update=changes), "", table)
+    return load(folder).calibration_digest
+
+
+def test_calibration_digest_is_anothers_for_all_that_thresholds_hang_on_and_for_nothing_else(tmp_path: Path) -> None:
+    confidence = np.linspace(0, 1, 8, dtype=np.float32).reshape(4, 2)
+    right, wrong = (CalibrationTable(confidence, np.full((4, 2), each)) for each in (True, False))
+    model = tmp_path / "model"
+    digest = _digest(model)
+
+    assert len(digest) == 16
+    assert _digest(tmp_path / "elsewhere") == digest
+    assert _digest(model, thresholds=(0.1,) * 3, provenance={"data": "the same noise"}) == digest
+    changed = [
+        _digest(model, seed=1),
+        _digest(model, temperatures=(1.0, 1.0, 1.0, 1.5)),
+        _digest(model, table=right),
+        _digest(model, table=wrong),
+    ]
+    assert len({digest, *changed}) == 5
 
 
 @pytest.mark.parametrize("name", ["config.json", "model.safetensors"])

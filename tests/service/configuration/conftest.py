@@ -56,6 +56,7 @@ def make_history() -> MakeHistory:
                 version=version,
                 thresholds=(version / 100,) * (num_stages - 1),
                 target=Target("accuracy", 0.75) if version % 2 else None,
+                calibration=f"calibration {version}",
                 changed_by="alice",
                 updated_at=datetime(2026, 1, 1, tzinfo=UTC),
             )

@@ -10,6 +10,12 @@ def test_decode_gives_back_what_was_encoded(make_history) -> None:
     assert decode(encode(history), 4, "here") == history
 
 
+def test_decode_point_stored_without_a_calibration_is_read() -> None:
+    data = b'[{"version": 4, "thresholds": [0, 0, 0], "changed_by": "a", "updated_at": "2026-01-01T00:00:00Z"}]'
+
+    assert decode(data, 4, "here")[-1].calibration is None
+
+
 @pytest.mark.parametrize(
     "data",
     [

@@ -21,10 +21,10 @@ def test_parse_thresholds_invalid_raises(value: object) -> None:
 def test_changed_is_the_next_version_and_leaves_the_old_one_as_it_was() -> None:
     before = OperatingPoint(version=1, thresholds=(0.9, 0.8), updated_at=datetime(2026, 1, 1, tzinfo=UTC))
     change = Change(thresholds=(0.5, 0.4), target=Target("accuracy", 0.7), changed_by="alice")
-    after = before.changed(change)
+    after = before.changed(change, "abc")
 
     assert (before.version, before.thresholds, before.changed_by) == (1, (0.9, 0.8), OF_THE_MODEL)
     assert (after.version, after.thresholds, after.target) == (2, (0.5, 0.4), Target("accuracy", 0.7))
-    assert after.changed_by == "alice"
+    assert (after.changed_by, after.calibration) == ("alice", "abc")
     assert after.updated_at > before.updated_at
     assert after.updated_at.utcoffset() is not None
