@@ -25,7 +25,7 @@ from service.engine.task import StagePrediction, Task
 
 _logger = logging.getLogger(__name__)
 
-# Of each of the two passes over all batch sizes on a CPU; no size is begun after it that can do without.
+# Of the warm-up on a CPU; no batch size is begun after it that can do without.
 _WARM_UP_S = 3.0
 
 
@@ -121,15 +121,15 @@ class TorchRunner:
         On a CPU, a large model leaves some sizes between these two for when they come: nothing depends on them.
 
         Returns:
-            (stage, batch size, seconds) of each that was run, once it was warm.
+            (stage, batch size, seconds) once it was warm: on a CPU of one image and a full batch, else of every bucket.
 
         Raises:
             StateMemoryError: when there is no memory for the reuse state of all images that may be in flight.
         """
         with self._graphs.recording() if self._graphs is not None else nullcontext():
-            self._run_sizes()
-        # Once more, as they will run from now on.
-        times = self._run_sizes()
+            self._run_sizes(_WARM_UP_S)
+        # Once more, as they will run from now on; times of a few sizes tell those between them.
+        times = self._run_sizes(0.0)
         _logger.info(
             "the reuse state of %d images takes %.1f MB, %.1f kB each",
             self._pool.capacity,
@@ -140,11 +140,11 @@ class TorchRunner:
             _logger.info("%d CUDA graphs were recorded", len(self._graphs))
         return times
 
-    def _run_sizes(self) -> list[tuple[int, int, float]]:
+    def _run_sizes(self, budget_s: float) -> list[tuple[int, int, float]]:
         times = []
         policy = Policy(thresholds=(), config_version=0, max_stage=len(self._stage_macs) - 1)
         needed = {1, self._max_batch_size} if self._device.type == "cpu" else set(self._buckets)
-        until = time.perf_counter() + _WARM_UP_S
+        until = time.perf_counter() + budget_s
         # The largest first, so that the allocator has what any other needs.
         for size in sorted(self._buckets or {1, self._max_batch_size}, reverse=True):
             if size not in needed and time.perf_counter() > until:

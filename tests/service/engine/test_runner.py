@@ -147,8 +147,17 @@ def test_warm_up_bfloat16_runs_every_bucket_as_far_as_time_allows(
     monkeypatch: pytest.MonkeyPatch, budget_s: float, sizes: tuple[int, ...]
 ) -> None:
     monkeypatch.setattr("service.engine.runner._WARM_UP_S", budget_s)
+    ran, run = [], TorchRunner.run
+
+    def spy(runner: TorchRunner, stage: int, tasks: list[Task]) -> list[StagePrediction]:
+        ran.append((stage, len(tasks)))
+        return run(runner, stage, tasks)
+
+    monkeypatch.setattr(TorchRunner, "run", spy)
     times = _runner(randomised(TINY_CONFIGS["hybrid"]), dtype=torch.bfloat16).warm_up()
-    assert [(stage, size) for stage, size, _ in times] == [(stage, size) for size in sizes for stage in range(4)]
+    once_more = [(stage, size) for size in (8, 1) for stage in range(4)]
+    assert ran == [(stage, size) for size in sizes for stage in range(4)] + once_more
+    assert [(stage, size) for stage, size, _ in times] == once_more
 
 
 def test_run_bfloat16_on_a_cpu_pads_to_a_bucket(make_pixels: MakePixels, monkeypatch: pytest.MonkeyPatch) -> None:
