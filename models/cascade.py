@@ -61,13 +61,13 @@ class Cascade(nn.Module):
             return StageOutput(output.logits, replace(output.state, feature_map=source))
         return output
 
-    def forward(self, images: Tensor) -> list[Tensor]:
-        """Run all stages on all images, as training does.
+    def forward(self, images: Tensor, stages: int | None = None) -> list[Tensor]:
+        """Run all stages, or the first `stages`, on all images, as training does.
 
         Shape: [B, 3, S, S] -> one [B, K] per exit
         """
         logits, state = [], None
-        for stage in range(self.config.num_stages):
+        for stage in range(self.config.num_stages if stages is None else stages):
             output = self.forward_stage(stage, images, state)
             logits.append(output.logits)
             state = output.state

@@ -53,6 +53,17 @@ class PatchEmbedding(nn.Module):
         return F.linear(patches, rearrange(self.proj.weight, "d c p q -> d (p q c)"), self.proj.bias)
 
 
+def gelu(x: Tensor) -> Tensor:
+    """GELU of a map, in whichever order its memory is.
+
+    Shape: [B, channels, side, side] -> the same
+    """
+    if is_channels_last(x):
+        # The fast GELU of a CPU wants memory in the order of the axes.
+        return rearrange(F.gelu(rearrange(x, "b c h w -> b h w c")), "b h w c -> b c h w")
+    return F.gelu(x)
+
+
 class ConvNorm(nn.Module):
     """3x3 convolution, batch norm, GELU. `fold` merges the norm into the convolution for inference."""
 
@@ -66,17 +77,37 @@ class ConvNorm(nn.Module):
 
         Shape: [B, in_channels, side, side] -> [B, out_channels, side / stride, side / stride]
         """
+        return gelu(self.linear(x))
+
+    def linear(self, x: Tensor) -> Tensor:
+        """All but the activation."""
         y: Tensor = self.norm(self.conv(x))
-        if is_channels_last(y):
-            # The fast GELU of a CPU wants memory in the order of the axes.
-            return rearrange(F.gelu(rearrange(y, "b c h w -> b h w c")), "b h w c -> b c h w")
-        return F.gelu(y)
+        return y
 
     def fold(self) -> None:
         """Merge the norm's running statistics into the convolution; a second call does nothing."""
         if isinstance(self.norm, nn.BatchNorm2d):
             self.conv = fuse_conv_bn_eval(self.conv, self.norm)
             self.norm = nn.Identity()
+
+
+class ResidualBlock(nn.Module):
+    """Two 3x3 convolutions whose result is added to what they read.
+
+    Source: arXiv 1512.03385, section 3.3, with GELU.
+    """
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.first = ConvNorm(channels, channels, 1)
+        self.second = ConvNorm(channels, channels, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Apply.
+
+        Shape: [B, channels, side, side] -> the same
+        """
+        return gelu(x + self.second.linear(self.first(x)))
 
 
 class Stem(nn.Sequential):
@@ -86,19 +117,17 @@ class Stem(nn.Sequential):
     """
 
     def __init__(self, config: HybridEmbeddingConfig) -> None:
-        widths = (3, *config.channels)
-        super().__init__(
-            *(
-                ConvNorm(width, channels, stride)
-                for width, channels, stride in zip(widths[:-1], config.channels, config.strides, strict=True)
-            )
-        )
+        layers: list[nn.Module] = []
+        for width, channels, stride, blocks in config.layers():
+            layers.append(ConvNorm(width, channels, stride))
+            layers.extend(ResidualBlock(channels) for _ in range(blocks))
+        super().__init__(*layers)
 
     def fold_batch_norms(self) -> None:
         """Merge every batch norm into its convolution, in place."""
-        for layer in self:
-            assert isinstance(layer, ConvNorm)
-            layer.fold()
+        for module in self.modules():
+            if isinstance(module, ConvNorm):
+                module.fold()
 
 
 def patch_geometry(side: int, grid: int) -> tuple[int, int, int]:

@@ -1,5 +1,6 @@
 """How an image becomes tokens, as frozen, validated values: one class for each way."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from math import prod
 from typing import Literal, NamedTuple
@@ -49,17 +50,25 @@ class HybridEmbeddingConfig:
     Attributes:
         channels: output channels of each 3x3 convolution; the last is the map's channel count.
         strides: stride of each convolution.
+        blocks: residual blocks of two 3x3 convolutions behind each of them; empty for none at all.
 
-    Source: the hybrid of arXiv 2010.11929, section 3.1, with a stem of a few convolutions instead of a ResNet.
+    Source: the hybrid of arXiv 2010.11929, section 3.1, with a stem of a few convolutions instead of a ResNet-50;
+    the blocks are the basic ones of arXiv 1512.03385.
     """
 
     channels: tuple[int, ...]
     strides: tuple[int, ...]
+    blocks: tuple[int, ...] = ()
     kind: Literal["hybrid"] = "hybrid"
 
     def map_size(self, image_size: int) -> int:
         """Side of the stem's feature map."""
         return image_size // prod(self.strides)
+
+    def layers(self) -> Iterator[tuple[int, int, int, int]]:
+        """(input channels, output channels, stride, residual blocks behind it) of each convolution."""
+        widths = (3, *self.channels[:-1])
+        return zip(widths, self.channels, self.strides, self.blocks or (0,) * len(self.channels), strict=True)
 
     def validate(self, image_size: int, grids: tuple[int, ...]) -> None:
         """Check the stem against the image and the grids.
@@ -71,6 +80,11 @@ class HybridEmbeddingConfig:
             len(self.channels) == len(self.strides) > 0,
             f"stem needs as many channels as strides and at least one, got {self.channels} and {self.strides}",
         )
+        require(
+            not self.blocks or len(self.blocks) == len(self.channels),
+            f"stem needs a number of blocks for each of its {len(self.channels)} convolutions, got {self.blocks}",
+        )
+        require(min(self.blocks, default=0) >= 0, f"stem blocks must not be negative: {self.blocks}")
         require(
             min(self.channels + self.strides) > 0,
             f"stem sizes must be positive: {self.channels}, {self.strides}",

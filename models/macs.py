@@ -107,9 +107,8 @@ def _tokens_to_token(t2t: TokensToTokenConfig, config: CascadeConfig, grid: int)
 def _stem(config: CascadeConfig) -> int:
     if not isinstance(config.embedding, HybridEmbeddingConfig):
         return 0
-    macs, side, in_channels = 0, config.image_size, 3
-    for channels, stride in zip(config.embedding.channels, config.embedding.strides, strict=True):
+    macs, side = 0, config.image_size
+    for in_channels, channels, stride, blocks in config.embedding.layers():
         side //= stride
-        macs += side * side * 9 * in_channels * channels
-        in_channels = channels
+        macs += side * side * 9 * channels * (in_channels + 2 * blocks * channels)
     return macs

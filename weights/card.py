@@ -47,7 +47,9 @@ def model_card(manifest: Manifest) -> str:
     default = provenance["results"]["default"]
     shares = " / ".join(f"{share:.1%}" for share in default["exit_shares"])
     recipe = "\n".join(f"- {key}: {value}" for key, value in provenance["recipe"].items())
-    start = f"- started from the weights of {provenance['init']['name']}\n" if "init" in provenance else ""
+    start = ""
+    if init := provenance.get("init"):
+        start = f"- started from the {init.get('part', 'weights')} of {init['name']}\n"
     return f"""{headline(manifest)}
 ## Results
 

@@ -2,7 +2,7 @@ from dataclasses import replace
 
 import pytest
 import torch
-from cascades import TINY, TINY_T2T, randomised
+from cascades import TINY, TINY_CONFIGS, TINY_T2T, randomised
 from reference import reference_forward
 
 from models import Cascade, CascadeConfig, ReuseState
@@ -89,8 +89,9 @@ def test_forward_stage_beyond_last_raises() -> None:
         randomised(TINY).forward_stage(4, _images(TINY))
 
 
-def test_fold_batch_norms_eval_keeps_outputs() -> None:
-    cascade = randomised(TINY).double()
+@pytest.mark.parametrize("kind", ["hybrid", "residual_stem"])
+def test_fold_batch_norms_eval_keeps_outputs(kind: str) -> None:
+    cascade = randomised(TINY_CONFIGS[kind]).double()
     images = _images(TINY).double()
     before = cascade(images)
     cascade.fold_batch_norms()

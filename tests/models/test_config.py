@@ -31,6 +31,14 @@ from models.config import (
         ({"image_size": 29, "embedding": PatchEmbeddingConfig()}, "odd padding"),
         ({"embedding": HybridEmbeddingConfig(channels=(4,), strides=(2, 1))}, "as many channels as strides"),
         ({"embedding": HybridEmbeddingConfig(channels=(0,), strides=(2,))}, "stem sizes must be positive"),
+        (
+            {"embedding": HybridEmbeddingConfig(channels=(4, 4), strides=(2, 1), blocks=(1,))},
+            r"blocks for each of its 2 convolutions, got \(1,\)",
+        ),
+        (
+            {"embedding": HybridEmbeddingConfig(channels=(4,), strides=(2,), blocks=(-1,))},
+            r"blocks must not be negative: \(-1,\)",
+        ),
         ({"positions": "rotary"}, "positions must be learned or sinusoid, got 'rotary'"),
         ({"embedding": TokensToTokenConfig(token_dim=0)}, "must be positive, got 0 and 32"),
         ({"embedding": TokensToTokenConfig()}, "grid 2 has no first split"),

@@ -49,6 +49,7 @@ PLAIN_VIT = CascadeConfig(
 
 TINY_CONFIGS = {
     "hybrid": TINY,
+    "residual_stem": replace(TINY, embedding=HybridEmbeddingConfig(channels=(4, 6), strides=(2, 1), blocks=(1, 2))),
     "patch": replace(TINY, embedding=PatchEmbeddingConfig()),
     "features_only": replace(TINY, relation_reuse=None),
     "relations_only": replace(TINY, feature_reuse=None),

@@ -51,13 +51,22 @@ def reference_forward(state: dict[str, Tensor], config: CascadeConfig, images: T
 
 
 def _stem(state: dict[str, Tensor], embedding: HybridEmbeddingConfig, x: Tensor) -> Tensor:
+    layer = 0
     for index, stride in enumerate(embedding.strides):
-        at = f"stem.{index}."
-        x = F.conv2d(x, state[f"{at}conv.weight"], stride=stride, padding=1)
-        mean, var = state[f"{at}norm.running_mean"], state[f"{at}norm.running_var"]
-        x = (x - mean[:, None, None]) / (var[:, None, None] + 1e-5).sqrt()
-        x = _gelu(x * state[f"{at}norm.weight"][:, None, None] + state[f"{at}norm.bias"][:, None, None])
+        x = _gelu(_conv_norm(state, f"stem.{layer}.", x, stride))
+        layer += 1
+        for _ in range(embedding.blocks[index] if embedding.blocks else 0):
+            inner = _gelu(_conv_norm(state, f"stem.{layer}.first.", x, 1))
+            x = _gelu(x + _conv_norm(state, f"stem.{layer}.second.", inner, 1))
+            layer += 1
     return x
+
+
+def _conv_norm(state: dict[str, Tensor], at: str, x: Tensor, stride: int) -> Tensor:
+    x = F.conv2d(x, state[f"{at}conv.weight"], stride=stride, padding=1)
+    mean, var = state[f"{at}norm.running_mean"], state[f"{at}norm.running_var"]
+    x = (x - mean[:, None, None]) / (var[:, None, None] + 1e-5).sqrt()
+    return x * state[f"{at}norm.weight"][:, None, None] + state[f"{at}norm.bias"][:, None, None]
 
 
 def _patches(w: dict[str, Tensor], source: Tensor, grid: int, image: bool) -> Tensor:

@@ -116,9 +116,10 @@ def held_out_logits(
     *,
     autocast: bool = False,
     batch_size: int = 256,
+    stages: int | None = None,
     progress: Any = None,
 ) -> npt.NDArray[np.float32]:
-    """Logits of all exits, on the cascade's device.
+    """Logits of all exits, or those of the first `stages`, on the cascade's device.
 
     Args:
         autocast: whether to compute in bfloat16 where that is safe.
@@ -133,7 +134,7 @@ def held_out_logits(
         pixels = torch.from_numpy(images.images[start : start + batch_size]).to(device)
         pixels = normalise(centre_crop(pixels, preprocessing.crop_px), preprocessing.mean, preprocessing.std)
         with torch.autocast(device.type, dtype=torch.bfloat16, enabled=autocast):
-            logits = cascade(pixels)
+            logits = cascade(pixels, stages)
         batches.append(torch.stack([exit_logits.float() for exit_logits in logits]).cpu())
         if progress is not None:
             progress(min(start + batch_size, len(images)))

@@ -10,24 +10,30 @@ from weights.store import ModelFormatError, load
 def start_from(folder: Path, cascade: Cascade, *, out: Path) -> dict[str, str]:
     """Give `cascade` the weights of a model folder; where the classes differ in number, its heads stay as they are.
 
+    A cascade with other stages behind the same stem takes the stem alone: static ViTs and ablations.
+
     Args:
         out: the folder the run will write.
 
     Returns:
-        Name and checksum of the weights, for provenance and to tell runs apart.
+        Name and checksum of the weights, for provenance and to tell runs apart, and the part if it was not all.
 
     Raises:
-        ModelFormatError: when the folder is not a model, has another architecture, or is `out`.
+        ModelFormatError: when the folder is not a model, has another architecture and stem, or is `out`.
     """
     if folder.resolve() == out.resolve():
         raise ModelFormatError(f"{folder} would be overwritten by the model that starts from it")
     stored = load(folder)
-    config = stored.cascade.config
+    config, origin = stored.cascade.config, {"name": stored.manifest.name, "sha256": stored.sha256}
     if replace(config, num_classes=cascade.config.num_classes) != cascade.config:
-        raise ModelFormatError(f"{folder} holds {config}, the run is of {cascade.config}")
+        stem, own_stem = stored.cascade.stem, cascade.stem
+        if stem is None or own_stem is None or config.embedding != cascade.config.embedding:
+            raise ModelFormatError(f"{folder} holds {config}, the run is of {cascade.config}")
+        own_stem.load_state_dict(stem.state_dict())
+        return origin | {"part": "stem"}
     state = stored.cascade.state_dict()
     if config.num_classes != cascade.config.num_classes:
         own = cascade.state_dict()
         state = {key: own[key] if ".head." in key else value for key, value in state.items()}
     cascade.load_state_dict(state)
-    return {"name": stored.manifest.name, "sha256": stored.sha256}
+    return origin

@@ -3,7 +3,7 @@
 import platform
 import signal
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
@@ -132,14 +132,23 @@ def train(run: TrainingRun, console: Console | None = None) -> bool:
             },
         )
         save(run.out, model, manifest, model_card(manifest), fitted.table)
-        accuracies = " ".join(f"{value:.1%}" for value in judged.exit_accuracy)
+        print_epoch(judged.exit_accuracy)
+
+    def report_growth(stages: int) -> None:
+        logits = held_out_logits(trainer.averaged_cascade, test, run.preprocessing, autocast=True, stages=stages)
+        print_epoch((logits.argmax(axis=-1) == test.labels).mean(axis=1))
+
+    def print_epoch(exit_accuracy: Iterable[float]) -> None:
+        epoch = trainer.step // trainer.steps_per_epoch
+        accuracies = " ".join(f"{value:.1%}" for value in exit_accuracy)
         console.print(f"epoch {epoch}/{run.recipe.epochs}: held-out top-1 by exit {accuracies}")
 
     with _interruptible() as interrupted, _progress(console, trainer) as show:
         for report in trainer.run():
             show(report)
             if trainer.step % trainer.steps_per_epoch == 0:
-                export()
+                grown = trainer.recipe.phase_at(report.epoch).stages
+                export() if grown is None else report_growth(grown)
             if interrupted():
                 break
             if time.monotonic() - saved > run.checkpoint_s:
@@ -204,8 +213,9 @@ def _progress(console: Console, trainer: Trainer) -> Iterator[Any]:
 
         def show(report: StepReport) -> None:
             values = (report.loss, *report.exit_accuracy)
-            keep = _SMOOTHING if smoothed else 0.0
-            smoothed[:] = [keep * old + (1 - keep) * new for old, new in zip(smoothed or values, values, strict=True)]
+            # More exits than before: all stages are in training now, or some more.
+            before = smoothed if len(smoothed) == len(values) else values
+            smoothed[:] = [_SMOOTHING * old + (1 - _SMOOTHING) * new for old, new in zip(before, values, strict=True)]
             speed = progress.tasks[0].speed or 0.0
             progress.update(
                 bar,

@@ -20,6 +20,7 @@ from models.stage import Stage
 from weights.data import LabelledImages
 from weights.preprocessing import Preprocessing, normalise
 from weights.training.augment import augment, erase, mix
+from weights.training.optimizers import build_optimizers
 from weights.training.recipe import Recipe
 
 Tensors = tuple[Tensor, ...] | list[Tensor]
@@ -33,7 +34,7 @@ class StepReport:
 
     Attributes:
         loss: weighted sum of the exits' cross-entropies.
-        exit_accuracy: share of the augmented batch each exit got right.
+        exit_accuracy: share of the augmented batch each exit in training got right.
     """
 
     step: int
@@ -61,7 +62,7 @@ class Trainer:
         self.cascade = cascade.to(device).train()
         set_drop_path(self.cascade, recipe.drop_path)
         self.averaged = AveragedModel(self.cascade, multi_avg_fn=self._average, use_buffers=True)
-        self.optimizer = torch.optim.AdamW(_parameter_groups(self.cascade, recipe.weight_decay), fused=True)
+        self.optimizers = build_optimizers(self.cascade, recipe)
         self.images = torch.from_numpy(data.images).to(device)
         self.labels = torch.from_numpy(data.labels).to(device)
         self.steps_per_epoch = len(data) // recipe.batch_size
@@ -86,7 +87,7 @@ class Trainer:
             "step": self.step,
             "cascade": self.cascade.state_dict(),
             "averaged": self.averaged.state_dict(),
-            "optimizer": self.optimizer.state_dict(),
+            "optimizers": [optimizer.state_dict() for optimizer in self.optimizers],
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
@@ -94,7 +95,8 @@ class Trainer:
         self.step = state["step"]
         self.cascade.load_state_dict(state["cascade"])
         self.averaged.load_state_dict(state["averaged"])
-        self.optimizer.load_state_dict(state["optimizer"])
+        for optimizer, saved in zip(self.optimizers, state["optimizers"], strict=True):
+            optimizer.load_state_dict(saved)
 
     def _train_step(self) -> StepReport:
         recipe, step = self.recipe, self.step
@@ -111,15 +113,20 @@ class Trainer:
         targets = F.one_hot(labels, self.cascade.config.num_classes).float()
         images, targets = mix(images, targets, recipe.augmentation, generator)
 
-        for group in self.optimizer.param_groups:
-            group["lr"] = recipe.learning_rate_at(step, self.total_steps)
+        phase = recipe.phase_at(epoch)
+        begun = step - phase.start * self.steps_per_epoch
+        falls = phase.stages is None
+        rate = recipe.learning_rate_at(begun, phase.epochs * self.steps_per_epoch, falls=falls)
         with self._autocast():
-            logits = [exit_logits.float() for exit_logits in self.cascade(images)]
+            logits = [exit_logits.float() for exit_logits in self.cascade(images, phase.stages)]
         loss = exit_loss(logits, targets, recipe)
-        self.optimizer.zero_grad(set_to_none=True)
+        self.cascade.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
         nn.utils.clip_grad_norm_(self.cascade.parameters(), recipe.grad_clip)
-        self.optimizer.step()
+        for optimizer in self.optimizers:
+            for group in optimizer.param_groups:
+                group["lr"] = rate
+            optimizer.step()
         self.averaged.update_parameters(self.cascade)
         self.step += 1
 
@@ -160,7 +167,7 @@ def exit_loss(logits: Sequence[Tensor], targets: Tensor, recipe: Recipe) -> Tens
 
     Source: the plain sum is arXiv 2105.15075, section 3.3; self-distillation of exits is arXiv 1905.08094.
     """
-    weights = recipe.exit_weights or (1.0,) * len(logits)
+    weights = (recipe.exit_weights or (1.0,) * len(logits))[: len(logits)]
     loss = torch.zeros((), device=targets.device)
     for weight, exit_logits in zip(weights, logits, strict=True):
         loss = loss + weight * F.cross_entropy(exit_logits, targets, label_smoothing=recipe.label_smoothing)
@@ -169,14 +176,3 @@ def exit_loss(logits: Sequence[Tensor], targets: Tensor, recipe: Recipe) -> Tens
         for weight, exit_logits in zip(weights[:-1], logits[:-1], strict=True):
             loss = loss + weight * recipe.distillation * F.cross_entropy(exit_logits, teacher)
     return loss
-
-
-def _parameter_groups(cascade: Cascade, weight_decay: float) -> list[dict[str, Any]]:
-    decayed: list[Tensor] = []
-    exempt: list[Tensor] = []
-    for name, parameter in cascade.named_parameters():
-        if not parameter.requires_grad:
-            continue
-        is_matrix = parameter.ndim >= 2 and not name.endswith(("cls_token", "pos_embed"))
-        (decayed if is_matrix else exempt).append(parameter)
-    return [{"params": decayed, "weight_decay": weight_decay}, {"params": exempt, "weight_decay": 0.0}]

@@ -5,11 +5,12 @@ from pathlib import Path
 
 import pytest
 import torch
-from cascades import TINY, randomised
+from cascades import TINY, TINY_CONFIGS, randomised
 from images import two_colour_parquet
 from rich.console import Console
 
 from models.cascade import Cascade
+from models.config import CascadeConfig
 from weights import Manifest, ModelFormatError, load, save
 from weights.preprocessing import Preprocessing
 from weights.training.checkpoint import CheckpointError
@@ -68,9 +69,20 @@ def test_start_from_other_classes_keeps_new_heads_only(init: Path, tmp_path: Pat
         assert torch.equal(value, before[key] if ".head." in key else given[key]), key
 
 
-def test_start_from_another_architecture_raises_naming_both(init: Path, tmp_path: Path) -> None:
-    with pytest.raises(ModelFormatError, match=r"depth=2.*the run is of .*depth=3"):
-        start_from(init, Cascade(replace(TINY, depth=3)), out=tmp_path / "out")
+@pytest.mark.parametrize("config", [replace(TINY, feature_reuse=None), TINY.plain(7)])
+def test_start_from_other_stages_takes_the_stem_alone(init: Path, tmp_path: Path, config: CascadeConfig) -> None:
+    cascade = Cascade(config)
+    before = {key: value.clone() for key, value in cascade.state_dict().items()}
+    origin = start_from(init, cascade, out=tmp_path / "out")
+    given = randomised(TINY).state_dict()
+    for key, value in cascade.state_dict().items():
+        assert torch.equal(value, given[key] if key.startswith("stem.") else before[key]), key
+    assert origin == {"name": "start", "sha256": load(init).sha256, "part": "stem"}
+
+
+def test_start_from_another_stem_raises_naming_both(init: Path, tmp_path: Path) -> None:
+    with pytest.raises(ModelFormatError, match=r"blocks=\(\).*the run is of .*blocks=\(1, 2\)"):
+        start_from(init, Cascade(TINY_CONFIGS["residual_stem"]), out=tmp_path / "out")
 
 
 def test_start_from_the_folder_to_write_raises(init: Path) -> None:

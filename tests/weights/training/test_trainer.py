@@ -42,23 +42,30 @@ def test_exit_loss_distillation_does_not_train_the_teacher() -> None:
     assert distilled[0][0, 0] < plain[0][0, 0]  # pulled towards what the teacher prefers
 
 
-def test_trainer_norms_biases_and_positions_are_not_decayed() -> None:
-    trainer = _trainer(replace(RECIPE, weight_decay=0.5))
-    decayed, exempt = trainer.optimizer.param_groups
-    assert (decayed["weight_decay"], exempt["weight_decay"]) == (0.5, 0.0)
-    names = {id(parameter): name for name, parameter in trainer.cascade.named_parameters()}
-    assert all(names[id(parameter)].endswith("weight") for parameter in decayed["params"])
-    assert {"stages.0.cls_token", "stages.0.pos_embed", "stages.1.norm.weight"} <= {
-        names[id(parameter)] for parameter in exempt["params"]
-    }
-
-
 @pytest.mark.parametrize("name", RECIPES)
 def test_trainer_every_recipe_steps_and_repeats_itself(name: str) -> None:
-    recipe = replace(RECIPES[name], epochs=1, batch_size=8)
+    recipe = replace(RECIPES[name], epochs=1, growth=(), batch_size=8)
     first, second = (list(_trainer(recipe).run()) for _ in range(2))
     assert first == second
     assert len(first) == 4
+
+
+def test_trainer_growth_trains_the_first_stages_first_at_the_peak_rate() -> None:
+    recipe = replace(RECIPE, epochs=4, growth=(1, 0, 1), optimizer="muon")
+    trainer = _trainer(recipe)
+    before = {key: value.clone() for key, value in trainer.cascade.state_dict().items()}
+    still, exits, rates = [], [], []
+    for report in trainer.run():
+        now = trainer.cascade.state_dict()
+        still.append([torch.equal(now[f"stages.{k}.head.weight"], before[f"stages.{k}.head.weight"]) for k in range(4)])
+        exits.append(len(report.exit_accuracy))
+        rates.append(trainer.optimizers[0].param_groups[0]["lr"])
+    assert still[3] == [False, True, True, True]
+    assert still[7] == [False, False, False, True]
+    assert still[8] == [False] * 4
+    assert exits == [1] * 4 + [3] * 4 + [4] * 8
+    assert set(rates[:9]) == {recipe.learning_rate}
+    assert rates[15] < rates[12] < rates[10] < recipe.learning_rate
 
 
 def test_trainer_averaged_weights_lag_behind_the_trained_ones() -> None:
