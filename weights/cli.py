@@ -18,6 +18,9 @@ def train(
     init: Annotated[
         Path | None, typer.Option(help="A model folder to start from, with its architecture and preprocessing.")
     ] = None,
+    stem_only: Annotated[
+        bool, typer.Option("--stem-only", help="Take only the convolutional stem of --init; the stages are new.")
+    ] = False,
     static: Annotated[
         int | None, typer.Option(help="Train one plain ViT at this grid instead: the baseline to compare with.")
     ] = None,
@@ -52,6 +55,8 @@ def train(
 
     if variant is not None and init is not None:
         raise typer.BadParameter("the architecture comes from --init; leave --variant out", param_hint="--variant")
+    if stem_only and init is None:
+        raise typer.BadParameter("the stem of which model? name one with --init", param_hint="--stem-only")
     if variant is not None and variant not in VARIANTS:
         raise typer.BadParameter(f"{variant!r} is not one of {', '.join(VARIANTS)}", param_hint="--variant")
     if recipe not in RECIPES:
@@ -80,6 +85,7 @@ def train(
                 architecture=architecture,
                 preprocessing=replace(preprocessing, resize_px=resize_px or preprocessing.resize_px),
                 init=init,
+                stem_only=stem_only,
                 recipe=replace(RECIPES[recipe], seed=seed, distillation=distillation, **changes),
                 holdout=holdout,
                 limit=limit,

@@ -76,6 +76,26 @@ def test_train_init_and_variant_together_are_refused(init: Path, tmp_path: Path)
     assert "--init" in output
 
 
+def test_train_stem_only_trains_other_stages_behind_the_stem_of_init(init: Path, tmp_path: Path) -> None:
+    data = two_colour_parquet(tmp_path / "train.parquet", 40, side=32)
+    code, output = _dvt(
+        "train", data, "--out", tmp_path / "out", "--init", init, "--stem-only", "--static", 7, "--epochs", 1,
+        "--batch-size", 16, "--holdout", 0.2, "--run-dir", tmp_path / "run", "--device", "cpu",
+    )  # fmt: skip
+    assert code == 0, output
+    assert "starting from the stem of init" in output
+    manifest = load(tmp_path / "out").manifest
+    assert manifest.architecture.grids == (7,)
+    assert manifest.provenance["init"]["part"] == "stem"
+    assert "started from the stem of init" in (tmp_path / "out" / "README.md").read_text()
+
+
+def test_train_stem_only_without_init_is_refused(tmp_path: Path) -> None:
+    code, output = _dvt("train", "data", "--out", tmp_path / "out", "--stem-only")
+    assert code == 2
+    assert "--init" in output
+
+
 def test_train_init_not_a_model_is_one_line_and_exit_code_two(tmp_path: Path) -> None:
     code, output = _dvt("train", "data", "--out", tmp_path / "out", "--init", tmp_path / "nothing")
     assert code == 2

@@ -7,30 +7,31 @@ from models.cascade import Cascade
 from weights.store import ModelFormatError, load
 
 
-def start_from(folder: Path, cascade: Cascade, *, out: Path) -> dict[str, str]:
+def start_from(folder: Path, cascade: Cascade, *, out: Path, stem_only: bool = False) -> dict[str, str]:
     """Give `cascade` the weights of a model folder; where the classes differ in number, its heads stay as they are.
-
-    A cascade with other stages behind the same stem takes the stem alone: static ViTs and ablations.
 
     Args:
         out: the folder the run will write.
+        stem_only: take nothing but the stem, behind which the stages may differ: static ViTs and ablations.
 
     Returns:
         Name and checksum of the weights, for provenance and to tell runs apart, and the part if it was not all.
 
     Raises:
-        ModelFormatError: when the folder is not a model, has another architecture and stem, or is `out`.
+        ModelFormatError: when the folder is not a model, has another architecture (or stem), or is `out`.
     """
     if folder.resolve() == out.resolve():
         raise ModelFormatError(f"{folder} would be overwritten by the model that starts from it")
     stored = load(folder)
     config, origin = stored.cascade.config, {"name": stored.manifest.name, "sha256": stored.sha256}
-    if replace(config, num_classes=cascade.config.num_classes) != cascade.config:
+    if stem_only:
         stem, own_stem = stored.cascade.stem, cascade.stem
         if stem is None or own_stem is None or config.embedding != cascade.config.embedding:
-            raise ModelFormatError(f"{folder} holds {config}, the run is of {cascade.config}")
+            raise ModelFormatError(f"{folder} has {config.embedding}, the run {cascade.config.embedding}")
         own_stem.load_state_dict(stem.state_dict())
         return origin | {"part": "stem"}
+    if replace(config, num_classes=cascade.config.num_classes) != cascade.config:
+        raise ModelFormatError(f"{folder} holds {config}, the run is of {cascade.config}")
     state = stored.cascade.state_dict()
     if config.num_classes != cascade.config.num_classes:
         own = cascade.state_dict()

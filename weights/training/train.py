@@ -41,6 +41,7 @@ class TrainingRun:
         run_dir: holds the checkpoint; the same run started again goes on from there.
         init: a model folder of the same architecture to start from; its heads are new where the number of classes
             differs.
+        stem_only: take its stem alone; the stages may differ then.
         holdout: part of the images kept from training, halved into calibration and test.
         limit: use only the first so many images.
         checkpoint_s: seconds between checkpoints.
@@ -54,6 +55,7 @@ class TrainingRun:
     preprocessing: Preprocessing
     recipe: Recipe
     init: Path | None = None
+    stem_only: bool = False
     holdout: float = 0.1
     limit: int | None = None
     device: str = "cpu"
@@ -82,8 +84,8 @@ def train(run: TrainingRun, console: Console | None = None) -> bool:
         keep_freed_memory()
     cascade, origin = Cascade(architecture), {}
     if run.init is not None:
-        origin = start_from(run.init, cascade, out=run.out)
-        console.print(f"starting from {origin['name']}")
+        origin = start_from(run.init, cascade, out=run.out, stem_only=run.stem_only)
+        console.print(f"starting from the {origin.get('part', 'weights')} of {origin['name']}")
     trainer = Trainer(cascade, data.subset(parts.train), run.preprocessing, run.recipe, device)
 
     path = run.run_dir / "checkpoint.pt"

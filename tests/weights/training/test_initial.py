@@ -69,20 +69,26 @@ def test_start_from_other_classes_keeps_new_heads_only(init: Path, tmp_path: Pat
         assert torch.equal(value, before[key] if ".head." in key else given[key]), key
 
 
-@pytest.mark.parametrize("config", [replace(TINY, feature_reuse=None), TINY.plain(7)])
-def test_start_from_other_stages_takes_the_stem_alone(init: Path, tmp_path: Path, config: CascadeConfig) -> None:
+@pytest.mark.parametrize("config", [TINY, replace(TINY, feature_reuse=None), TINY.plain(7)])
+def test_start_from_stem_only_takes_the_stem_alone(init: Path, tmp_path: Path, config: CascadeConfig) -> None:
     cascade = Cascade(config)
     before = {key: value.clone() for key, value in cascade.state_dict().items()}
-    origin = start_from(init, cascade, out=tmp_path / "out")
+    origin = start_from(init, cascade, out=tmp_path / "out", stem_only=True)
     given = randomised(TINY).state_dict()
     for key, value in cascade.state_dict().items():
         assert torch.equal(value, given[key] if key.startswith("stem.") else before[key]), key
     assert origin == {"name": "start", "sha256": load(init).sha256, "part": "stem"}
 
 
-def test_start_from_another_stem_raises_naming_both(init: Path, tmp_path: Path) -> None:
-    with pytest.raises(ModelFormatError, match=r"blocks=\(\).*the run is of .*blocks=\(1, 2\)"):
-        start_from(init, Cascade(TINY_CONFIGS["residual_stem"]), out=tmp_path / "out")
+def test_start_from_another_architecture_raises_naming_both(init: Path, tmp_path: Path) -> None:
+    with pytest.raises(ModelFormatError, match=r"depth=2.*the run is of .*depth=3"):
+        start_from(init, Cascade(replace(TINY, depth=3)), out=tmp_path / "out")
+
+
+@pytest.mark.parametrize("kind", ["residual_stem", "patch"])
+def test_start_from_stem_only_with_another_stem_raises_naming_both(init: Path, tmp_path: Path, kind: str) -> None:
+    with pytest.raises(ModelFormatError, match=r"has HybridEmbeddingConfig.*blocks=\(\).*, the run "):
+        start_from(init, Cascade(TINY_CONFIGS[kind]), out=tmp_path / "out", stem_only=True)
 
 
 def test_start_from_the_folder_to_write_raises(init: Path) -> None:
