@@ -27,13 +27,13 @@ from weights.data import split
 from weights.manifest import find, read_manifest
 
 TARGETS: tuple[dict[str, float], ...] = (
-    {"fraction": 0.2},
+    {"fraction": 0.215},
+    {"fraction": 0.22},
+    {"fraction": 0.23},
     {"fraction": 0.3},
-    {"fraction": 0.4},
-    {"fraction": 0.6},
     {"accuracy_drop": 0.02},
     {"accuracy_drop": 0.005},
-    {"accuracy": 0.78},
+    {"accuracy": 0.875},
 )
 IMAGES_PER_REQUEST = 16
 REQUESTS_AT_ONCE = 4
@@ -68,11 +68,11 @@ class Met:
         return self.mean_macs / float(self.expected["mean_macs"]) - 1
 
     def standard_errors_off(self, images: int, calibration_images: int) -> tuple[float, float]:
-        """How many standard errors mean MACs and accuracy are from what was expected."""
+        """How many standard errors mean MACs and accuracy are from what was expected; equal MACs by none."""
         size = (1 / images + 1 / calibration_images) ** 0.5
         share, macs = float(self.expected["accuracy"]), float(self.expected["mean_macs"])
         return (
-            (self.mean_macs - macs) / (size * self.macs_deviation),
+            (self.mean_macs - macs) / (size * self.macs_deviation) if self.mean_macs != macs else 0.0,
             (self.accuracy - share) / (size * (share * (1 - share)) ** 0.5),
         )
 

@@ -38,16 +38,22 @@ def airplane(draw: ImageDraw.ImageDraw) -> None:
     draw.ellipse((206, 228, 256, 250), fill=(110, 118, 128))  # engine
 
 
-def far_away(image: Image.Image) -> Image.Image:
-    """The airplane a third as large, in the middle of its sky."""
+def far_away(image: Image.Image, *, width: int, climb_deg: float = 0.0) -> Image.Image:
+    """The airplane so many pixels wide, in the middle of its sky."""
+    small = image.crop((40, 80, 440, 300)).resize((width, width * 55 // 100))
     scene = sky()
-    scene.paste(image.crop((40, 80, 440, 300)).resize((140, 77)), (150, 100))
+    scene.paste(small.rotate(climb_deg, fillcolor=(140, 180, 220)), (150, 100))
     return scene
 
 
 def save_samples(image: Image.Image) -> None:
     """Write pictures that are harder one after the other: a model should look longer at each."""
-    pictures = {"day": image, "far": far_away(image), "dusk": ImageEnhance.Brightness(image).enhance(0.4)}
+    climbing = far_away(image, width=140, climb_deg=45)
+    pictures = {
+        "day": image,
+        "far": far_away(image, width=90),
+        "dusk": ImageEnhance.Brightness(climbing).enhance(0.2),
+    }
     for name, picture in pictures.items():
         picture.resize((320, 240), Image.Resampling.LANCZOS).save(SAMPLES / f"{name}.jpg", quality=85)
 

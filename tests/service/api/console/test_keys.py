@@ -37,8 +37,8 @@ def test_keys_wrong_api_key_is_explained_and_the_right_one_is_asked_for_once(loo
     _give(page, API)
     expect(page.locator("#label")).not_to_be_empty()
 
-    page.locator("[data-sample=far]").click()
-    expect(page.locator("#left")).to_contain_text("4x4")
+    page.locator("[data-sample=dusk]").click()
+    expect(page.locator("#left")).to_contain_text("7x7")
     expect(page.locator("#key-dialog")).to_be_hidden()
 
 

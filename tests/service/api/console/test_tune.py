@@ -81,8 +81,8 @@ def test_tune_slider_dragged_shows_what_to_expect_where_it_ends(look, server):
 @pytest.mark.parametrize(
     ("mode", "label", "value", "target"),
     [
-        ("Budget", "Mean MACs per image, at most", "0.2", {"fraction": 0.2}),
-        ("Accuracy", "Accuracy, at least", "0.78", {"accuracy": 0.78}),
+        ("Budget", "Mean MACs per image, at most", "0.22", {"fraction": 0.22}),
+        ("Accuracy", "Accuracy, at least", "0.875", {"accuracy": 0.875}),
     ],
 )
 def test_tune_single_target_shows_the_thresholds_found_for_it(look, server, mode, label, value, target):

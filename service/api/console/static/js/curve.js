@@ -30,7 +30,7 @@ export function startCurve(curve, model, pick) {
         labelSize: 20,
         size: 32,
       }),
-      axis((value) => percent(value, 0), { size: 56 }),
+      axis((value) => percent(value), { size: 62 }),
     ],
     series: [{}, { stroke: colour("accent"), width: 2, points: { show: false } }],
     hooks: { draw: [drawMarks], ready: [listen] },
