@@ -51,11 +51,13 @@ def bookkeeping_ms(workload: Workload, runner: Runner, settings: Settings) -> fl
         engine.close()
 
 
-def measured(engine: Engine, batches: BatchSizes, workload: Workload, rate: float, seconds: float) -> dict[str, Any]:
+def measured(
+    engine: Engine, batches: BatchSizes, workload: Workload, rate: float, seconds: float, max_inflight: int
+) -> dict[str, Any]:
     """Real images at random times; what was measured of the middle three fifths, as in the simulation."""
     batches.clear()
     arrivals_s = np.cumsum(np.random.default_rng(1).exponential(1 / rate, int(rate * seconds)))
-    seen = open_loop(engine, workload.images, workload.policy, arrivals_s)
+    seen = open_loop(engine, workload.images, workload.policy, arrivals_s, max_inflight=max_inflight)
     middle = np.argsort(seen.ended_at)[len(arrivals_s) // 5 : 4 * len(arrivals_s) // 5]
     p50, p99 = np.quantile((seen.ended_at - seen.due_at)[middle], [0.5, 0.99])
     late = (seen.submitted_at - seen.due_at)[middle]
@@ -113,7 +115,7 @@ def one_round(
     engine.start()
     engine.wait_ready(_WARM_UP_TIMEOUT_S)
     try:
-        figures = [measured(engine, observer, workload, each.rate, seconds) for each in loads]
+        figures = [measured(engine, observer, workload, each.rate, seconds, settings.max_inflight) for each in loads]
     finally:
         engine.stop(drain=False, timeout_s=10.0)
     return {

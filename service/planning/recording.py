@@ -148,7 +148,7 @@ def under_load(stored: StoredModel, runner: Runner, settings: Settings, times: R
     engine.start()
     try:
         engine.wait_ready(_WARM_UP_TIMEOUT_S)
-        open_loop(engine, workload.images, workload.policy, np.cumsum(gaps))
+        open_loop(engine, workload.images, workload.policy, np.cumsum(gaps), max_inflight=settings.max_inflight)
     finally:
         engine.stop(drain=False, timeout_s=_STOP_TIMEOUT_S)
     return tuple(

@@ -132,8 +132,12 @@ class OpenLoop:
     ended_at: Seconds
 
 
-def open_loop(engine: Engine, images: Sequence[Pixels], policy: Policy, arrivals_s: Seconds) -> OpenLoop:
-    """Submit images at these seconds from now, ascending, whatever becomes of them; and wait for all.
+def open_loop(
+    engine: Engine, images: Sequence[Pixels], policy: Policy, arrivals_s: Seconds, *, max_inflight: int
+) -> OpenLoop:
+    """Submit images at these seconds from now, ascending, as long as there is room for them; and wait for all.
+
+    With `max_inflight` images in flight, the next one waits until another has ended: the engine was built for so many.
 
     Keeps no task: thousands of them would set off collections of garbage that a server does not have.
 
@@ -141,15 +145,16 @@ def open_loop(engine: Engine, images: Sequence[Pixels], policy: Policy, arrivals
         ServiceError: an image was not answered.
     """
     happened = OpenLoop(time.perf_counter() + arrivals_s, np.empty(len(arrivals_s)), np.empty(len(arrivals_s)))
-    ended, failures = threading.Semaphore(0), list[BaseException]()
+    room, failures = threading.Semaphore(max_inflight), list[BaseException]()
     for number, due_at in enumerate(happened.due_at.tolist()):
         if (ahead_s := due_at - time.perf_counter()) > 0:
             time.sleep(ahead_s)
+        room.acquire()
         happened.submitted_at[number] = time.perf_counter()
         task = engine.submit(images[number % len(images)], policy)
-        task.future.add_done_callback(partial(_note, happened, number, ended, failures))
-    for _ in range(len(arrivals_s)):
-        ended.acquire()
+        task.future.add_done_callback(partial(_note, happened, number, room, failures))
+    for _ in range(max_inflight):
+        room.acquire()
     if failures:
         raise failures[0]
     return happened
@@ -158,14 +163,14 @@ def open_loop(engine: Engine, images: Sequence[Pixels], policy: Policy, arrivals
 def _note(
     happened: OpenLoop,
     number: int,
-    ended: threading.Semaphore,
+    room: threading.Semaphore,
     failures: list[BaseException],
     future: Future[Answer],
 ) -> None:
     happened.ended_at[number] = time.perf_counter()
     if (error := future.exception()) is not None:
         failures.append(error)
-    ended.release()
+    room.release()
 
 
 @dataclass(slots=True)

@@ -1,5 +1,7 @@
 """Every way of running sends every image to its exit, and counts what it executed."""
 
+import time
+
 import numpy as np
 import pytest
 from engine_fakes import STAGE_MACS, FakeRunner, pixels, policy
@@ -74,7 +76,7 @@ def test_open_loop_every_image_is_submitted_when_due_and_answered_after():
     engine.start()
     engine.wait_ready(5)
     try:
-        seen = open_loop(engine, IMAGES, policy(), np.array([0.0, 0.001, 0.001, 0.002] * 5).cumsum())
+        seen = open_loop(engine, IMAGES, policy(), np.array([0.0, 0.001, 0.001, 0.002] * 5).cumsum(), max_inflight=16)
     finally:
         engine.stop(drain=False, timeout_s=5)
 
@@ -94,6 +96,20 @@ def test_open_loop_image_that_fails_is_an_error():
     engine.wait_ready(5)
     try:
         with pytest.raises(InferenceError, match="stage 0 could not be computed"):
-            open_loop(engine, IMAGES, policy(), np.zeros(3))
+            open_loop(engine, IMAGES, policy(), np.zeros(3), max_inflight=16)
     finally:
         engine.stop(drain=False, timeout_s=5)
+
+
+def test_open_loop_faster_than_the_engine_keeps_no_more_images_in_flight_than_it_was_built_for():
+    runner = FakeRunner(lambda stage, tasks: time.sleep(0.002))
+    engine = Engine(runner, observer=BatchSizes(), max_inflight=3, max_batch_size=4)
+    engine.start()
+    engine.wait_ready(5)
+    try:
+        seen = open_loop(engine, IMAGES, policy(), np.zeros(20), max_inflight=3)
+    finally:
+        engine.stop(drain=False, timeout_s=5)
+
+    in_flight = [(seen.submitted_at <= at).sum() - (seen.ended_at <= at).sum() for at in seen.submitted_at]
+    assert 1 <= max(in_flight) <= 3
