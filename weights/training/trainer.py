@@ -56,6 +56,9 @@ class Trainer:
     ) -> None:
         if len(data) < recipe.batch_size:
             raise ValueError(f"{len(data)} training images do not fill one batch of {recipe.batch_size}")
+        stages = cascade.config.num_stages
+        if len(recipe.growth) >= stages:
+            raise ValueError(f"growth {recipe.growth} is for a cascade of more stages than {stages}")
         self.recipe = recipe
         self.preprocessing = preprocessing
         self.device = device

@@ -68,6 +68,11 @@ def test_trainer_growth_trains_the_first_stages_first_at_the_peak_rate() -> None
     assert rates[15] < rates[12] < rates[10] < recipe.learning_rate
 
 
+def test_trainer_growth_beyond_the_stages_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"growth \(1, 0, 1, 1\) is for a cascade of more stages than 4"):
+        _trainer(replace(RECIPE, epochs=5, growth=(1, 0, 1, 1)))
+
+
 def test_trainer_averaged_weights_lag_behind_the_trained_ones() -> None:
     trainer = _trainer(RECIPE)
     before = trainer.averaged_cascade.stages[0].head.weight.clone()
