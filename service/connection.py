@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from heapq import nsmallest
-from typing import Any, cast
+from typing import Any, Protocol, cast
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
@@ -42,8 +42,20 @@ class Bounds:
 
 
 Headers = Sequence[tuple[bytes, bytes]]
-Refuse = Callable[[bytes, bytes, Headers, Headers], bytes | None]
-"""(method, target, headers, headers of every answer) -> the whole answer to a request that is refused at its head."""
+
+
+class Doorkeeper(Protocol):
+    """Refuses requests at their heads."""
+
+    def refusal(self, method: bytes, target: bytes, headers: Headers, own_headers: Headers) -> bytes | None:
+        """The whole answer to a request, or None where the application is to answer it.
+
+        Args:
+            own_headers: what the server adds to every answer.
+        """
+
+    def arrived(self, method: bytes, target: bytes) -> None:
+        """A request that was not refused has come to its end."""
 
 
 class _Transport:
@@ -98,14 +110,14 @@ class Connection(HttpToolsProtocol):
     transport: Any
 
     def __init__(
-        self, *args: Any, bounds: Bounds, on_refused: Callable[[int], None], refuse: Refuse, **kwargs: Any
+        self, *args: Any, bounds: Bounds, on_refused: Callable[[int], None], door: Doorkeeper, **kwargs: Any
     ) -> None:
         super().__init__(*args, **kwargs)
         self.reading = False
         self._bounds = bounds
         self._on_refused = on_refused
-        self._refuse_at_head = refuse
-        self._turned_away = False
+        self._door = door
+        self._let_in = self._turned_away = False
         self._in_head = False
         self._head_bytes = 0
         self._num_requests = 0
@@ -156,7 +168,7 @@ class Connection(HttpToolsProtocol):
     def on_message_begin(self) -> None:
         """A request begins to arrive."""
         self.reading = self._in_head = True
-        self._turned_away = False
+        self._let_in = self._turned_away = False
         self._head_bytes = 0
         self._num_requests += 1
         super().on_message_begin()
@@ -183,6 +195,8 @@ class Connection(HttpToolsProtocol):
         """It has come to its end."""
         self.reading = False
         self._unread_bytes = 0
+        if self._let_in:
+            self._door.arrived(self.parser.get_method(), self.url)
         if not self._turned_away:
             super().on_message_complete()
 
@@ -248,8 +262,10 @@ class Connection(HttpToolsProtocol):
             return
         if parser.get_http_version() != "1.1" or not parser.should_keep_alive():
             return
-        answer = self._refuse_at_head(parser.get_method(), self.url, self.headers, self.server_state.default_headers)
-        if answer is not None:
+        answer = self._door.refusal(parser.get_method(), self.url, self.headers, self.server_state.default_headers)
+        if answer is None:
+            self._let_in = True
+        else:
             self._turned_away = True
             self.transport.write(answer)
 
@@ -263,11 +279,11 @@ class Connection(HttpToolsProtocol):
             each.transport.abort()
 
 
-def connections(bounds: Bounds, on_refused: Callable[[int], None], refuse: Refuse) -> type[asyncio.Protocol]:
+def connections(bounds: Bounds, on_refused: Callable[[int], None], door: Doorkeeper) -> type[asyncio.Protocol]:
     """What uvicorn is to make for each client.
 
     Args:
         on_refused: called with the status of each answer to what is no request.
     """
-    made = partial(Connection, bounds=bounds, on_refused=on_refused, refuse=refuse)
+    made = partial(Connection, bounds=bounds, on_refused=on_refused, door=door)
     return cast(type[asyncio.Protocol], made)

@@ -66,7 +66,7 @@ class Server(uvicorn.Server):
                     max_unread_bytes=_UNREAD_SHARE * settings.max_body_bytes,
                 ),
                 on_refused=lambda status: context.metrics.request_done(status, 0.0),
-                refuse=Door(context).refusal,
+                door=Door(context),
             ),
             log_level=settings.log_level,
             access_log=False,

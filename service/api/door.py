@@ -25,7 +25,7 @@ class Door:
 
     def __init__(self, context: Context) -> None:
         self._context = context
-        self._let_in = 0  # in this turn of the loop; they take their permits at its end
+        self._arrived = 0  # in this turn of the loop; they take their permits in the next
 
     def refusal(self, method: bytes, target: bytes, headers: Headers, own_headers: Headers) -> bytes | None:
         """The whole answer to a request, or None where a route is to answer it.
@@ -33,21 +33,30 @@ class Door:
         Args:
             own_headers: what the server adds to every answer.
         """
-        path = target.partition(b"?")[0]
-        if method != b"POST" or path not in _PATHS:
+        if not _takes_images(method, target):
             return None
         # Who needs a key must hear of that first; and a connection that is to be closed is closed elsewhere.
         if self._context.api_keys is not None or self._context.draining:
             return None
         try:
-            require_room(self._context, self._let_in)
+            require_room(self._context, self._arrived)
         except OverloadedError as error:
             self._context.metrics.request_done(429, 0.0)
-            return error_answer(error, path.decode(), request_id_of(headers), own_headers)
-        if not self._let_in:
-            asyncio.get_running_loop().call_soon(self._begin_turn)
-        self._let_in += 1
+            path = target.partition(b"?")[0].decode()
+            return error_answer(error, path, request_id_of(headers), own_headers)
         return None
 
+    def arrived(self, method: bytes, target: bytes) -> None:
+        """A request that was let in is about to take its permit. One whose body is still to come holds nobody up."""
+        if not _takes_images(method, target):
+            return
+        if not self._arrived:
+            asyncio.get_running_loop().call_soon(self._begin_turn)
+        self._arrived += 1
+
     def _begin_turn(self) -> None:
-        self._let_in = 0
+        self._arrived = 0
+
+
+def _takes_images(method: bytes, target: bytes) -> bool:
+    return method == b"POST" and target.partition(b"?")[0] in _PATHS

@@ -18,6 +18,19 @@ _PATIENCE_S = 30
 
 
 @dataclass
+class Doorkeeper:
+    """Refuses who asks for it, and notes who has arrived."""
+
+    seen: list[tuple[bytes, bytes]] = field(default_factory=list)
+
+    def refusal(self, method, target, headers, own_headers):
+        return REFUSAL if (b"x-refuse", b"yes") in headers else None
+
+    def arrived(self, method, target):
+        self.seen.append((method, target))
+
+
+@dataclass
 class Echo:
     """Answers each request with the length of its body; holds `/wait` back until it is let go."""
 
@@ -25,6 +38,7 @@ class Echo:
     port: int = 0
     seen: list[str] = field(default_factory=list)
     may_answer: threading.Event = field(default_factory=threading.Event)
+    door: Doorkeeper = field(default_factory=Doorkeeper)
 
     async def __call__(self, scope, receive, send):
         self.seen.append(scope["path"])
@@ -41,10 +55,6 @@ class Echo:
         await send({"type": "http.response.body", "body": body})
 
 
-def refuse(method, target, headers, own_headers):
-    return REFUSAL if (b"x-refuse", b"yes") in headers else None
-
-
 @pytest.fixture
 def server() -> Iterator[Echo]:
     echo = Echo()
@@ -53,7 +63,7 @@ def server() -> Iterator[Echo]:
         http=connections(
             Bounds(timeout_s=_PATIENCE_S, max_connections=10, max_unread_bytes=MAX_UNREAD_BYTES),
             on_refused=lambda status: None,
-            refuse=refuse,
+            door=echo.door,
         ),
         lifespan="off",
         log_level="critical",
@@ -91,6 +101,17 @@ def test_refused_request_with_a_chunked_body_is_read_past(server):
     with Wire(server) as wire:
         assert wire.ask(head + chunked(b"GET / HTTP/1.1\r\n\r\n", b"more", b"")).status == 429
         assert wire.ask(get("/")).body == b"0"
+
+
+def test_request_has_arrived_when_its_body_is_there_and_a_refused_one_never(server):
+    data = request(b"abc")
+    with Wire(server) as wire, Wire(server) as other:
+        assert wire.ask(request(b"x", REFUSE)).body == b"no"
+        wire.send(data[:-1])
+        assert other.ask(get("/first")).status == 200
+        assert server.door.seen == [(b"GET", b"/first")]
+        assert wire.ask(data[-1:]).body == b"3"
+    assert server.door.seen == [(b"GET", b"/first"), (b"POST", b"/classify")]
 
 
 def test_refused_requests_in_one_piece_are_all_answered(server):

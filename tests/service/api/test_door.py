@@ -73,7 +73,10 @@ async def test_refusal_while_a_permit_is_left_is_none_and_nothing_is_counted(ser
 async def test_refusal_of_more_than_there_are_permits_in_one_turn_of_the_loop(serve):
     async with serve(max_inflight=2) as serving:
         door = Door(serving.context)
-        answers = [door.refusal(b"POST", b"/classify", [], []) for _ in range(3)]
+        answers = []
+        for _ in range(3):
+            answers.append(door.refusal(b"POST", b"/classify", [], []))
+            door.arrived(b"POST", b"/classify")
         await asyncio.sleep(0)
         later = door.refusal(b"POST", b"/classify", [], [])
 
@@ -81,6 +84,19 @@ async def test_refusal_of_more_than_there_are_permits_in_one_turn_of_the_loop(se
     assert answers[2] is not None
     assert "2 of 2" in str(parsed(answers[2])[2]["detail"])
     assert later is None
+
+
+async def test_refusal_behind_requests_whose_bodies_are_still_to_come_is_none(serve):
+    async with serve(max_inflight=2) as serving:
+        door = Door(serving.context)
+        assert [door.refusal(b"POST", b"/classify", [], []) for _ in range(3)] == [None] * 3
+
+
+async def test_refusal_behind_arrivals_that_take_no_images_is_none(serve):
+    async with serve(max_inflight=1) as serving:
+        door = Door(serving.context)
+        door.arrived(b"GET", b"/metrics")
+        assert door.refusal(b"POST", b"/classify", [], []) is None
 
 
 @pytest.mark.parametrize("reason", ["draining", "key"])
