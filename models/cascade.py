@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from models.config import CascadeConfig
-from models.embedding import build_stem, sinusoid_positions
+from models.embedding import ConvNorm, build_deepening, build_stem, sinusoid_positions
 from models.reuse import ReuseState
 from models.stage import Stage, StageOutput
 from models.t2t import PerformerLayer
@@ -26,6 +26,7 @@ class Cascade(nn.Module):
         super().__init__()
         self.config = config
         self.stem = build_stem(config)
+        self.deepening = build_deepening(config)
         self.stages = nn.ModuleList(Stage(config, index) for index in range(config.num_stages))
         self.apply(_initialise)
 
@@ -56,6 +57,8 @@ class Cascade(nn.Module):
             if state is None or state.feature_map is None:
                 raise ValueError(f"stage {stage} reads the stem's feature map, and no state with one was given")
             source = state.feature_map
+        if self.stem is not None:
+            source = self.deepening[stage](source)
         output: StageOutput = self.stages[stage](source, state)
         if output.state is not None and self.stem is not None:
             return StageOutput(output.logits, replace(output.state, feature_map=source))
@@ -81,8 +84,9 @@ class Cascade(nn.Module):
         """
         if self.training:
             raise RuntimeError("fold_batch_norms needs eval mode")
-        if self.stem is not None:
-            self.stem.fold_batch_norms()
+        for module in self.modules():
+            if isinstance(module, ConvNorm):
+                module.fold()
 
     def _checked(self, images: Tensor | None) -> Tensor:
         expected = (3, self.config.image_size, self.config.image_size)

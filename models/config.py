@@ -122,6 +122,15 @@ class CascadeConfig:
         """Channels of a stage's relations: depth x num_heads."""
         return self.depth * self.num_heads
 
+    @property
+    def map_origins(self) -> tuple[int, ...]:
+        """For each stage, the one that made the feature map it reads: the first, or the last that deepened it."""
+        origins = [0]
+        for stage in range(1, self.num_stages):
+            deepens = isinstance(self.embedding, HybridEmbeddingConfig) and self.embedding.deepened_by(stage) > 0
+            origins.append(stage if deepens else origins[-1])
+        return tuple(origins)
+
     def num_tokens(self, stage: int) -> int:
         """Tokens of a stage, class token included."""
         return self.grids[stage] ** 2 + 1
@@ -129,10 +138,16 @@ class CascadeConfig:
     def plain(self, grid: int | None = None) -> "CascadeConfig":
         """The baseline: a single plain ViT at `grid` or the last one, same sizes, without reuse.
 
+        Its map is as deep as the one the cascade's stage at that grid reads.
+
         Raises:
             ConfigError: when the embedding cannot make such a grid.
         """
-        return replace(self, grids=(grid or self.grids[-1],), feature_reuse=None, relation_reuse=None)
+        grid, embedding = grid or self.grids[-1], self.embedding
+        if isinstance(embedding, HybridEmbeddingConfig) and embedding.stage_blocks:
+            last = self.grids.index(grid) if grid in self.grids else self.num_stages - 1
+            embedding = replace(embedding, stage_blocks=(sum(embedding.stage_blocks[: last + 1]),))
+        return replace(self, grids=(grid,), embedding=embedding, feature_reuse=None, relation_reuse=None)
 
 
 _STEM_56 = HybridEmbeddingConfig(channels=(32, 64), strides=(2, 2), blocks=(0, 2))

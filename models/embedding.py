@@ -123,11 +123,46 @@ class Stem(nn.Sequential):
             layers.extend(ResidualBlock(channels) for _ in range(blocks))
         super().__init__(*layers)
 
-    def fold_batch_norms(self) -> None:
-        """Merge every batch norm into its convolution, in place."""
-        for module in self.modules():
-            if isinstance(module, ConvNorm):
-                module.fold()
+
+class Deepening(nn.ModuleList):
+    """Residual blocks on a map of which `unshuffle` x `unshuffle` positions are one position of the blocks.
+
+    Shape: [B, channels, side, side] -> the same
+    """
+
+    def __init__(self, channels: int, blocks: int, unshuffle: int) -> None:
+        super().__init__(ResidualBlock(channels * unshuffle**2) for _ in range(blocks))
+        self._unshuffle = unshuffle
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Apply."""
+        if len(self) == 0:
+            return x
+        factors = {"i": self._unshuffle, "j": self._unshuffle}
+        # Channels last in memory on both sides, as convolutions on a CPU and on tensor cores want them.
+        x = rearrange(rearrange(x, "b c (h i) (w j) -> b h w (i j c)", **factors), "b h w c -> b c h w")
+        for block in self:
+            x = block(x)
+        return rearrange(rearrange(x, "b (i j c) h w -> b (h i) (w j) c", **factors), "b h w c -> b c h w")
+
+
+def residual_blocks(deepening: nn.ModuleList) -> list[ResidualBlock]:
+    """All blocks of all stages, in the order in which a map goes through them."""
+    return [block for block in deepening.modules() if isinstance(block, ResidualBlock)]
+
+
+def build_deepening(config: CascadeConfig) -> nn.ModuleList:
+    """For each stage, the residual blocks that the shared map goes through before the stage cuts its tokens.
+
+    Shape of each: [B, channels, side, side] -> the same
+    """
+    hybrid = config.embedding
+    if not isinstance(hybrid, HybridEmbeddingConfig):
+        return nn.ModuleList()
+    return nn.ModuleList(
+        Deepening(hybrid.channels[-1], hybrid.deepened_by(stage), hybrid.unshuffle)
+        for stage in range(config.num_stages)
+    )
 
 
 def patch_geometry(side: int, grid: int) -> tuple[int, int, int]:

@@ -51,14 +51,20 @@ class HybridEmbeddingConfig:
         channels: output channels of each 3x3 convolution; the last is the map's channel count.
         strides: stride of each convolution.
         blocks: residual blocks of two 3x3 convolutions behind each of them; empty for none at all.
+        stage_blocks: residual blocks with which each stage deepens the map before it cuts its tokens; the next stage
+            goes on from there. Empty for none: all stages read the same map.
+        unshuffle: factor u of the space-to-depth rearrangement in which those blocks see the map: as
+            [channels u², side / u, side / u]. For the same MACs a block then has u² as many weights.
 
     Source: the hybrid of arXiv 2010.11929, section 3.1, with a stem of a few convolutions instead of a ResNet-50;
-    the blocks are the basic ones of arXiv 1512.03385.
+    the blocks are the basic ones of arXiv 1512.03385; space to depth is arXiv 1609.05158's shuffling, the other way.
     """
 
     channels: tuple[int, ...]
     strides: tuple[int, ...]
     blocks: tuple[int, ...] = ()
+    stage_blocks: tuple[int, ...] = ()
+    unshuffle: int = 1
     kind: Literal["hybrid"] = "hybrid"
 
     def map_size(self, image_size: int) -> int:
@@ -69,6 +75,10 @@ class HybridEmbeddingConfig:
         """(input channels, output channels, stride, residual blocks behind it) of each convolution."""
         widths = (3, *self.channels[:-1])
         return zip(widths, self.channels, self.strides, self.blocks or (0,) * len(self.channels), strict=True)
+
+    def deepened_by(self, stage: int) -> int:
+        """Residual blocks between the map a stage is given and the one it reads."""
+        return self.stage_blocks[stage] if self.stage_blocks else 0
 
     def validate(self, image_size: int, grids: tuple[int, ...]) -> None:
         """Check the stem against the image and the grids.
@@ -84,7 +94,12 @@ class HybridEmbeddingConfig:
             not self.blocks or len(self.blocks) == len(self.channels),
             f"stem needs a number of blocks for each of its {len(self.channels)} convolutions, got {self.blocks}",
         )
-        require(min(self.blocks, default=0) >= 0, f"stem blocks must not be negative: {self.blocks}")
+        require(
+            not self.stage_blocks or len(self.stage_blocks) == len(grids),
+            f"stage_blocks needs a number for each of the {len(grids)} stages, got {self.stage_blocks}",
+        )
+        counts = self.blocks + self.stage_blocks
+        require(min(counts, default=0) >= 0, f"stem blocks must not be negative: {counts}")
         require(
             min(self.channels + self.strides) > 0,
             f"stem sizes must be positive: {self.channels}, {self.strides}",
@@ -93,9 +108,14 @@ class HybridEmbeddingConfig:
             image_size % prod(self.strides) == 0,
             f"image_size {image_size} is not divisible by the stem's stride {prod(self.strides)}",
         )
+        side = self.map_size(image_size)
         require(
-            max(grids) <= self.map_size(image_size),
-            f"grid {max(grids)} is finer than the stem's map of {self.map_size(image_size)}",
+            self.unshuffle > 0 and side % self.unshuffle == 0,
+            f"unshuffle must divide the map's side {side}, got {self.unshuffle}",
+        )
+        require(
+            max(grids) <= side,
+            f"grid {max(grids)} is finer than the stem's map of {side}",
         )
 
 

@@ -15,7 +15,8 @@ class StageMacs:
     """MACs of one stage for one image, by part.
 
     Attributes:
-        embedding: the stage's patch projection or tokens-to-token layers, and at stage 0 the stem all stages share.
+        embedding: the stage's patch projection or tokens-to-token layers, the blocks with which it deepens the map,
+            and at stage 0 the stem all stages share.
         attention_linear: qkv and output projections.
         attention_matmul: q kᵀ and attention times v.
         feature_mlp: the blocks' MLPs on the upstream tokens.
@@ -69,7 +70,9 @@ def _stage(config: CascadeConfig, index: int) -> StageMacs:
             relation_mlp = 2 * config.relation_reuse.expansion * r * r * m * m
             relation_resampling = r * (n * m * m + n * n * m)
     return StageMacs(
-        embedding=_embedding(config, config.grids[index]) + (_stem(config) if index == 0 else 0),
+        embedding=_embedding(config, config.grids[index])
+        + _deepening(config, index)
+        + (_stem(config) if index == 0 else 0),
         attention_linear=depth * n * 4 * d * d,
         attention_matmul=depth * 2 * n * n * d,
         block_mlp=depth * n * hidden * (2 * d + reused_dim),
@@ -102,6 +105,14 @@ def _tokens_to_token(t2t: TokensToTokenConfig, config: CascadeConfig, grid: int)
         macs += side * side * (linear + attention)
         in_channels = dim
     return macs + grid**2 * t2t.splits(grid)[-1].kernel ** 2 * dim * config.embed_dim
+
+
+def _deepening(config: CascadeConfig, index: int) -> int:
+    if not isinstance(config.embedding, HybridEmbeddingConfig):
+        return 0
+    side, unshuffle = config.embedding.map_size(config.image_size), config.embedding.unshuffle
+    channels = config.embedding.channels[-1] * unshuffle**2
+    return config.embedding.deepened_by(index) * 2 * (side // unshuffle) ** 2 * 9 * channels**2
 
 
 def _stem(config: CascadeConfig) -> int:

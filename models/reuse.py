@@ -25,7 +25,7 @@ class ReuseState:
     Attributes:
         tokens: the last block's tokens before the final norm, [B, N, D].
         relations: the relations of all layers, [B, R, N, N].
-        feature_map: the shared stem's map, the same at every stage, [B, channels, side, side].
+        feature_map: the shared stem's map as the stage read it, deepened by its own blocks, [B, channels, side, side].
     """
 
     tokens: Tensor | None = None

@@ -50,6 +50,7 @@ def model_card(manifest: Manifest) -> str:
     start = ""
     if init := provenance.get("init"):
         start = f"- started from the {init.get('part', 'weights')} of {init['name']}\n"
+    rounded = "- weights: rounded to half precision afterwards, and calibrated so\n" if "weights" in provenance else ""
     return f"""{headline(manifest)}
 ## Results
 
@@ -72,7 +73,7 @@ other held-out images: top-1 {default["accuracy"]:.1%} at {default["mean_macs"] 
 - data: {provenance["data"]}, {provenance["split"]["train"]:,} images
 {start}- hardware: {provenance["hardware"]}
 - time: {provenance["hours"]:.2f} hours, ended {provenance["date"]}
-- epochs done: {provenance["epochs_done"]} of {provenance["recipe"]["epochs"]}
+{rounded}- epochs done: {provenance["epochs_done"]} of {provenance["recipe"]["epochs"]}
 {recipe}
 
 ## Limits

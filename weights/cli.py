@@ -126,6 +126,9 @@ def calibrate(
     accuracy_drop: Annotated[
         float, typer.Option(min=0.0, help="How far the default thresholds may fall below the full cascade.")
     ] = 0.005,
+    half: Annotated[
+        bool, typer.Option("--half", help="Round the weights to half precision first: half the size on disk.")
+    ] = False,
     device: Device = "auto",
 ) -> None:
     """Fit temperatures, calibration table and default thresholds on images the model was not trained on."""
@@ -137,7 +140,9 @@ def calibrate(
 
     console = Console()
     try:
-        _, judged = calibrate_model(model, data, accuracy_drop=accuracy_drop, device=_device(device), console=console)
+        _, judged = calibrate_model(
+            model, data, accuracy_drop=accuracy_drop, half=half, device=_device(device), console=console
+        )
     except (DataError, ModelFormatError) as error:
         raise _failure(error) from error
     print_judgement(judged, load(model).manifest, console)

@@ -10,8 +10,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from tempfile import mkdtemp
 
+import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
+from torch import Tensor
 
 from models.cascade import Cascade
 from weights.calibration.table import CalibrationTable
@@ -36,6 +38,7 @@ __all__ = [
     "find",
     "load",
     "load_model",
+    "round_to_half",
     "save",
     "shipped_models",
 ]
@@ -86,7 +89,7 @@ def load(name_or_path: str | Path) -> StoredModel:
     manifest = read_manifest(folder)
     cascade = Cascade(manifest.architecture)
     try:
-        cascade.load_state_dict(load_file(folder / _TENSORS))
+        cascade.load_state_dict(load_file(folder / _TENSORS))  # half precision becomes float32
     except (RuntimeError, SafetensorError) as error:
         raise ModelFormatError(f"{folder / _TENSORS} does not hold this architecture: {error}") from error
     return StoredModel(manifest, cascade.eval(), folder, read_calibration(folder, manifest))
@@ -124,7 +127,7 @@ def save(
     draft = Path(mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
     try:
         (draft / CONFIG).write_text(json.dumps(manifest.model_dump(mode="json"), indent=1) + "\n")
-        save_file({key: value.contiguous() for key, value in cascade.state_dict().items()}, draft / _TENSORS)
+        save_file({key: _compact(value) for key, value in cascade.state_dict().items()}, draft / _TENSORS)
         if calibration is not None:
             calibration.save(draft / CALIBRATION)
         sums = "".join(f"{_sha256(path)}  {path.name}\n" for path in sorted(draft.iterdir()))
@@ -150,6 +153,24 @@ def _sha256(path: Path) -> str:
 def _checksums(folder: Path) -> dict[str, str]:
     lines = (line.split(maxsplit=1) for line in (folder / _CHECKSUMS).read_text().splitlines())
     return {parts[1]: parts[0] for parts in lines if len(parts) == 2}
+
+
+def round_to_half(cascade: Cascade) -> None:
+    """Give kernels and matrices, in place, values that half precision holds, which halves their size on disk.
+
+    Norms, biases and tokens, which are few, stay as they are; so does a matrix beyond half precision's 65504.
+    """
+    with torch.no_grad():
+        for weight in cascade.parameters():
+            if weight.ndim >= 2 and weight.half().isfinite().all():
+                weight.copy_(weight.half())
+
+
+def _compact(value: Tensor) -> Tensor:
+    """In half precision where that loses nothing."""
+    half = value.half()
+    lossless = value.dtype == torch.float32 and torch.equal(half.float(), value)
+    return (half if lossless else value).contiguous()
 
 
 def _verify(folder: Path) -> None:

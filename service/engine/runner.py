@@ -87,7 +87,7 @@ class TorchRunner:
         shape = (max_batch_size, 3, config.image_size, config.image_size)
         self._staging = torch.zeros(shape, dtype=torch.uint8, pin_memory=not on_cpu)
         # The warm-up fills whole batches, also where fewer images may be in flight.
-        self._pool = StatePool(max(capacity, max_batch_size), self._device)
+        self._pool = StatePool(max(capacity, max_batch_size), self._device, config.map_origins)
         self._pending: tuple[int, Sequence[Task], ReuseState] | None = None
 
     @property

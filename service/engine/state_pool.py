@@ -36,18 +36,20 @@ class StatePool:
     """One slot per image for its whole walk, in one tensor [C, ...] per kind of state and boundary.
 
     Boundary k is what stage k hands to stage k + 1. Each has tensors of its own, so that a stage never
-    overwrites what it has read, and a failed batch can be run again. The feature map is the same for the
-    whole walk: it is written at boundary 0 only. Tensors are allocated when the first state of their kind
-    arrives, at the warm-up.
+    overwrites what it has read, and a failed batch can be run again. The feature map is written where a stage has
+    made or deepened it, and read from there as long as it is the same. Tensors are allocated when the first state
+    of their kind arrives, at the warm-up.
 
     Args:
         capacity: how many images may hold state at a time.
         device: where the tensors lie.
+        map_origins: for each boundary, the one at which the feature map handed over there was made.
     """
 
-    def __init__(self, capacity: int, device: torch.device) -> None:
+    def __init__(self, capacity: int, device: torch.device, map_origins: Sequence[int]) -> None:
         self.capacity = capacity
         self._device = device
+        self._map_origins = tuple(map_origins)
         self._free = list(range(capacity))
         self._slots: dict[int, _Slot] = {}
         self._tensors: dict[tuple[str, int], Tensor] = {}
@@ -80,8 +82,8 @@ class StatePool:
         source, target = self._index(rows), self._index([slot.row for slot in slots])
         self._write("tokens", boundary, state.tokens, source, target)
         self._write("relations", boundary, state.relations, source, target)
-        if boundary == 0:
-            self._write("feature_map", 0, _cells_first(state.feature_map), source, target)
+        if self._map_origins[boundary] == boundary:
+            self._write("feature_map", boundary, _cells_first(state.feature_map), source, target)
         for slot in slots:
             slot.boundary = boundary
 
@@ -101,7 +103,7 @@ class StatePool:
         return ReuseState(
             tokens=self._read("tokens", boundary, index),
             relations=self._read("relations", boundary, index),
-            feature_map=_channels_first(self._read("feature_map", 0, index)),
+            feature_map=_channels_first(self._read("feature_map", self._map_origins[boundary], index)),
         )
 
     def release(self, task_ids: Sequence[int]) -> None:

@@ -89,7 +89,7 @@ def test_forward_stage_beyond_last_raises() -> None:
         randomised(TINY).forward_stage(4, _images(TINY))
 
 
-@pytest.mark.parametrize("kind", ["hybrid", "residual_stem"])
+@pytest.mark.parametrize("kind", ["hybrid", "residual_stem", "deeper_maps", "unshuffled_maps"])
 def test_fold_batch_norms_eval_keeps_outputs(kind: str) -> None:
     cascade = randomised(TINY_CONFIGS[kind]).double()
     images = _images(TINY).double()

@@ -39,6 +39,22 @@ from models.config import (
             {"embedding": HybridEmbeddingConfig(channels=(4,), strides=(2,), blocks=(-1,))},
             r"blocks must not be negative: \(-1,\)",
         ),
+        (
+            {"embedding": HybridEmbeddingConfig(channels=(4,), strides=(2,), stage_blocks=(1, 1))},
+            r"stage_blocks needs a number for each of the 4 stages, got \(1, 1\)",
+        ),
+        (
+            {"embedding": HybridEmbeddingConfig(channels=(4,), strides=(2,), stage_blocks=(0, 1, -2, 1))},
+            r"blocks must not be negative: \(0, 1, -2, 1\)",
+        ),
+        (
+            {"embedding": HybridEmbeddingConfig(channels=(4,), strides=(2,), unshuffle=4)},
+            "unshuffle must divide the map's side 14, got 4",
+        ),
+        (
+            {"embedding": HybridEmbeddingConfig(channels=(4,), strides=(2,), unshuffle=0)},
+            "unshuffle must divide the map's side 14, got 0",
+        ),
         ({"positions": "rotary"}, "positions must be learned or sinusoid, got 'rotary'"),
         ({"embedding": TokensToTokenConfig(token_dim=0)}, "must be positive, got 0 and 32"),
         ({"embedding": TokensToTokenConfig()}, "grid 2 has no first split"),
@@ -71,6 +87,28 @@ def test_cascade_config_plain_is_one_stage_without_reuse() -> None:
     plain = TINY.plain()
     assert (plain.grids, plain.feature_reuse, plain.relation_reuse) == ((14,), None, None)
     assert plain.num_tokens(0) == 197
+
+
+@pytest.mark.parametrize(
+    ("stage_blocks", "origins"),
+    [((), (0, 0, 0, 0)), ((1, 0, 0, 0), (0, 0, 0, 0)), ((0, 1, 0, 2), (0, 1, 1, 3)), ((0, 1, 2, 2), (0, 1, 2, 3))],
+)
+def test_cascade_config_map_origins_are_the_stages_that_deepened_it(
+    stage_blocks: tuple[int, ...], origins: tuple[int, ...]
+) -> None:
+    embedding = HybridEmbeddingConfig(channels=(4,), strides=(2,), stage_blocks=stage_blocks)
+    assert replace(TINY, embedding=embedding).map_origins == origins
+
+
+def test_cascade_config_map_origins_without_a_map_are_the_first_stage() -> None:
+    assert replace(TINY, embedding=PatchEmbeddingConfig()).map_origins == (0, 0, 0, 0)
+
+
+@pytest.mark.parametrize(("grid", "blocks"), [(2, 0), (4, 1), (7, 1), (14, 3), (10, 3)])
+def test_cascade_config_plain_has_a_map_as_deep_as_the_stage_at_its_grid(grid: int, blocks: int) -> None:
+    embedding = HybridEmbeddingConfig(channels=(4, 6), strides=(2, 1), stage_blocks=(0, 1, 0, 2))
+    plain = replace(TINY, embedding=embedding).plain(grid)
+    assert plain.embedding == replace(embedding, stage_blocks=(blocks,))
 
 
 def test_cascade_config_plain_t2t_keeps_the_split_of_the_last_grid() -> None:

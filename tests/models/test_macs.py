@@ -34,7 +34,7 @@ def test_stage_macs_variant_equals_flop_counter(name: str) -> None:
 
 @pytest.mark.parametrize("name", VARIANTS)
 def test_baseline_macs_equals_flop_counter_of_plain_vit(name: str) -> None:
-    plain = replace(VARIANTS[name], grids=(14,), feature_reuse=None, relation_reuse=None)
+    plain = VARIANTS[name].plain()
     assert baseline_macs(VARIANTS[name]) == _counted(plain)[0]
 
 

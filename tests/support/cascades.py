@@ -50,6 +50,12 @@ PLAIN_VIT = CascadeConfig(
 TINY_CONFIGS = {
     "hybrid": TINY,
     "residual_stem": replace(TINY, embedding=HybridEmbeddingConfig(channels=(4, 6), strides=(2, 1), blocks=(1, 2))),
+    "deeper_maps": replace(
+        TINY, embedding=HybridEmbeddingConfig(channels=(4, 6), strides=(2, 1), stage_blocks=(0, 1, 0, 2))
+    ),
+    "unshuffled_maps": replace(
+        TINY, embedding=HybridEmbeddingConfig(channels=(4, 6), strides=(2, 1), stage_blocks=(0, 1, 0, 2), unshuffle=2)
+    ),
     "patch": replace(TINY, embedding=PatchEmbeddingConfig()),
     "features_only": replace(TINY, relation_reuse=None),
     "relations_only": replace(TINY, feature_reuse=None),

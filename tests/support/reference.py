@@ -44,6 +44,8 @@ def reference_forward(state: dict[str, Tensor], config: CascadeConfig, images: T
         source = _stem(state, config.embedding, images)
     stages: list[ReferenceStage] = []
     for index, grid in enumerate(config.grids):
+        if isinstance(config.embedding, HybridEmbeddingConfig):
+            source = _deepened(state, config.embedding, index, source)
         weights = {key.removeprefix(f"stages.{index}."): value for key, value in state.items()}
         upstream = stages[-1] if stages else None
         stages.append(_stage(weights, config, index, grid, source, upstream))
@@ -56,10 +58,25 @@ def _stem(state: dict[str, Tensor], embedding: HybridEmbeddingConfig, x: Tensor)
         x = _gelu(_conv_norm(state, f"stem.{layer}.", x, stride))
         layer += 1
         for _ in range(embedding.blocks[index] if embedding.blocks else 0):
-            inner = _gelu(_conv_norm(state, f"stem.{layer}.first.", x, 1))
-            x = _gelu(x + _conv_norm(state, f"stem.{layer}.second.", inner, 1))
+            x = _residual(state, f"stem.{layer}.", x)
             layer += 1
     return x
+
+
+def _deepened(state: dict[str, Tensor], embedding: HybridEmbeddingConfig, stage: int, x: Tensor) -> Tensor:
+    batch, channels, side, _ = x.shape
+    u = embedding.unshuffle
+    squares = x.view(batch, channels, side // u, u, side // u, u).permute(0, 3, 5, 1, 2, 4)
+    cells = squares.reshape(batch, u * u * channels, side // u, side // u)
+    for block in range(embedding.deepened_by(stage)):
+        cells = _residual(state, f"deepening.{stage}.{block}.", cells)
+    squares = cells.view(batch, u, u, channels, side // u, side // u).permute(0, 3, 4, 1, 5, 2)
+    return squares.reshape(batch, channels, side, side)
+
+
+def _residual(state: dict[str, Tensor], at: str, x: Tensor) -> Tensor:
+    inner = _gelu(_conv_norm(state, f"{at}first.", x, 1))
+    return _gelu(x + _conv_norm(state, f"{at}second.", inner, 1))
 
 
 def _conv_norm(state: dict[str, Tensor], at: str, x: Tensor, stride: int) -> Tensor:

@@ -12,7 +12,7 @@ from models.config import CascadeConfig
 from weights import Manifest, ModelFormatError, OperatingPoint, load, load_model, save
 from weights.calibration.table import CalibrationTable
 from weights.preprocessing import Preprocessing
-from weights.store import shipped_models
+from weights.store import round_to_half, shipped_models
 
 _POINT = {"name": "fast", "thresholds": [0.5, 0.5, 0.5], "accuracy": 0.8, "mean_macs": 1e6}
 
@@ -44,6 +44,34 @@ def test_load_saved_model_gives_equal_manifest_and_outputs(tmp_path: Path, tiny_
     images = torch.randn(2, 3, config.image_size, config.image_size)
     for expected, found in zip(tiny_cascade(images), load_model(tmp_path / "model")(images), strict=True):
         assert torch.equal(found, expected)
+
+
+def test_save_weights_rounded_to_half_takes_half_the_space_and_loses_nothing(tmp_path: Path) -> None:
+    cascade = randomised(TINY)
+    sizes = []
+    for name in ("whole", "half"):
+        save(tmp_path / name, cascade, _manifest(TINY), "")
+        sizes.append((tmp_path / name / "model.safetensors").stat().st_size)
+        found = load(tmp_path / name).cascade.state_dict()
+        for key, value in cascade.state_dict().items():
+            assert found[key].dtype == value.dtype
+            assert torch.equal(found[key], value), key
+        round_to_half(cascade)
+    assert sizes[1] < 0.65 * sizes[0]  # the tiny model has many small tensors, which stay as they are
+
+
+def test_round_to_half_changes_matrices_by_its_precision_and_leaves_the_rest() -> None:
+    cascade = randomised(TINY)
+    with torch.no_grad():
+        cascade.stages[0].head.weight[0, 0] = 70_000.0  # beyond what half precision holds
+    before = {key: value.clone() for key, value in cascade.state_dict().items()}
+    round_to_half(cascade)
+    for key, value in cascade.state_dict().items():
+        if value.ndim < 2 or key == "stages.0.head.weight":
+            assert torch.equal(value, before[key]), key
+        else:
+            assert torch.equal(value, value.half().float()), key
+            torch.testing.assert_close(value, before[key], rtol=2**-11, atol=2**-25)
 
 
 def test_load_operating_points_are_kept_in_order(tmp_path: Path) -> None:

@@ -16,13 +16,16 @@ from weights.calibration.plots import StaticResult, plot_accuracy, plot_exit_sha
 from weights.calibration.thresholds import Floats
 from weights.card import model_card
 from weights.data import DataError, LabelledImages, load_images, split
-from weights.store import Manifest, StoredModel, load, save
+from weights.store import Manifest, StoredModel, load, round_to_half, save
 
 
 def calibrate_model(
-    model: str | Path, data: Sequence[Path], *, accuracy_drop: float, device: str, console: Console
+    model: str | Path, data: Sequence[Path], *, accuracy_drop: float, half: bool, device: str, console: Console
 ) -> tuple[Calibration, Judgement]:
     """Fit temperatures, calibration table and default thresholds, and write them into the model's folder.
+
+    Args:
+        half: round the weights to half precision first.
 
     Raises:
         DataError: when the data cannot be used or has other classes.
@@ -30,6 +33,8 @@ def calibrate_model(
     """
     stored = load(model)
     manifest = stored.manifest
+    if half:
+        round_to_half(stored.cascade)
     seen, unseen = held_out_parts(manifest, data, load_images(data, manifest.preprocessing))
     logits = [_logits(stored, part, device, console) for part in (seen, unseen)]
     fitted = calibrate(logits[0], seen.labels, manifest.architecture, accuracy_drop)
@@ -38,6 +43,7 @@ def calibrate_model(
         **manifest.provenance,
         "split": {**manifest.provenance.get("split", {}), "calibration": len(seen), "test": len(unseen)},
         "results": asdict(judged),
+        **({"weights": "float16"} if half else {}),
     }
     changed = manifest.model_copy(
         update={

@@ -14,8 +14,8 @@ def _state(rows: int, value: float, feature_map: bool = True) -> ReuseState:
     )
 
 
-def _pool(capacity: int = 4) -> StatePool:
-    return StatePool(capacity, torch.device("cpu"))
+def _pool(capacity: int = 4, map_origins: tuple[int, ...] = (0, 0, 0)) -> StatePool:
+    return StatePool(capacity, torch.device("cpu"), map_origins)
 
 
 def test_load_gathers_the_rows_of_each_task_in_the_order_asked_for() -> None:
@@ -38,6 +38,16 @@ def test_store_later_boundary_keeps_the_feature_map_of_the_first() -> None:
     assert state.tokens is not None
     assert state.feature_map is not None
     assert (state.tokens[0, 0, 0], state.feature_map[0, 0, 0, 0]) == (9.0, 5.0)
+
+
+def test_store_deepened_feature_map_leaves_the_one_it_was_made_from_to_be_read_again() -> None:
+    pool = _pool(map_origins=(0, 1, 1))
+    maps = []
+    for boundary in range(3):
+        pool.store(boundary, [1], _state(1, 5.0 + boundary), rows=[0])
+        maps.append(pool.load(boundary, [1]).feature_map)
+    assert [feature_map[0, 0, 0, 0] for feature_map in maps if feature_map is not None] == [5.0, 6.0, 6.0]
+    assert pool.bytes_per_image == 3 * 5 * 3 * 4 + 2 * 2 * 4 * 4 * 4
 
 
 def test_store_beyond_capacity_raises_and_writes_nothing() -> None:

@@ -45,8 +45,8 @@ def model(trained: tuple[Path, Path], tmp_path: Path) -> Path:
     return Path(shutil.copytree(trained[0], tmp_path / "tiny"))
 
 
-def _calibrate(model: Path, data: Path) -> None:
-    calibrate_model(model, [data], accuracy_drop=0.005, device="cpu", console=CONSOLE)
+def _calibrate(model: Path, data: Path, *, half: bool = False) -> None:
+    calibrate_model(model, [data], accuracy_drop=0.005, half=half, device="cpu", console=CONSOLE)
 
 
 def test_train_ends_with_a_calibrated_model(trained: tuple[Path, Path]) -> None:
@@ -65,6 +65,17 @@ def test_calibrate_model_own_training_data_uses_the_held_out_part(trained: tuple
     assert after.calibration is not None
     assert after.calibration.confidence_EN.shape == (4, 24)
     assert after.manifest.provenance["split"]["test"] == 24
+
+
+def test_calibrate_model_half_stays_so_when_calibrated_again(trained: tuple[Path, Path], model: Path) -> None:
+    before = (model / "model.safetensors").stat().st_size
+    _calibrate(model, trained[1], half=True)
+    digest, card = load(model).sha256, (model / "README.md").read_text()
+    assert (model / "model.safetensors").stat().st_size < 0.65 * before
+    assert "rounded to half precision" in card
+    _calibrate(model, trained[1])
+    assert load(model).sha256 == digest
+    assert (model / "README.md").read_text() == card
 
 
 def test_calibrate_model_other_data_is_halved(model: Path, tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ from rich.console import Console
 
 from models.cascade import Cascade
 from models.config import CascadeConfig
+from models.embedding import residual_blocks
 from weights import Manifest, ModelFormatError, load, save
 from weights.preprocessing import Preprocessing
 from weights.training.checkpoint import CheckpointError
@@ -25,17 +26,17 @@ def init(tmp_path: Path) -> Path:
     return _saved(tmp_path / "init")
 
 
-def _saved(folder: Path, seed: int = 0) -> Path:
+def _saved(folder: Path, seed: int = 0, architecture: CascadeConfig = TINY) -> Path:
     manifest = Manifest(
         name="start",
-        architecture=TINY,
+        architecture=architecture,
         preprocessing=Preprocessing(resize_px=28, crop_px=28),
         class_names=tuple("abcde"),
         thresholds=(1.0, 1.0, 1.0),
         temperatures=(1.0,) * 4,
         provenance={},
     )
-    save(folder, randomised(TINY, seed), manifest, "")
+    save(folder, randomised(architecture, seed), manifest, "")
     return folder
 
 
@@ -78,6 +79,20 @@ def test_start_from_stem_only_takes_the_stem_alone(init: Path, tmp_path: Path, c
     for key, value in cascade.state_dict().items():
         assert torch.equal(value, given[key] if key.startswith("stem.") else before[key]), key
     assert origin == {"name": "start", "sha256": load(init).sha256, "part": "stem"}
+
+
+@pytest.mark.parametrize(("grid", "blocks"), [(2, 0), (4, 1), (7, 1), (14, 3)])
+def test_start_from_stem_only_gives_a_static_vit_the_blocks_of_the_stages_up_to_its_grid(
+    tmp_path: Path, grid: int, blocks: int
+) -> None:
+    deep = TINY_CONFIGS["deeper_maps"]
+    start = _saved(tmp_path / "deep", architecture=deep)
+    cascade = Cascade(deep.plain(grid))
+    start_from(start, cascade, out=tmp_path / "out", stem_only=True)
+    trained, own = residual_blocks(load(start).cascade.deepening), residual_blocks(cascade.deepening)
+    assert len(own) == blocks
+    for block, given in zip(own, trained, strict=False):
+        assert all(torch.equal(value, given.state_dict()[key]) for key, value in block.state_dict().items())
 
 
 def test_start_from_another_architecture_raises_naming_both(init: Path, tmp_path: Path) -> None:
