@@ -27,13 +27,13 @@ from weights.data import split
 from weights.manifest import find, read_manifest
 
 TARGETS: tuple[dict[str, float], ...] = (
-    {"fraction": 0.215},
-    {"fraction": 0.22},
-    {"fraction": 0.23},
-    {"fraction": 0.3},
+    {"fraction": 0.12},
+    {"fraction": 0.15},
+    {"fraction": 0.2},
+    {"fraction": 0.26},
     {"accuracy_drop": 0.02},
     {"accuracy_drop": 0.005},
-    {"accuracy": 0.875},
+    {"accuracy": 0.88},
 )
 IMAGES_PER_REQUEST = 16
 REQUESTS_AT_ONCE = 4

@@ -150,7 +150,9 @@ class CascadeConfig:
         return replace(self, grids=(grid,), embedding=embedding, feature_reuse=None, relation_reuse=None)
 
 
-_STEM_56 = HybridEmbeddingConfig(channels=(32, 64), strides=(2, 2), blocks=(0, 2))
+_STEM_56 = HybridEmbeddingConfig(
+    channels=(32, 64), strides=(2, 2), blocks=(1, 1), stage_blocks=(0, 1, 1, 1), unshuffle=2
+)
 _STEM_224 = HybridEmbeddingConfig(channels=(24, 48, 96, 128), strides=(2, 2, 2, 2))
 
 _DVT_DEIT_SMALL = CascadeConfig(

@@ -38,21 +38,20 @@ def airplane(draw: ImageDraw.ImageDraw) -> None:
     draw.ellipse((206, 228, 256, 250), fill=(110, 118, 128))  # engine
 
 
-def far_away(image: Image.Image, *, width: int, climb_deg: float = 0.0) -> Image.Image:
+def far_away(image: Image.Image, *, width: int) -> Image.Image:
     """The airplane so many pixels wide, in the middle of its sky."""
     small = image.crop((40, 80, 440, 300)).resize((width, width * 55 // 100))
     scene = sky()
-    scene.paste(small.rotate(climb_deg, fillcolor=(140, 180, 220)), (150, 100))
+    scene.paste(small, (150, 100))
     return scene
 
 
 def save_samples(image: Image.Image) -> None:
     """Write pictures that are harder one after the other: a model should look longer at each."""
-    climbing = far_away(image, width=140, climb_deg=45)
     pictures = {
         "day": image,
         "far": far_away(image, width=90),
-        "dusk": ImageEnhance.Brightness(climbing).enhance(0.2),
+        "dusk": ImageEnhance.Brightness(far_away(image, width=180)).enhance(0.55),
     }
     for name, picture in pictures.items():
         picture.resize((320, 240), Image.Resampling.LANCZOS).save(SAMPLES / f"{name}.jpg", quality=85)

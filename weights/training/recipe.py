@@ -117,7 +117,13 @@ _SHORT = Recipe(
 
 RECIPES: dict[str, Recipe] = {
     "short": _SHORT,
-    "grown": replace(_SHORT, epochs=34, growth=(20, 0, 6), label_smoothing=0.1),
+    "grown": replace(
+        _SHORT,
+        epochs=21,
+        growth=(0, 0, 12),
+        learning_rate=0.012,
+        augmentation=Augmentation(padding_px=5, erasing=0.25),
+    ),
     "finished": replace(_SHORT, epochs=12, growth=(0, 0, 8), learning_rate=3e-3, augmentation=_DISTORTED),
     "long": Recipe(epochs=200, batch_size=512, drop_path=0.1, augmentation=_STRONG),
     "long_crop": Recipe(

@@ -1,8 +1,11 @@
 """Keys asked for when they are needed, wrong ones explained, and two who tune at the same time."""
 
+from pathlib import Path
+
 import pytest
 from playwright.sync_api import expect
 
+DUSK = (Path(__file__).parents[4] / "service/api/console/static/samples/dusk.jpg").read_bytes()
 API, ALICE, BOB = "the-shop", "open-sesame", "abracadabra"
 ENVIRONMENT = {"DVT_API_KEY": f"shop:{API}", "DVT_ADMIN_KEY": f"alice:{ALICE},bob:{BOB}"}
 MERGE = {"content-type": "application/merge-patch+json"}
@@ -27,7 +30,7 @@ def _give(page, key: str) -> None:
     page.get_by_role("button", name="Go on").click()
 
 
-def test_keys_wrong_api_key_is_explained_and_the_right_one_is_asked_for_once(look):
+def test_keys_wrong_api_key_is_explained_and_the_right_one_is_asked_for_once(look, server):
     page = look("try").page
     page.locator("[data-sample=day]").click()
     expect(page.locator("#key-words")).to_contain_text("Classifying needs an API key")
@@ -37,8 +40,11 @@ def test_keys_wrong_api_key_is_explained_and_the_right_one_is_asked_for_once(loo
     _give(page, API)
     expect(page.locator("#label")).not_to_be_empty()
 
+    bearer = {"authorization": f"Bearer {API}"}
+    grid = server.post("/classify", content=DUSK, headers=bearer).raise_for_status().json()["exit"]["grid"]
+    assert grid > 2  # where the first sample leaves
     page.locator("[data-sample=dusk]").click()
-    expect(page.locator("#left")).to_contain_text("7x7")
+    expect(page.locator("#left")).to_contain_text(f"{grid}x{grid}")
     expect(page.locator("#key-dialog")).to_be_hidden()
 
 
