@@ -158,7 +158,7 @@ def _checksums(folder: Path) -> dict[str, str]:
 def round_to_half(cascade: Cascade) -> None:
     """Give kernels and matrices, in place, values that half precision holds, which halves their size on disk.
 
-    Norms, biases and tokens, which are few, stay as they are; so does a matrix beyond half precision's 65504.
+    Norms and biases, which are few, stay as they are; so does a matrix beyond half precision's 65504.
     """
     with torch.no_grad():
         for weight in cascade.parameters():
