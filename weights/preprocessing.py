@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import numpy.typing as npt
-from PIL import ExifTags, Image
+from PIL import ExifTags, Image, TiffImagePlugin
 from PIL.JpegImagePlugin import JpegImageFile
 
 if TYPE_CHECKING:
@@ -116,11 +116,21 @@ def _to_rgb(image: Image.Image) -> Image.Image:
     if image.mode in ("I", "F"):
         return _grey(_full_range(image))
     if image.mode.startswith("I;16"):
-        # Pillow clips wide greyscale to 255; keep the upper 8 of its 16 bits instead.
-        return _grey(np.asarray(image) >> 8)
+        return _grey(_upper_bits(image))
     # Pillow warns of a palette that has it.
     image.info.pop("transparency", None)
     return image.convert("RGB")
+
+
+def _upper_bits(image: Image.Image) -> npt.NDArray[np.uint16]:
+    """16-bit greyscale, which Pillow would clip to 255, by its upper 8 bits.
+
+    A TIFF may hold 12 bits, or count from white to black; Pillow hands over either as it is.
+    """
+    tags = getattr(image, "tag_v2", {})
+    bits = tags.get(TiffImagePlugin.BITSPERSAMPLE, (16,))[0]
+    values: npt.NDArray[np.uint16] = np.asarray(image) >> (bits - 8)
+    return 255 - values if tags.get(TiffImagePlugin.PHOTOMETRIC_INTERPRETATION) == 0 else values
 
 
 def _full_range(image: Image.Image) -> npt.NDArray[np.float32]:

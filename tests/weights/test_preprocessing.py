@@ -4,6 +4,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from image_files import grey_tiff
 from images import encode
 from PIL import Image, ImageOps
 
@@ -41,6 +42,17 @@ def test_apply_sixteen_bit_grey_keeps_brightness() -> None:
     assert wide.mode.startswith("I;16")
     expected = PREPROCESSING.apply(Image.fromarray(grey))
     assert np.array_equal(PREPROCESSING.apply(wide), expected)
+
+
+@pytest.mark.parametrize(("bits", "white_is_zero"), [(8, False), (8, True), (12, False), (16, False), (16, True)])
+def test_apply_grey_tiff_of_any_depth_and_direction_is_the_same(bits: int, white_is_zero: bool) -> None:
+    grey = np.arange(0, 256, 17, dtype=np.uint8).repeat(256).reshape(64, 64)
+    scaled = (255 - grey if white_is_zero else grey).astype(np.int64) * (2**bits - 1) // 255
+    first, second = scaled.ravel()[::2], scaled.ravel()[1::2]
+    pairs = np.stack([first >> 4, (first & 15) << 4 | second >> 8, second & 255], axis=1).astype(np.uint8)
+    data = {8: scaled.astype(np.uint8), 12: pairs, 16: scaled.astype("<u2")}[bits].tobytes()
+    with Image.open(io.BytesIO(grey_tiff(64, 64, data, _258=bits, _262=0 if white_is_zero else 1))) as image:
+        assert np.array_equal(PREPROCESSING.apply(image), PREPROCESSING.apply(Image.fromarray(grey)))
 
 
 def test_apply_exif_orientation_turns_the_image_upright() -> None:
