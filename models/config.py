@@ -135,6 +135,17 @@ class CascadeConfig:
         """Tokens of a stage, class token included."""
         return self.grids[stage] ** 2 + 1
 
+    def at(self, grids: tuple[int, ...]) -> "CascadeConfig":
+        """The same cascade at other grids, of which the first stages deepen the map as this one's first stages do.
+
+        Raises:
+            ConfigError: when it cannot be built, or a map is deepened and there are more stages than in this one.
+        """
+        embedding = self.embedding
+        if isinstance(embedding, HybridEmbeddingConfig):
+            embedding = replace(embedding, stage_blocks=embedding.stage_blocks[: len(grids)])
+        return replace(self, grids=grids, embedding=embedding)
+
     def plain(self, grid: int | None = None) -> "CascadeConfig":
         """The baseline: a single plain ViT at `grid` or the last one, same sizes, without reuse.
 

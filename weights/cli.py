@@ -24,10 +24,19 @@ def train(
     static: Annotated[
         int | None, typer.Option(help="Train one plain ViT at this grid instead: the baseline to compare with.")
     ] = None,
+    grids: Annotated[
+        str | None, typer.Option(help="Tokens a side of each stage, such as 2,4,7; the architecture's when left out.")
+    ] = None,
     feature_reuse: Annotated[bool, typer.Option(help="Without it: an ablation.")] = True,
     relation_reuse: Annotated[bool, typer.Option(help="Without it: an ablation.")] = True,
     recipe: Annotated[str, typer.Option(help="A named recipe of weights.training.recipe.RECIPES.")] = "short",
-    epochs: Annotated[int | None, typer.Option(min=1, help="The recipe's own when left out, as the next two.")] = None,
+    epochs: Annotated[
+        int | None, typer.Option(min=1, help="The recipe's own when left out, as the next three.")
+    ] = None,
+    growth: Annotated[
+        str | None,
+        typer.Option(help="Of them, for how many only the first stage is trained, then the first two, ...: 0,0,12."),
+    ] = None,
     batch_size: Annotated[int | None, typer.Option(min=1)] = None,
     learning_rate: Annotated[float | None, typer.Option(min=0.0)] = None,
     distillation: Annotated[float, typer.Option(min=0.0, help="Weight of the last exit as a teacher.")] = 0.0,
@@ -61,7 +70,12 @@ def train(
         raise typer.BadParameter(f"{variant!r} is not one of {', '.join(VARIANTS)}", param_hint="--variant")
     if recipe not in RECIPES:
         raise typer.BadParameter(f"{recipe!r} is not one of {', '.join(RECIPES)}", param_hint="--recipe")
-    given = {"epochs": epochs, "batch_size": batch_size, "learning_rate": learning_rate}
+    given = {
+        "epochs": epochs,
+        "growth": _numbers(growth, "--growth"),
+        "batch_size": batch_size,
+        "learning_rate": learning_rate,
+    }
     changes: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
     try:
         if init is not None:
@@ -70,12 +84,14 @@ def train(
         else:
             architecture = VARIANTS[variant or "micro_56"]
             preprocessing = Preprocessing(resize_px=architecture.image_size, crop_px=architecture.image_size)
+        architecture = architecture.at(_numbers(grids, "--grids") or architecture.grids)
         if not feature_reuse:
             architecture = replace(architecture, feature_reuse=None)
         if not relation_reuse:
             architecture = replace(architecture, relation_reuse=None)
         if static is not None:
-            architecture = architecture.plain(static)
+            # One stage: nothing to grow.
+            architecture, changes["growth"] = architecture.plain(static), ()
         finished = run_training(
             TrainingRun(
                 name=out.name,
@@ -173,6 +189,13 @@ def evaluate(
     print_judgement(evaluation.judgement, load(model).manifest, console)
     print_curves(evaluation, console)
     console.print(f"written: {out / 'evaluation.json'}, {out / 'accuracy.png'}, {out / 'exit_shares.png'}")
+
+
+def _numbers(listed: str | None, option: str) -> tuple[int, ...] | None:
+    try:
+        return None if listed is None else tuple(int(number) for number in listed.split(","))
+    except ValueError:
+        raise typer.BadParameter(f"{listed!r} is not whole numbers with commas between", param_hint=option) from None
 
 
 def _device(name: str) -> str:

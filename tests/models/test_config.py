@@ -111,6 +111,16 @@ def test_cascade_config_plain_has_a_map_as_deep_as_the_stage_at_its_grid(grid: i
     assert plain.embedding == replace(embedding, stage_blocks=(blocks,))
 
 
+def test_cascade_config_at_other_grids_deepens_as_the_first_stages_did() -> None:
+    embedding = HybridEmbeddingConfig(channels=(4, 6), strides=(2, 1), stage_blocks=(0, 1, 0, 2))
+    deep = replace(TINY, embedding=embedding)
+    assert deep.at((4, 7)) == replace(deep, grids=(4, 7), embedding=replace(embedding, stage_blocks=(0, 1)))
+    assert deep.at(deep.grids) == deep
+    assert TINY_T2T.at((4, 7)).grids == (4, 7)
+    with pytest.raises(ConfigError, match=r"for each of the 5 stages, got \(0, 1, 0, 2\)"):
+        deep.at((1, 2, 4, 7, 14))
+
+
 def test_cascade_config_plain_t2t_keeps_the_split_of_the_last_grid() -> None:
     plain = TINY_T2T.plain()
     assert isinstance(plain.embedding, TokensToTokenConfig)

@@ -121,6 +121,18 @@ def test_train_without_reuse_has_none(tmp_path: Path) -> None:
     assert architecture.grids == (2, 4, 7, 14)
 
 
+def test_train_grids_and_growth_are_taken_as_given(tmp_path: Path) -> None:
+    model = _train_micro(tmp_path, "coarse", "--grids", "2,4", "--growth", "1", "--epochs", 2)
+    manifest = load(model).manifest
+    assert manifest.architecture.grids == (2, 4)
+    assert manifest.provenance["recipe"]["growth"] == [1]
+
+
+def test_train_static_does_not_grow(tmp_path: Path) -> None:
+    model = _train_micro(tmp_path, "static", "--static", 4, "--recipe", "grown")
+    assert load(model).manifest.provenance["recipe"]["growth"] == []
+
+
 def test_calibrate_then_evaluate_against_a_static_model(tmp_path: Path) -> None:
     pytest.importorskip("matplotlib", reason="pictures need the plots extra")
     model = _train_micro(tmp_path, "cascade")
@@ -144,7 +156,14 @@ def test_calibrate_then_evaluate_against_a_static_model(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("options", "message"),
-    [(("--recipe", "fast"), "'fast' is not one of short"), (("--static", 15), "grid 15 is finer than the stem's map")],
+    [
+        (("--recipe", "fast"), "'fast' is not one of short"),
+        (("--static", 15), "grid 15 is finer than the stem's map"),
+        (("--grids", "2,4,x"), "'2,4,x' is not whole numbers"),
+        (("--grids", "2,7"), "a grid is at most twice its predecessor"),
+        (("--growth", "1;2"), "'1;2' is not whole numbers"),
+        (("--growth", "0,9,9"), r"growth (0, 9, 9) must leave some of the 10 epochs"),
+    ],
 )
 def test_train_wrong_choice_is_refused_naming_it(tmp_path: Path, options: tuple[object, ...], message: str) -> None:
     code, output = _dvt("train", tmp_path, "--out", tmp_path / "out", *options)
