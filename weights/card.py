@@ -11,9 +11,12 @@ def headline(manifest: Manifest) -> str:
     """The card's title, and the architecture in a sentence."""
     architecture = manifest.architecture
     side, width, depth = architecture.image_size, architecture.embed_dim, architecture.depth
+    what = f"cascade of {architecture.num_stages} Vision Transformers"
+    if architecture.num_stages == 1:
+        what = f"plain Vision Transformer of {architecture.grids[0]}x{architecture.grids[0]} tokens"
     return f"""# {manifest.name}
 
-A cascade of {architecture.num_stages} Vision Transformers for {architecture.num_classes} classes at {side} x {side}
+A {what} for {architecture.num_classes} classes at {side} x {side}
 pixels: width {width}, depth {depth}, {architecture.num_heads} heads, MLP ratio {architecture.mlp_ratio:g}.
 """
 
@@ -43,9 +46,6 @@ ViT at the last grid with the same embedding ({baseline_macs(architecture) / 1e6
 def model_card(manifest: Manifest) -> str:
     """Markdown with sizes, results, training data and limits of a model this program has trained."""
     architecture, provenance = manifest.architecture, manifest.provenance
-    baseline = baseline_macs(architecture)
-    default = provenance["results"]["default"]
-    shares = " / ".join(f"{share:.1%}" for share in default["exit_shares"])
     recipe = "\n".join(f"- {key}: {value}" for key, value in provenance["recipe"].items())
     start = ""
     if init := provenance.get("init"):
@@ -63,11 +63,7 @@ Expected calibration error by exit (15 bins), with temperatures {_list(manifest.
 calibration images: {_list(provenance["results"]["calibration_error"], ".1%")}; without them:
 {_list(provenance["results"]["calibration_error_uncalibrated"], ".1%")}. With so few images it would be
 {_list(provenance["results"]["calibration_error_by_chance"], ".1%")} by chance if every confidence were right.
-
-Default thresholds {_list(manifest.thresholds, ".3f")}, chosen on {provenance["split"]["calibration"]:,}
-other held-out images: top-1 {default["accuracy"]:.1%} at {default["mean_macs"] / 1e6:.1f} M MACs an image on average
-({default["mean_macs"] / baseline:.2f} of the baseline), leaving at the exits {shares}.
-
+{_operating_point(manifest)}
 ## Training
 
 - data: {provenance["data"]}, {provenance["split"]["train"]:,} images
@@ -81,6 +77,20 @@ other held-out images: top-1 {default["accuracy"]:.1%} at {default["mean_macs"] 
 It knows only its {architecture.num_classes} classes and answers with one of them for any picture. It was judged on
 images from the same source as its training data; expect less elsewhere. The terms of the training data apply to what
 you do with the weights: CIFAR-10 and ImageNet images are for research use.
+"""
+
+
+def _operating_point(manifest: Manifest) -> str:
+    """A paragraph about the default thresholds, if there are any."""
+    if not manifest.thresholds:
+        return ""
+    default, chosen_on = manifest.provenance["results"]["default"], manifest.provenance["split"]["calibration"]
+    shares = " / ".join(f"{share:.1%}" for share in default["exit_shares"])
+    share_of_baseline = default["mean_macs"] / baseline_macs(manifest.architecture)
+    return f"""
+Default thresholds {_list(manifest.thresholds, ".3f")}, chosen on {chosen_on:,}
+other held-out images: top-1 {default["accuracy"]:.1%} at {default["mean_macs"] / 1e6:.1f} M MACs an image on average
+({share_of_baseline:.2f} of the baseline), leaving at the exits {shares}.
 """
 
 

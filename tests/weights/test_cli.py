@@ -128,9 +128,14 @@ def test_train_grids_and_growth_are_taken_as_given(tmp_path: Path) -> None:
     assert manifest.provenance["recipe"]["growth"] == [1]
 
 
-def test_train_static_does_not_grow(tmp_path: Path) -> None:
+def test_train_static_does_not_grow_and_has_no_thresholds_in_its_card(tmp_path: Path) -> None:
     model = _train_micro(tmp_path, "static", "--static", 4, "--recipe", "grown")
     assert load(model).manifest.provenance["recipe"]["growth"] == []
+    card = (model / "README.md").read_text()
+    assert "A plain Vision Transformer of 4x4 tokens for 2 classes" in card
+    assert "Default thresholds" not in card
+    cascade = _train_micro(tmp_path, "cascade", "--grids", "2,4")
+    assert "\n\nDefault thresholds" in (cascade / "README.md").read_text()
 
 
 def test_calibrate_then_evaluate_against_a_static_model(tmp_path: Path) -> None:

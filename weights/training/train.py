@@ -179,7 +179,8 @@ def _fingerprint(run: TrainingRun, architecture: CascadeConfig, data: LabelledIm
 def _hardware(device: torch.device) -> str:
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
-    return f"{torch.get_num_threads()} threads of a {platform.machine()} CPU"
+    threads = torch.get_num_threads()
+    return f"{threads} thread{'s' if threads > 1 else ''} of a CPU ({platform.machine()})"
 
 
 @contextmanager
