@@ -140,7 +140,8 @@ def calibrate(
     model: Annotated[Path, typer.Argument(help="A model folder; it is rewritten.")],
     data: Data,
     accuracy_drop: Annotated[
-        float, typer.Option(min=0.0, help="How far the default thresholds may fall below the full cascade.")
+        float,
+        typer.Option(help="How far the default thresholds may fall below the last exit; negative: how far above it."),
     ] = 0.005,
     half: Annotated[
         bool, typer.Option("--half", help="Round the weights to half precision first: half the size on disk.")
@@ -151,6 +152,7 @@ def calibrate(
     from rich.console import Console
 
     from weights.calibration.assess import calibrate_model, print_judgement
+    from weights.calibration.solver import InfeasibleTargetError
     from weights.data import DataError
     from weights.store import ModelFormatError, load
 
@@ -159,7 +161,7 @@ def calibrate(
         _, judged = calibrate_model(
             model, data, accuracy_drop=accuracy_drop, half=half, device=_device(device), console=console
         )
-    except (DataError, ModelFormatError) as error:
+    except (DataError, InfeasibleTargetError, ModelFormatError) as error:
         raise _failure(error) from error
     print_judgement(judged, load(model).manifest, console)
 

@@ -159,6 +159,19 @@ def test_calibrate_then_evaluate_against_a_static_model(tmp_path: Path) -> None:
     }
 
 
+def test_calibrate_above_the_last_exit_reaches_it_or_says_what_can_be_reached(tmp_path: Path) -> None:
+    model = _train_micro(tmp_path, "cascade")
+    table = load(model).calibration
+    assert table is not None
+    last, best = float(table.correct_EN[-1].mean()), float(table.correct_EN.mean(axis=1).max())
+    arguments = ("calibrate", model, tmp_path / "train.parquet", "--device", "cpu", "--accuracy-drop")
+    code, output = _dvt(*arguments, last - best)
+    assert code == 0, output
+    code, output = _dvt(*arguments, last - 1.1)
+    assert code == 2
+    assert "error: accuracy 1.1000 is above the" in output
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [

@@ -56,12 +56,19 @@ def calibrate(
     architecture: CascadeConfig,
     accuracy_drop: float = DEFAULT_ACCURACY_DROP,
 ) -> Calibration:
-    """Fit temperatures, then the cheapest thresholds within `accuracy_drop` of the full cascade."""
+    """Fit temperatures, then the cheapest thresholds within `accuracy_drop` of the full cascade.
+
+    A negative drop asks for more than the last exit has, where an earlier one is better.
+
+    Raises:
+        InfeasibleTargetError: for a negative drop that nothing reaches.
+    """
     temperatures = tuple(fit_temperature(exit_logits, labels_N) for exit_logits in logits_ENK)
     table = calibration_table(logits_ENK, labels_N, temperatures)
     walk = cumulative_macs(architecture)
     # The baseline is among the candidates, so the default can never lose to it here.
-    shared = shared_threshold(table.confidence_EN, table.correct_EN, walk, accuracy_drop=accuracy_drop)
+    drop = max(0.0, accuracy_drop)
+    shared = shared_threshold(table.confidence_EN, table.correct_EN, walk, accuracy_drop=drop)
     solver = Solver(table.confidence_EN, table.correct_EN, walk, include=[shared])
     return Calibration(temperatures, table, solver.for_accuracy_drop(accuracy_drop))
 
