@@ -1,4 +1,4 @@
-"""What reuse is worth: cascades trained alike but for what they reuse, on the same images that none of them has seen.
+"""What reuse is worth: cascades trained alike but for what they reuse, on the same images that none was trained on.
 
     python benchmarks/reuse_ablation.py DATA.parquet MODEL OTHER…
 
