@@ -76,7 +76,7 @@ calibration images: {_list(provenance["results"]["calibration_error"], ".1%")}; 
 
 It knows only its {architecture.num_classes} classes and answers with one of them for any picture. It was judged on
 images from the same source as its training data; expect less elsewhere. The terms of the training data apply to what
-you do with the weights: CIFAR-10 and ImageNet images are for research use.
+you do with the weights.
 """
 
 
