@@ -34,7 +34,7 @@ class StepReport:
 
     Attributes:
         loss: weighted sum of the exits' cross-entropies.
-        exit_accuracy: share of the augmented batch each exit in training got right.
+        exit_accuracy: share of the augmented batch each exit in training got right; see `share_right`.
     """
 
     step: int
@@ -110,10 +110,9 @@ class Trainer:
         draw = int(np.random.default_rng((_AUGMENTATION, recipe.seed, step)).integers(2**63))
         generator = torch.Generator(self.device).manual_seed(draw)
         torch.manual_seed(draw)  # stochastic depth draws from the global generators
-        labels = self.labels[rows]
         images = augment(self.images[rows], self.preprocessing.crop_px, recipe.augmentation, generator)
         images = erase(self._normalised(images), recipe.augmentation, generator)
-        targets = F.one_hot(labels, self.cascade.config.num_classes).float()
+        targets = F.one_hot(self.labels[rows], self.cascade.config.num_classes).float()
         images, targets = mix(images, targets, recipe.augmentation, generator)
 
         phase = recipe.phase_at(epoch)
@@ -134,8 +133,7 @@ class Trainer:
         self.step += 1
 
         with torch.no_grad():
-            right = torch.stack([(exit_logits.argmax(1) == labels).float().mean() for exit_logits in logits])
-            report = torch.cat([loss.detach()[None], right]).tolist()
+            report = torch.cat([loss.detach()[None], share_right(logits, targets)]).tolist()
         if not np.isfinite(report[0]):
             raise FloatingPointError(f"the loss became {report[0]} at step {step}; try a lower learning rate")
         return StepReport(step, epoch, report[0], tuple(report[1:]))
@@ -161,6 +159,15 @@ def set_drop_path(cascade: Cascade, rate: float) -> None:
         for index, block in enumerate(stage.blocks):
             assert isinstance(block, Block)
             block.drop_path = rate * index / max(1, len(stage.blocks) - 1)
+
+
+def share_right(logits: Sequence[Tensor], targets: Tensor) -> Tensor:
+    """Share of a batch each exit got right; of a mixed image, the class it has most of.
+
+    Shape: logits one [B, K] per exit, targets [B, K] -> [E]
+    """
+    largest = targets.argmax(dim=1)
+    return torch.stack([(exit_logits.argmax(dim=1) == largest).float().mean() for exit_logits in logits])
 
 
 def exit_loss(logits: Sequence[Tensor], targets: Tensor, recipe: Recipe) -> Tensor:

@@ -8,7 +8,7 @@ from images import two_colour_images
 from weights.data import LabelledImages
 from weights.preprocessing import Preprocessing
 from weights.training.recipe import RECIPES, Recipe
-from weights.training.trainer import Trainer, exit_loss, set_drop_path
+from weights.training.trainer import Trainer, exit_loss, set_drop_path, share_right
 
 CONFIG = replace(TINY, num_classes=2)
 RECIPE = Recipe(epochs=1, batch_size=8)
@@ -28,6 +28,12 @@ def test_exit_loss_plain_is_the_sum_of_cross_entropies() -> None:
     torch.testing.assert_close(exit_loss(logits, targets, RECIPE), expected)
     doubled = exit_loss(logits, targets, replace(RECIPE, exit_weights=(2.0, 0.0)))
     torch.testing.assert_close(doubled, 2 * torch.nn.functional.cross_entropy(logits[0], labels, label_smoothing=0.1))
+
+
+def test_share_right_mixed_images_count_for_the_class_they_have_most_of() -> None:
+    targets = torch.tensor([[0.3, 0.7, 0.0], [0.9, 0.0, 0.1]])
+    most, least = torch.tensor([[0.0, 2.0, 1.0], [3.0, 0.0, 1.0]]), torch.tensor([[2.0, 0.0, 1.0], [3.0, 0.0, 1.0]])
+    assert share_right([most, least], targets).tolist() == [1.0, 0.5]
 
 
 def test_exit_loss_distillation_does_not_train_the_teacher() -> None:
