@@ -28,7 +28,8 @@ from service.engine.runner import TorchRunner
 from service.engine.task import Answer, StagePrediction, Task
 from service.metrics import Metrics
 from weights import load
-from weights.data import LabelledImages, load_images, split
+from weights.calibration.held_out import held_out
+from weights.data import LabelledImages, load_images
 from weights.preprocessing import centre_crop
 from weights.store import StoredModel
 
@@ -48,10 +49,8 @@ class CountingRunner(TorchRunner):
 
 def held_out_images(stored: StoredModel, data: Sequence[Path], count: int) -> LabelledImages:
     """The first `count` images of the model's own test split, in a seeded order."""
-    provenance = stored.manifest.provenance
-    images = load_images(data, stored.manifest.preprocessing)
-    rows = split(images.labels, provenance["holdout"], provenance["recipe"]["seed"]).test
-    sample = images.subset(np.random.default_rng(0).permutation(rows)[:count])
+    images = held_out(stored.manifest, data, load_images(data, stored.manifest.preprocessing)).test
+    sample = images.subset(np.random.default_rng(0).permutation(len(images))[:count])
     cropped = centre_crop(torch.from_numpy(sample.images), stored.manifest.preprocessing.crop_px)
     return replace(sample, images=cropped.contiguous().numpy())
 

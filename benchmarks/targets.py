@@ -23,8 +23,9 @@ from rich.progress import track
 from rich.table import Table
 
 from service.bench.child import SERVE, served
-from weights.data import split
+from weights.data import load_images
 from weights.manifest import find, read_manifest
+from weights.splitting import draw
 
 TARGETS: tuple[dict[str, float], ...] = (
     {"fraction": 0.12},
@@ -79,10 +80,11 @@ class Met:
 
 def unseen_images(model: str, data: Path, count: int | None = None) -> Encoded:
     """The test half of the model's own split, in a seeded order."""
-    provenance = read_manifest(find(model)).provenance
+    manifest = read_manifest(find(model))
+    drawn = manifest.provenance["split"]
     table = pq.read_table(data)
     labels = np.asarray(table.column("label").to_pylist())
-    rows = split(labels, provenance["holdout"], provenance["recipe"]["seed"]).test
+    rows = draw(load_images([data], manifest.preprocessing).images, drawn["holdout"], drawn["seed"]).test
     rows = np.random.default_rng(0).permutation(rows)[:count]
     jpegs = [value["bytes"] for value in table.column("image").take(rows).to_pylist()]
     return Encoded(jpegs, labels[rows].tolist())

@@ -13,6 +13,7 @@ from models.embedding import ConvNorm, build_deepening, build_stem, sinusoid_pos
 from models.reuse import ReuseState
 from models.stage import Stage, StageOutput
 from models.t2t import PerformerLayer
+from models.trunk import TrunkConv
 
 
 class Cascade(nn.Module):
@@ -38,7 +39,8 @@ class Cascade(nn.Module):
         """Run one stage for a batch.
 
         Args:
-            images: normalised images; may be None where `reads_images(stage)` is false.
+            images: normalised images, at full size or already at the stage's own `config.side_px(stage)`; may be None
+                where `reads_images(stage)` is false.
             state: the state the stage before returned for the same rows; None for stage 0.
 
         Shape: images [B, 3, S, S] -> logits [B, K]
@@ -50,7 +52,7 @@ class Cascade(nn.Module):
         if not 0 <= stage < self.config.num_stages:
             raise IndexError(f"stage {stage} is not one of the {self.config.num_stages} stages")
         if self.reads_images(stage):
-            source = self._checked(images)
+            source = self._checked(images, stage)
             if self.stem is not None:
                 source = self.stem(source)
         else:
@@ -85,14 +87,15 @@ class Cascade(nn.Module):
         if self.training:
             raise RuntimeError("fold_batch_norms needs eval mode")
         for module in self.modules():
-            if isinstance(module, ConvNorm):
+            if isinstance(module, ConvNorm | TrunkConv):
                 module.fold()
 
-    def _checked(self, images: Tensor | None) -> Tensor:
-        expected = (3, self.config.image_size, self.config.image_size)
-        if images is None or images.ndim != 4 or tuple(images.shape[1:]) != expected:
+    def _checked(self, images: Tensor | None, stage: int) -> Tensor:
+        full, own = self.config.image_size, self.config.side_px(stage)
+        if images is None or tuple(images.shape[1:]) not in ((3, full, full), (3, own, own)):
             found = None if images is None else tuple(images.shape)
-            raise ValueError(f"expected images of shape [B, {', '.join(map(str, expected))}], got {found}")
+            sides = f"[B, 3, {full}, {full}]" + (f" or [B, 3, {own}, {own}]" if own != full else "")
+            raise ValueError(f"expected images of shape {sides}, got {found}")
         return images
 
 
@@ -109,6 +112,9 @@ def _initialise(module: nn.Module) -> None:
         else:
             with torch.no_grad():
                 module.pos_embed.copy_(sinusoid_positions(*module.pos_embed.shape[1:]))
+        if module.pooled_head is not None:
+            # A stage starts as good as its trunk: what the Transformer says grows from zero.
+            nn.init.zeros_(module.head.weight)
         if module.relation_reuse is not None:
             # A stage starts as a plain ViT: the reused bias grows from zero.
             nn.init.zeros_(module.relation_reuse.fc2.weight)

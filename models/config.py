@@ -4,13 +4,13 @@ from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from models.embedding_config import (
-    ConfigError,
     EmbeddingConfig,
     HybridEmbeddingConfig,
     PatchEmbeddingConfig,
     TokensToTokenConfig,
-    require,
 )
+from models.errors import ConfigError, require
+from models.trunk_config import LookConfig, TrunkConfig, TrunkEmbeddingConfig
 
 __all__ = [
     "VARIANTS",
@@ -19,9 +19,12 @@ __all__ = [
     "EmbeddingConfig",
     "FeatureReuseConfig",
     "HybridEmbeddingConfig",
+    "LookConfig",
     "PatchEmbeddingConfig",
     "RelationReuseConfig",
     "TokensToTokenConfig",
+    "TrunkConfig",
+    "TrunkEmbeddingConfig",
 ]
 
 
@@ -131,6 +134,10 @@ class CascadeConfig:
             origins.append(stage if deepens else origins[-1])
         return tuple(origins)
 
+    def side_px(self, stage: int) -> int:
+        """Side of the images a stage works on: its look's, or that of the image itself."""
+        return self.embedding.looks[stage].px if isinstance(self.embedding, TrunkEmbeddingConfig) else self.image_size
+
     def num_tokens(self, stage: int) -> int:
         """Tokens of a stage, class token included."""
         return self.grids[stage] ** 2 + 1
@@ -138,18 +145,23 @@ class CascadeConfig:
     def at(self, grids: tuple[int, ...]) -> "CascadeConfig":
         """The same cascade at other grids, of which the first stages deepen the map as this one's first stages do.
 
+        Where stages look with trunks, each grid keeps its look.
+
         Raises:
-            ConfigError: when it cannot be built, or a map is deepened and there are more stages than in this one.
+            ConfigError: when it cannot be built, a map is deepened and there are more stages than in this one, or there
+                is no look for a grid.
         """
         embedding = self.embedding
         if isinstance(embedding, HybridEmbeddingConfig):
             embedding = replace(embedding, stage_blocks=embedding.stage_blocks[: len(grids)])
+        elif isinstance(embedding, TrunkEmbeddingConfig):
+            embedding = replace(embedding, looks=tuple(self._look(grid) for grid in grids))
         return replace(self, grids=grids, embedding=embedding)
 
     def plain(self, grid: int | None = None) -> "CascadeConfig":
         """The baseline: a single plain ViT at `grid` or the last one, same sizes, without reuse.
 
-        Its map is as deep as the one the cascade's stage at that grid reads.
+        Its map is as deep as the one the cascade's stage at that grid reads, its look the same.
 
         Raises:
             ConfigError: when the embedding cannot make such a grid.
@@ -158,13 +170,35 @@ class CascadeConfig:
         if isinstance(embedding, HybridEmbeddingConfig) and embedding.stage_blocks:
             last = self.grids.index(grid) if grid in self.grids else self.num_stages - 1
             embedding = replace(embedding, stage_blocks=(sum(embedding.stage_blocks[: last + 1]),))
+        elif isinstance(embedding, TrunkEmbeddingConfig):
+            embedding = replace(embedding, looks=(self._look(grid),))
         return replace(self, grids=(grid,), embedding=embedding, feature_reuse=None, relation_reuse=None)
+
+    @property
+    def is_convolutional(self) -> bool:
+        """Whether maps go through convolutions before they become tokens."""
+        return isinstance(self.embedding, HybridEmbeddingConfig | TrunkEmbeddingConfig)
+
+    @property
+    def pooled_dim(self) -> int:
+        """Channels of the features that an embedding hands straight to the exit; 0 where it has none."""
+        embedding = self.embedding
+        return embedding.looks[0].trunk.head_channels if isinstance(embedding, TrunkEmbeddingConfig) else 0
+
+    def _look(self, grid: int) -> LookConfig:
+        require(grid in self.grids, f"no stage looks with grid {grid}; the cascade has {self.grids}")
+        assert isinstance(self.embedding, TrunkEmbeddingConfig)
+        return self.embedding.looks[self.grids.index(grid)]
 
 
 _STEM_56 = HybridEmbeddingConfig(
     channels=(32, 64), strides=(2, 2), blocks=(1, 1), stage_blocks=(0, 1, 1, 1), unshuffle=2
 )
 _STEM_224 = HybridEmbeddingConfig(channels=(24, 48, 96, 128), strides=(2, 2, 2, 2))
+
+_LOOKS_224 = TrunkEmbeddingConfig(
+    looks=(LookConfig(px=64), LookConfig(px=112), LookConfig(px=160), LookConfig(px=224, strides=(16, 32)))
+)
 
 _DVT_DEIT_SMALL = CascadeConfig(
     image_size=224, num_classes=1000, embed_dim=384, depth=12, num_heads=6, grids=(7, 10, 14)
@@ -198,6 +232,17 @@ VARIANTS: dict[str, CascadeConfig] = {
         image_size=224, num_classes=1000, embed_dim=384, depth=12, num_heads=6, embedding=_STEM_224
     ),
     "small_224_patch": CascadeConfig(image_size=224, num_classes=1000, embed_dim=384, depth=12, num_heads=6),
+    "looks_224": CascadeConfig(
+        image_size=224,
+        num_classes=1000,
+        embed_dim=128,
+        depth=2,
+        num_heads=2,
+        mlp_ratio=2.0,
+        embedding=_LOOKS_224,
+        feature_reuse=FeatureReuseConfig(hidden_dim=64, out_dim=32),
+        relation_reuse=RelationReuseConfig(expansion=2),
+    ),
     "dvt_deit_small": _DVT_DEIT_SMALL,
     "dvt_t2t_vit_12": _DVT_T2T_VIT_12,
     "dvt_t2t_vit_14": replace(_DVT_T2T_VIT_12, embed_dim=384, depth=14, num_heads=6, mlp_ratio=3.0),

@@ -1,4 +1,4 @@
-"""How an image becomes tokens: plain patches, cells of a convolutional stem's feature map, or tokens-to-token.
+"""How an image becomes tokens: plain patches, cells of a convolutional stem's feature map, tokens-to-token, or a trunk.
 
 Shapes: B batch, S image side in pixels, G grid, D embedding, N = G² + 1 tokens.
 """
@@ -9,7 +9,15 @@ from einops import rearrange
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
-from models.config import CascadeConfig, HybridEmbeddingConfig, PatchEmbeddingConfig, TokensToTokenConfig
+from models.config import (
+    CascadeConfig,
+    HybridEmbeddingConfig,
+    PatchEmbeddingConfig,
+    TokensToTokenConfig,
+    TrunkEmbeddingConfig,
+)
+from models.embedded import Embedded
+from models.look import LookEmbedding
 from models.t2t import TokensToToken
 
 
@@ -35,15 +43,14 @@ class PatchEmbedding(nn.Module):
         super().__init__()
         self.proj = nn.Conv2d(in_channels, dim, kernel, stride=stride, padding=padding)
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Tensor) -> Embedded:
         """Cut and project; patches in raster order.
 
         Shape: [B, in_channels, side, side] -> [B, G², D]
         """
         if is_channels_last(x) and self.proj.padding == (0, 0):
-            return self._cut(x)
-        patches: Tensor = rearrange(self.proj(x), "b d h w -> b (h w) d")
-        return patches
+            return Embedded(self._cut(x))
+        return Embedded(rearrange(self.proj(x), "b d h w -> b (h w) d"))
 
     def _cut(self, x: Tensor) -> Tensor:
         """The same as one matrix product: with channels last, a patch's rows are copied whole."""
@@ -183,8 +190,9 @@ def map_geometry(side: int, grid: int) -> tuple[int, int, int]:
     return side - stride * (grid - 1), stride, 0
 
 
-def build_embedding(config: CascadeConfig, grid: int) -> PatchEmbedding | TokensToToken:
-    """The embedding of the stage at `grid`."""
+def build_embedding(config: CascadeConfig, index: int) -> PatchEmbedding | TokensToToken | LookEmbedding:
+    """The embedding of a stage."""
+    grid = config.grids[index]
     match config.embedding:
         case PatchEmbeddingConfig():
             in_channels, geometry = 3, patch_geometry(config.image_size, grid)
@@ -195,6 +203,8 @@ def build_embedding(config: CascadeConfig, grid: int) -> PatchEmbedding | Tokens
             )
         case TokensToTokenConfig() as t2t:
             return TokensToToken(t2t, config.embed_dim, grid, norm_eps=config.norm_eps)
+        case TrunkEmbeddingConfig() as trunk:
+            return LookEmbedding(trunk.looks[index], config.embed_dim, grid, norm_eps=config.norm_eps)
     kernel, stride, padding = geometry
     return PatchEmbedding(in_channels, config.embed_dim, kernel=kernel, stride=stride, padding=padding)
 

@@ -5,19 +5,8 @@ from dataclasses import dataclass
 from math import prod
 from typing import Literal, NamedTuple
 
-
-class ConfigError(ValueError):
-    """An architecture that cannot be built; the text names the value and the rule it breaks."""
-
-
-def require(condition: bool, message: str) -> None:
-    """Check one rule of an architecture.
-
-    Raises:
-        ConfigError: with `message`, when the condition does not hold.
-    """
-    if not condition:
-        raise ConfigError(message)
+from models.errors import ConfigError, require
+from models.trunk_config import TrunkEmbeddingConfig
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -192,4 +181,4 @@ class TokensToTokenConfig:
             )
 
 
-EmbeddingConfig = PatchEmbeddingConfig | HybridEmbeddingConfig | TokensToTokenConfig
+EmbeddingConfig = PatchEmbeddingConfig | HybridEmbeddingConfig | TokensToTokenConfig | TrunkEmbeddingConfig

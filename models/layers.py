@@ -1,7 +1,7 @@
 """Attention, MLP and the pre-norm block, with upstream features and relations as explicit inputs.
 
-Shapes: B batch, N tokens (class token first), M upstream tokens, D embedding, H heads, C head channels,
-F reused feature channels.
+Shapes: B batch, N tokens (class token first), Q those of them whose result is wanted (all, or the class token alone),
+M upstream tokens, D embedding, H heads, C head channels, F reused feature channels.
 """
 
 from typing import NamedTuple
@@ -30,7 +30,7 @@ class AttentionOutput(NamedTuple):
     """Result of `Attention`.
 
     Attributes:
-        tokens_BND: the attended tokens after projection.
+        tokens_BND: the attended tokens after projection; the class token alone where only it was asked for.
         relations_BHNN: attention logits before softmax, reused bias included; None unless asked for.
     """
 
@@ -70,27 +70,52 @@ class Attention(nn.Module):
         self.proj = nn.Linear(dim, dim)
 
     def forward(
-        self, x_BND: Tensor, bias: RelationBias | None = None, *, return_relations: bool = False
+        self,
+        x_BND: Tensor,
+        bias: RelationBias | None = None,
+        *,
+        class_token_only: bool = False,
+        return_relations: bool = False,
     ) -> AttentionOutput:
-        """Attend among all tokens.
+        """Attend to all tokens.
 
-        Shape: [B, N, D] -> [B, N, D], relations [B, H, N, N]
+        Args:
+            class_token_only: attend from the class token alone.
+            return_relations: return them for all tokens, in either case.
+
+        Shape: [B, N, D] -> [B, Q, D], relations [B, H, N, N]
         """
-        q, k, v = rearrange(self.qkv(x_BND), "b n (three h c) -> three b h n c", three=3, h=self.num_heads)
+        wanted = slice(1 if class_token_only else None)
+        q, k, v = self._projected(x_BND, class_token_only=class_token_only and not return_relations)
         q = q * self.scale
         if bias is not None:
             v_NM = bias.resampling_NM.to(q.dtype)
-            q = torch.cat([q, v_NM @ bias.relations_BHMM.to(q.dtype)], dim=-1)
+            q = torch.cat([q, v_NM[: q.shape[2]] @ bias.relations_BHMM.to(q.dtype)], dim=-1)
             k = torch.cat([k, repeat(v_NM, "n m -> b h n m", b=k.shape[0], h=k.shape[1])], dim=-1)
         relations = None
         # Fused kernels keep the logits to themselves, and on a CPU they lose to the plain products.
         if return_relations or not x_BND.is_cuda:
             relations = q @ k.transpose(-2, -1)
-            attended = relations.softmax(dim=-1) @ v
+            attended = relations[:, :, wanted].softmax(dim=-1) @ v
         else:
             attended = F.scaled_dot_product_attention(q, k, v, scale=1.0)
         output = self.proj(rearrange(attended, "b h n c -> b n (h c)"))
         return AttentionOutput(output, relations if return_relations else None)
+
+    def _projected(self, x_BND: Tensor, *, class_token_only: bool) -> tuple[Tensor, Tensor, Tensor]:
+        """Queries of all tokens or of the class token, keys and values of all.
+
+        Shape: [B, N, D] -> q [B, H, N or 1, C], k and v [B, H, N, C]
+        """
+        heads = {"h": self.num_heads}
+        if not class_token_only:
+            q, k, v = rearrange(self.qkv(x_BND), "b n (three h c) -> three b h n c", three=3, **heads)
+            return q, k, v
+        dim, weight, bias = x_BND.shape[-1], self.qkv.weight, self.qkv.bias
+        q_B1D = F.linear(x_BND[:, :1], weight[:dim], None if bias is None else bias[:dim])
+        keys_values = F.linear(x_BND, weight[dim:], None if bias is None else bias[dim:])
+        k, v = rearrange(keys_values, "b n (two h c) -> two b h n c", two=2, **heads)
+        return rearrange(q_B1D, "b n (h c) -> b h n c", **heads), k, v
 
 
 class Block(nn.Module):
@@ -116,26 +141,33 @@ class Block(nn.Module):
     def forward(
         self,
         x_BND: Tensor,
-        reused_BNF: Tensor | None = None,
+        reused_BQF: Tensor | None = None,
         bias: RelationBias | None = None,
         *,
+        class_token_only: bool = False,
         return_relations: bool = False,
     ) -> AttentionOutput:
         """One block; the residual never contains the reused features.
 
-        Shape: [B, N, D] -> [B, N, D], relations [B, H, N, N]
-        """
-        attended, relations = self.attn(self.norm1(x_BND), bias, return_relations=return_relations)
-        x_BND = x_BND + self._drop(attended)
-        mlp_input = x_BND if reused_BNF is None else torch.cat([x_BND, reused_BNF], dim=-1)
-        return AttentionOutput(x_BND + self._drop(self.mlp(self.norm2(mlp_input))), relations)
+        Args:
+            class_token_only: what only the other tokens' results need is not computed.
+            return_relations: return them for all tokens, in either case.
 
-    def _drop(self, branch_BND: Tensor) -> Tensor:
+        Shape: [B, N, D] -> [B, Q, D], relations [B, H, N, N]
+        """
+        attended_BQD, relations = self.attn(
+            self.norm1(x_BND), bias, class_token_only=class_token_only, return_relations=return_relations
+        )
+        x_BQD = (x_BND[:, :1] if class_token_only else x_BND) + self._drop(attended_BQD)
+        mlp_input = x_BQD if reused_BQF is None else torch.cat([x_BQD, reused_BQF], dim=-1)
+        return AttentionOutput(x_BQD + self._drop(self.mlp(self.norm2(mlp_input))), relations)
+
+    def _drop(self, branch_BQD: Tensor) -> Tensor:
         """Zero the branch for some images and scale it up for the others, so that its mean stays.
 
         Source: arXiv 1603.09382.
         """
         if not self.training or self.drop_path == 0:
-            return branch_BND
-        keep = torch.rand(branch_BND.shape[0], 1, 1, device=branch_BND.device) >= self.drop_path
-        return branch_BND * keep / (1 - self.drop_path)
+            return branch_BQD
+        keep = torch.rand(branch_BQD.shape[0], 1, 1, device=branch_BQD.device) >= self.drop_path
+        return branch_BQD * keep / (1 - self.drop_path)

@@ -1,18 +1,27 @@
 """Compute per image in closed form: the multiply-accumulates the forward pass really executes.
 
 One MAC per multiply-accumulate of a convolution or matrix product. Not counted: biases, norms, softmax, GELU,
-additions, scaling. The sums equal half of PyTorch's FLOP counter on the real forward, exactly.
+additions, scaling. The sums equal half of PyTorch's FLOP counter on the real forward, exactly. The papers' count is
+another one: `paper_macs`.
 """
 
 from dataclasses import astuple, dataclass
+from math import ceil
 
-from models.config import CascadeConfig, HybridEmbeddingConfig, PatchEmbeddingConfig, TokensToTokenConfig
+from models.config import (
+    CascadeConfig,
+    HybridEmbeddingConfig,
+    LookConfig,
+    PatchEmbeddingConfig,
+    TokensToTokenConfig,
+    TrunkEmbeddingConfig,
+)
 from models.embedding import map_geometry, patch_geometry
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StageMacs:
-    """MACs of one stage for one image, by part.
+    """MACs of one stage for one image, by part; of a last block that hands on no tokens, what its class token needs.
 
     Attributes:
         embedding: the stage's patch projection or tokens-to-token layers, the blocks with which it deepens the map,
@@ -22,8 +31,7 @@ class StageMacs:
         feature_mlp: the blocks' MLPs on the upstream tokens.
         feature_resampling: their resampling to this grid as a matrix product.
         relation_mlp: the joint MLP on the upstream relations.
-        relation_resampling: V R and the extra columns of [q | V R] [k | V]ᵀ. The authors' cost tables leave both
-            resamplings out, since theirs is pooling: `total - resampling` compares with them.
+        relation_resampling: V R and the extra columns of [q | V R] [k | V]ᵀ.
     """
 
     embedding: int
@@ -41,15 +49,25 @@ class StageMacs:
         """All parts together."""
         return sum(astuple(self))
 
-    @property
-    def resampling(self) -> int:
-        """What both resamplings add."""
-        return self.feature_resampling + self.relation_resampling
-
 
 def stage_macs(config: CascadeConfig) -> tuple[StageMacs, ...]:
     """MACs of each stage, given that the stages before it ran."""
-    return tuple(_stage(config, index) for index in range(config.num_stages))
+    return tuple(
+        _stage(config, index, class_token_only=index == config.num_stages - 1 or config.feature_reuse is None)
+        for index in range(config.num_stages)
+    )
+
+
+def paper_macs(config: CascadeConfig) -> tuple[int, ...]:
+    """Each stage's cost as the papers' tables count it, which is not what is executed here.
+
+    They count every token in the last block, also where only the class token is read, and leave both resamplings out,
+    since theirs is pooling.
+
+    Source: the costs stored with the checkpoints of arXiv 2105.15075.
+    """
+    counts = [_stage(config, index, class_token_only=False) for index in range(config.num_stages)]
+    return tuple(count.total - count.feature_resampling - count.relation_resampling for count in counts)
 
 
 def baseline_macs(config: CascadeConfig) -> int:
@@ -57,26 +75,32 @@ def baseline_macs(config: CascadeConfig) -> int:
     return stage_macs(config.plain())[0].total
 
 
-def _stage(config: CascadeConfig, index: int) -> StageMacs:
-    n, d, depth, hidden = config.num_tokens(index), config.embed_dim, config.depth, config.mlp_hidden_dim
+def _stage(config: CascadeConfig, index: int, *, class_token_only: bool) -> StageMacs:
+    """MACs of a stage whose last block gives all tokens or the class token alone."""
+    n, d, heads, hidden = config.num_tokens(index), config.embed_dim, config.num_heads, config.mlp_hidden_dim
+    # Sums over all blocks: tokens, those of which the result is read, and those whose queries are computed.
+    read = all_tokens = config.depth * n
+    if class_token_only:
+        read -= n - 1
+    hands_on_relations = config.relation_reuse is not None and index < config.num_stages - 1
+    asking = all_tokens if hands_on_relations else read
     reused_dim = feature_mlp = feature_resampling = relation_mlp = relation_resampling = 0
     if index > 0:
         m, r = config.num_tokens(index - 1), config.num_relations
         if config.feature_reuse is not None:
             reused_dim = config.feature_reuse.out_dim
-            feature_mlp = depth * m * config.feature_reuse.hidden_dim * (d + reused_dim)
-            feature_resampling = depth * n * m * reused_dim
+            blocks = config.depth - class_token_only
+            feature_mlp = blocks * m * config.feature_reuse.hidden_dim * (d + reused_dim)
+            feature_resampling = blocks * n * m * reused_dim
         if config.relation_reuse is not None:
             relation_mlp = 2 * config.relation_reuse.expansion * r * r * m * m
-            relation_resampling = r * (n * m * m + n * n * m)
+            relation_resampling = asking * heads * m * (m + n)
     return StageMacs(
-        embedding=_embedding(config, config.grids[index])
-        + _deepening(config, index)
-        + (_stem(config) if index == 0 else 0),
-        attention_linear=depth * n * 4 * d * d,
-        attention_matmul=depth * 2 * n * n * d,
-        block_mlp=depth * n * hidden * (2 * d + reused_dim),
-        head=d * config.num_classes,
+        embedding=_embedding(config, index) + _deepening(config, index) + (_stem(config) if index == 0 else 0),
+        attention_linear=(asking + 2 * all_tokens + read) * d * d,
+        attention_matmul=(asking + read) * n * d,
+        block_mlp=read * hidden * (2 * d + reused_dim),
+        head=(d + config.pooled_dim) * config.num_classes,
         feature_mlp=feature_mlp,
         feature_resampling=feature_resampling,
         relation_mlp=relation_mlp,
@@ -84,7 +108,8 @@ def _stage(config: CascadeConfig, index: int) -> StageMacs:
     )
 
 
-def _embedding(config: CascadeConfig, grid: int) -> int:
+def _embedding(config: CascadeConfig, index: int) -> int:
+    grid = config.grids[index]
     match config.embedding:
         case PatchEmbeddingConfig():
             kernel = patch_geometry(config.image_size, grid)[0]
@@ -94,6 +119,23 @@ def _embedding(config: CascadeConfig, grid: int) -> int:
             return grid**2 * kernel**2 * hybrid.channels[-1] * config.embed_dim
         case TokensToTokenConfig() as t2t:
             return _tokens_to_token(t2t, config, grid)
+        case TrunkEmbeddingConfig() as trunk:
+            return _look(trunk.looks[index], grid, config.embed_dim)
+
+
+def _look(look: LookConfig, grid: int, dim: int) -> int:
+    trunk, side = look.trunk, ceil(look.px / 2)
+    macs = side**2 * 9 * 3 * trunk.stem_channels
+    for block in trunk.blocks():
+        width = block.in_channels * block.expansion
+        widening = side**2 * block.in_channels * width if block.expansion > 1 else 0
+        side = ceil(side / block.stride)
+        macs += widening + side**2 * width * (block.kernel**2 + block.out_channels)
+    macs += side**2 * block.out_channels * trunk.head_channels
+    for channels, cells in look.maps():
+        macs += cells**2 * channels * dim
+        macs += grid**2 * cells**2 * dim if cells != grid else 0
+    return macs
 
 
 def _tokens_to_token(t2t: TokensToTokenConfig, config: CascadeConfig, grid: int) -> int:

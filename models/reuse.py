@@ -4,10 +4,8 @@ Shapes: B batch, N tokens of this stage, M tokens of the stage before, D embeddi
 relation channels (layer-major), F reused feature channels, s and t grids of the stage before and of this one.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from math import ceil
-from typing import Self
 
 import torch
 import torch.nn.functional as F
@@ -16,6 +14,7 @@ from torch import Tensor, nn
 
 from models.config import CascadeConfig, FeatureReuseConfig, RelationReuseConfig
 from models.layers import Mlp, RelationBias
+from models.resampling import Resampling, token_resampling
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,53 +32,6 @@ class ReuseState:
     feature_map: Tensor | None = None
 
 
-def resampling_matrix(source: int, target: int) -> Tensor:
-    """The one-dimensional resampling from `source` to `target` cells: repeat each cell twice, then average.
-
-    Cell i of the target averages positions floor(i 2s / t) up to ceil((i + 1) 2s / t) of the doubled source,
-    as adaptive average pooling does.
-
-    Shape: -> [target, source], float64; rows sum to 1
-    """
-    matrix = torch.zeros(target, source, dtype=torch.float64)
-    for i in range(target):
-        start, stop = i * 2 * source // target, ceil((i + 1) * 2 * source / target)
-        for position in range(start, stop):
-            matrix[i, position // 2] += 1 / (stop - start)
-    return matrix
-
-
-def token_resampling(source: int, target: int, *, class_token: bool) -> Tensor:
-    """Resampling of a token sequence between two square grids.
-
-    Args:
-        class_token: whether the class token is carried over; otherwise its row is zero.
-
-    Shape: -> [target² + 1, source² + 1], float64
-    """
-    axis = resampling_matrix(source, target)
-    matrix = torch.zeros(target**2 + 1, source**2 + 1, dtype=torch.float64)
-    matrix[0, 0] = float(class_token)
-    matrix[1:, 1:] = torch.kron(axis, axis)
-    return matrix
-
-
-class Resampling(nn.Module):
-    """The constant matrix of `token_resampling`, exact in whatever precision the model is moved to."""
-
-    matrix_NM: Tensor
-
-    def __init__(self, source: int, target: int, *, class_token: bool) -> None:
-        super().__init__()
-        self._exact = token_resampling(source, target, class_token=class_token)
-        self.register_buffer("matrix_NM", self._exact.to(torch.get_default_dtype()), persistent=False)
-
-    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
-        super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
-        self.matrix_NM = self._exact.to(self.matrix_NM)
-        return self
-
-
 class FeatureReuse(nn.Module):
     """One block's view of the upstream tokens: LayerNorm, MLP, resampling; zero for the class token.
 
@@ -90,15 +42,21 @@ class FeatureReuse(nn.Module):
         super().__init__()
         self.norm = nn.LayerNorm(config.embed_dim, eps=config.norm_eps)
         self.mlp = Mlp(config.embed_dim, reuse.hidden_dim, reuse.out_dim)
-        self.resampling = Resampling(source, target, class_token=False)
+        self.resampling = Resampling(token_resampling(source, target, class_token=False))
 
-    def forward(self, upstream_BMD: Tensor) -> Tensor:
+    def forward(self, upstream_BMD: Tensor, *, class_token_only: bool = False) -> Tensor:
         """Features for one block.
 
-        Shape: [B, M, D] -> [B, N, F]
+        Args:
+            class_token_only: return only the class token's features, zeros, for which nothing is computed.
+
+        Shape: [B, M, D] -> [B, N, F], or [B, 1, F] for the class token only
         """
+        if class_token_only:
+            return upstream_BMD.new_zeros(upstream_BMD.shape[0], 1, self.mlp.fc2.out_features)
         features_BMF: Tensor = self.mlp(self.norm(upstream_BMD))
-        return self.resampling.matrix_NM.to(features_BMF.dtype) @ features_BMF
+        resampled_BNF: Tensor = self.resampling(features_BMF)
+        return resampled_BNF
 
 
 class RelationReuse(nn.Module):
@@ -113,7 +71,7 @@ class RelationReuse(nn.Module):
         channels = config.num_relations
         self.fc1 = nn.Conv2d(channels, reuse.expansion * channels, kernel_size=1)
         self.fc2 = nn.Conv2d(reuse.expansion * channels, channels, kernel_size=1)
-        self.resampling = Resampling(source, target, class_token=True)
+        self.resampling = Resampling(token_resampling(source, target, class_token=True))
 
     def forward(self, upstream_BRMM: Tensor) -> Sequence[RelationBias]:
         """The factored bias of every layer.

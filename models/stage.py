@@ -10,6 +10,7 @@ from einops import repeat
 from torch import Tensor, nn
 
 from models.config import CascadeConfig
+from models.embedded import Embedded
 from models.embedding import build_embedding
 from models.layers import Block
 from models.reuse import FeatureReuse, RelationReuse, ReuseState
@@ -40,7 +41,7 @@ class Stage(nn.Module):
         self.hands_on_relations = config.relation_reuse is not None and not self.is_last
 
         dim, grid = config.embed_dim, config.grids[index]
-        self.embedding = build_embedding(config, grid)
+        self.embedding = build_embedding(config, index)
         self.cls_token = nn.Parameter(torch.zeros(1, 1, dim))
         self.pos_embed = nn.Parameter(
             torch.zeros(1, config.num_tokens(index), dim), requires_grad=config.positions == "learned"
@@ -62,6 +63,7 @@ class Stage(nn.Module):
         self.blocks = nn.ModuleList(Block(config, reused_dim) for _ in range(config.depth))
         self.norm = nn.LayerNorm(dim, eps=config.norm_eps)
         self.head = nn.Linear(dim, config.num_classes)
+        self.pooled_head = nn.Linear(config.pooled_dim, config.num_classes) if config.pooled_dim else None
 
     def forward(self, source: Tensor, upstream: ReuseState | None = None) -> StageOutput:
         """Classify a batch at this stage.
@@ -75,9 +77,17 @@ class Stage(nn.Module):
         Raises:
             ValueError: when something this stage reuses is missing from `upstream`.
         """
-        patches = self.embedding(source)
-        cls_token = repeat(self.cls_token, "1 1 d -> b 1 d", b=patches.shape[0])
-        x_BND = torch.cat([cls_token, patches], dim=1) + self.pos_embed
+        return self.classify(self.embedding(source), upstream)
+
+    def classify(self, embedded: Embedded, upstream: ReuseState | None = None) -> StageOutput:
+        """The same for images that are embedded already.
+
+        Raises:
+            ValueError: as `forward`.
+        """
+        patches_BND, pooled_BF = embedded
+        cls_token = repeat(self.cls_token, "1 1 d -> b 1 d", b=patches_BND.shape[0])
+        x_BND = torch.cat([cls_token, patches_BND], dim=1) + self.pos_embed
 
         upstream_BMD = _required(upstream, "tokens") if self.feature_reuse is not None else None
         biases = None
@@ -86,15 +96,23 @@ class Stage(nn.Module):
 
         relations = []
         for layer, block in enumerate(self.blocks):
+            # Of the last block's tokens the exit reads only the class token, and the next stage all or none.
+            class_token_only = layer == len(self.blocks) - 1 and not self.hands_on_tokens
+            reused_BNF = None
+            if self.feature_reuse is not None:
+                reused_BNF = self.feature_reuse[layer](upstream_BMD, class_token_only=class_token_only)
             x_BND, relations_BHNN = block(
                 x_BND,
-                self.feature_reuse[layer](upstream_BMD) if self.feature_reuse is not None else None,
+                reused_BNF,
                 biases[layer] if biases is not None else None,
+                class_token_only=class_token_only,
                 return_relations=self.hands_on_relations,
             )
             relations.append(relations_BHNN)
 
         logits = self.head(self.norm(x_BND[:, 0]))
+        if self.pooled_head is not None:
+            logits = logits + self.pooled_head(pooled_BF)
         if self.is_last:
             return StageOutput(logits, None)
         state = ReuseState(

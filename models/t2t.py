@@ -14,6 +14,7 @@ from einops import rearrange
 from torch import Tensor, nn
 
 from models.config import TokensToTokenConfig
+from models.embedded import Embedded
 from models.embedding_config import SplitGeometry
 from models.layers import Mlp
 
@@ -106,12 +107,12 @@ class TokensToToken(nn.Module):
         self.attention2 = PerformerLayer(in_dims[1], config.token_dim, config.num_features, norm_eps=norm_eps)
         self.project = nn.Linear(in_dims[2], dim)
 
-    def forward(self, images: Tensor) -> Tensor:
+    def forward(self, images: Tensor) -> Embedded:
         """The embedding alone.
 
         Shape: [B, 3, S, S] -> [B, G², D]
         """
-        return self.layers(images).tokens_BTD
+        return Embedded(self.layers(images).tokens_BTD)
 
     def layers(self, images: Tensor) -> TokensToTokenOutput:
         """Every layer's tokens.

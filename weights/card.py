@@ -1,10 +1,14 @@
 """The model card, written from a manifest so that it cannot disagree with it."""
 
 from collections.abc import Sequence
+from typing import Any
 
 from models.config import CascadeConfig
 from models.macs import baseline_macs, stage_macs
 from weights.store import Manifest
+
+TRUNK = "trunk"
+"""Key of provenance under which a model says where its trunk comes from; what is trained from it carries it on."""
 
 
 def headline(manifest: Manifest) -> str:
@@ -43,6 +47,28 @@ def cost_note(architecture: CascadeConfig) -> str:
 ViT at the last grid with the same embedding ({baseline_macs(architecture) / 1e6:.1f} M)."""
 
 
+def origin(manifest: Manifest) -> str:
+    """A section on where the trunks come from and their licence; nothing for a model without one."""
+    if TRUNK not in manifest.provenance:
+        return ""
+    first, *others = manifest.provenance[TRUNK]
+    last = "".join(f"\nThe last stage's comes from an {_trunk_source(each)}.\n" for each in others)
+    return f"""## Origin and licence
+
+{"The trunk of every stage" if not others else "The trunk of the earlier stages"} comes from an {_trunk_source(first)}.
+{last}
+Licence of the published weights: {first["licence"]}, without warranty. They have been changed here as this card says.
+They were trained on ImageNet: figures on data cut from it, such as Tiny ImageNet, flatter the model.
+
+"""
+
+
+def _trunk_source(trunk: dict[str, str]) -> str:
+    return f"""{trunk["family"]} trained on ImageNet:
+`{trunk["file"]}` (sha256 {trunk["sha256"]}),
+{trunk["source"]}"""
+
+
 def model_card(manifest: Manifest) -> str:
     """Markdown with sizes, results, training data and limits of a model this program has trained."""
     architecture, provenance = manifest.architecture, manifest.provenance
@@ -58,7 +84,7 @@ On {provenance["split"]["test"]:,} held-out images that neither the weights nor 
 {cost_note(architecture)}
 
 {exit_table(architecture, provenance["results"]["exit_accuracy"])}
-
+{_intervals(provenance["results"])}
 Expected calibration error by exit (15 bins), with temperatures {_list(manifest.temperatures, ".2f")} fitted on the
 calibration images: {_list(provenance["results"]["calibration_error"], ".1%")}; without them:
 {_list(provenance["results"]["calibration_error_uncalibrated"], ".1%")}. With so few images it would be
@@ -69,15 +95,22 @@ calibration images: {_list(provenance["results"]["calibration_error"], ".1%")}; 
 - data: {provenance["data"]}, {provenance["split"]["train"]:,} images
 {start}- hardware: {provenance["hardware"]}
 - time: {provenance["hours"]:.2f} hours, ended {provenance["date"]}
-{rounded}- epochs done: {provenance["epochs_done"]} of {provenance["recipe"]["epochs"]}
-{recipe}
+{rounded}{_held_out(provenance["split"])}{recipe}
 
-## Limits
+{origin(manifest)}## Limits
 
 It knows only its {architecture.num_classes} classes and answers with one of them for any picture. It was judged on
 images from the same source as its training data; expect less elsewhere. The terms of the training data apply to what
 you do with the weights.
 """
+
+
+def _intervals(results: dict[str, Any]) -> str:
+    """A paragraph on how sure the accuracies can be; nothing where that was not computed."""
+    if "exit_accuracy_interval" not in results:
+        return ""
+    intervals = ", ".join(f"{low:.1%} to {high:.1%}" for low, high in results["exit_accuracy_interval"])
+    return f"\nFor all such images it lies, in 95 of 100 cases, by exit from {intervals}.\n"
 
 
 def _operating_point(manifest: Manifest) -> str:
@@ -92,6 +125,18 @@ Default thresholds {_list(manifest.thresholds, ".3f")}, chosen on {chosen_on:,}
 other held-out images: top-1 {default["accuracy"]:.1%} at {default["mean_macs"] / 1e6:.1f} M MACs an image on average
 ({share_of_baseline:.2f} of the baseline), leaving at the exits {shares}.
 """
+
+
+def _held_out(split: dict[str, Any]) -> str:
+    """Lines about how the held-out images were chosen; none for a model that was split by row numbers."""
+    lines = ""
+    if "by" in split:
+        lines += f"- held out: {split['holdout']:.3g} of the images, drawn by their content with seed {split['seed']}\n"
+    if "near_duplicates" in split:
+        lines += f"- left out of the held-out images: {split['near_duplicates']:,} near-duplicates of other images\n"
+    if "calibrated_on" in split:
+        lines += "- calibrated and judged on other files than it was trained from\n"
+    return lines
 
 
 def _list(values: Sequence[float], form: str) -> str:

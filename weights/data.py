@@ -31,18 +31,20 @@ class LabelledImages:
     Attributes:
         images: uint8, [N, 3, resize_px, resize_px]: the centre square, before any crop.
         labels: int64, [N].
+        native_px: median of the shorter sides of the images as they are stored; 0 for images made in memory.
     """
 
     images: npt.NDArray[np.uint8]
     labels: npt.NDArray[np.int64]
     class_names: tuple[str, ...]
+    native_px: int = 0
 
     def __len__(self) -> int:
         return len(self.labels)
 
     def subset(self, rows: npt.NDArray[np.int64]) -> "LabelledImages":
         """The given rows, copied."""
-        return LabelledImages(self.images[rows], self.labels[rows], self.class_names)
+        return replace(self, images=self.images[rows], labels=self.labels[rows])
 
 
 def load_images(paths: Sequence[Path], preprocessing: Preprocessing, *, limit: int | None = None) -> LabelledImages:
@@ -60,11 +62,12 @@ def load_images(paths: Sequence[Path], preprocessing: Preprocessing, *, limit: i
         encoded, labels, class_names = _read_parquet(_parquet_files(paths))
     square = replace(preprocessing, crop_px=preprocessing.resize_px)
 
-    def decode(item: tuple[str, Callable[[], bytes]]) -> npt.NDArray[np.uint8]:
+    def decode(item: tuple[str, Callable[[], bytes]]) -> tuple[npt.NDArray[np.uint8], int]:
         where, read = item
         try:
             with Image.open(io.BytesIO(read())) as image:
-                return square.apply(image)
+                shorter_px = min(image.size)
+                return square.apply(image), shorter_px
         except (OSError, SyntaxError, ValueError) as error:
             raise DataError(f"{where} is not a readable image: {error}") from error
 
@@ -72,47 +75,13 @@ def load_images(paths: Sequence[Path], preprocessing: Preprocessing, *, limit: i
     if not encoded:
         raise DataError(f"no images in {', '.join(map(str, paths))}")
     images = np.empty((len(encoded), 3, square.crop_px, square.crop_px), dtype=np.uint8)
+    shorter_sides_px = np.empty(len(encoded))
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         decoded = track(pool.map(decode, encoded), total=len(encoded), description="decoding", transient=True)
-        for row, pixels in enumerate(decoded):
-            images[row] = pixels
-    return LabelledImages(images, np.asarray(labels, dtype=np.int64), class_names)
-
-
-@dataclass(frozen=True, slots=True)
-class Split:
-    """Row numbers of three disjoint parts.
-
-    Attributes:
-        train: what the weights see.
-        calibration: what temperatures and thresholds are chosen on.
-        test: what is quoted.
-    """
-
-    train: npt.NDArray[np.int64]
-    calibration: npt.NDArray[np.int64]
-    test: npt.NDArray[np.int64]
-
-
-def split(labels: npt.NDArray[np.int64], holdout: float, seed: int) -> Split:
-    """A seeded split, even over classes; `holdout` is halved into calibration and test.
-
-    Raises:
-        DataError: when `holdout` is not inside (0, 1) or leaves a part empty.
-    """
-    if not 0 < holdout < 1:
-        raise DataError(f"holdout must be between 0 and 1, got {holdout}")
-    generator = np.random.default_rng(seed)
-    parts: tuple[list[np.int64], ...] = ([], [], [])
-    for label in np.unique(labels):
-        rows = generator.permutation(np.flatnonzero(labels == label))
-        held_out = round(len(rows) * holdout)
-        cuts = (held_out // 2, held_out)
-        for part, chunk in zip(parts, (rows[cuts[1] :], rows[: cuts[0]], rows[cuts[0] : cuts[1]]), strict=True):
-            part.extend(chunk)
-    if not all(parts):
-        raise DataError(f"holdout {holdout} of {len(labels)} images leaves a part of the split empty")
-    return Split(*(np.sort(np.asarray(part, dtype=np.int64)) for part in parts))
+        for row, (pixels, shorter_px) in enumerate(decoded):
+            images[row], shorter_sides_px[row] = pixels, shorter_px
+    native_px = round(float(np.median(shorter_sides_px)))
+    return LabelledImages(images, np.asarray(labels, dtype=np.int64), class_names, native_px)
 
 
 _Encoded = tuple[list[tuple[str, Callable[[], bytes]]], list[int], tuple[str, ...]]

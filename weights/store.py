@@ -1,6 +1,7 @@
 """The on-disk model: a folder of `config.json`, `model.safetensors`, `README.md` and their checksums.
 
 `calibration.safetensors` is there once held-out images were seen: what any thresholds would do to them.
+Tensors that are equal are stored once; the metadata of `model.safetensors` names the others under `aliases`.
 """
 
 import hashlib
@@ -11,8 +12,8 @@ from pathlib import Path
 from tempfile import mkdtemp
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
 from torch import Tensor
 
 from models.cascade import Cascade
@@ -44,6 +45,7 @@ __all__ = [
 ]
 
 _TENSORS, _CARD, _CHECKSUMS = "model.safetensors", "README.md", "SHA256SUMS"
+_ALIASES = "aliases"
 _DIGEST_LENGTH = 16
 
 
@@ -89,7 +91,7 @@ def load(name_or_path: str | Path) -> StoredModel:
     manifest = read_manifest(folder)
     cascade = Cascade(manifest.architecture)
     try:
-        cascade.load_state_dict(load_file(folder / _TENSORS))  # half precision becomes float32
+        cascade.load_state_dict(_read_tensors(folder / _TENSORS))  # half precision becomes float32
     except (RuntimeError, SafetensorError) as error:
         raise ModelFormatError(f"{folder / _TENSORS} does not hold this architecture: {error}") from error
     return StoredModel(manifest, cascade.eval(), folder, read_calibration(folder, manifest))
@@ -127,7 +129,7 @@ def save(
     draft = Path(mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
     try:
         (draft / CONFIG).write_text(json.dumps(manifest.model_dump(mode="json"), indent=1) + "\n")
-        save_file({key: _compact(value) for key, value in cascade.state_dict().items()}, draft / _TENSORS)
+        _write_tensors({key: _compact(value) for key, value in cascade.state_dict().items()}, draft / _TENSORS)
         if calibration is not None:
             calibration.save(draft / CALIBRATION)
         sums = "".join(f"{_sha256(path)}  {path.name}\n" for path in sorted(draft.iterdir()))
@@ -162,7 +164,7 @@ def round_to_half(cascade: Cascade) -> None:
     """
     with torch.no_grad():
         for weight in cascade.parameters():
-            if weight.ndim >= 2 and weight.half().isfinite().all():
+            if weight.ndim >= 2 and weight.abs().amax() <= torch.finfo(torch.float16).max:
                 weight.copy_(weight.half())
 
 
@@ -171,6 +173,42 @@ def _compact(value: Tensor) -> Tensor:
     half = value.half()
     lossless = value.dtype == torch.float32 and torch.equal(half.float(), value)
     return (half if lossless else value).contiguous()
+
+
+def _write_tensors(tensors: dict[str, Tensor], path: Path) -> None:
+    """Save each content once, under the first of its names."""
+    first: dict[object, str] = {}
+    aliases = {}
+    for key, value in tensors.items():
+        content = hashlib.sha256(value.reshape(-1).view(torch.uint8).numpy().tobytes()).digest()
+        original = first.setdefault((value.dtype, value.shape, content), key)
+        if original != key:
+            aliases[key] = original
+    stored = {key: value for key, value in tensors.items() if key not in aliases}
+    save_file(stored, path, {_ALIASES: json.dumps(aliases)} if aliases else None)
+
+
+def _read_tensors(path: Path) -> dict[str, Tensor]:
+    """All tensors by all their names.
+
+    Raises:
+        ModelFormatError: when the list of aliases is not valid.
+    """
+    with safe_open(path, framework="pt") as file:
+        stored = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118  (not a mapping)
+        listed = (file.metadata() or {}).get(_ALIASES, "{}")
+    try:
+        aliases = json.loads(listed)
+    except ValueError as error:
+        raise ModelFormatError(f"{path}: {_ALIASES} is not JSON: {error}") from error
+    if not isinstance(aliases, dict):
+        raise ModelFormatError(f"{path}: {_ALIASES} must be an object of names, found {type(aliases).__name__}")
+    for alias, original in aliases.items():
+        if alias in stored:
+            raise ModelFormatError(f"{path}: {alias} is stored and an alias of {original} as well")
+        if not isinstance(original, str) or original not in stored:
+            raise ModelFormatError(f"{path}: {alias} is an alias of {original!r}, which is not stored")
+    return stored | {alias: stored[original] for alias, original in aliases.items()}
 
 
 def _verify(folder: Path) -> None:

@@ -93,6 +93,7 @@ def _stages(context: Context) -> list[StageInfo]:
         StageInfo(
             stage=stage,
             grid=architecture.grids[stage],
+            px=architecture.side_px(stage),
             num_tokens=architecture.num_tokens(stage),
             macs=stage_macs[stage],
             cumulative_macs=cumulative_macs,

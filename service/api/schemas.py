@@ -228,10 +228,15 @@ class Configuration(Schema):
 
 
 class StageInfo(Schema):
-    """One exit: its own cost, and the cost of leaving there, also as a fraction of the plain ViT's."""
+    """One exit: its own cost, and the cost of leaving there, also as a fraction of the plain ViT's.
+
+    Attributes:
+        px: side of the square it looks at.
+    """
 
     stage: int
     grid: int
+    px: int
     num_tokens: int
     macs: int
     cumulative_macs: int

@@ -32,7 +32,7 @@ def prepared(cascade: Cascade, device: torch.device, dtype: torch.dtype) -> Casc
     cascade = copy.deepcopy(cascade).eval().requires_grad_(False)
     cascade.fold_batch_norms()
     cascade.to(device, dtype)
-    if cascade.stem is not None:
+    if cascade.config.is_convolutional:
         cascade.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     return cascade
 

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from models import macs
 from models.cascade import Cascade
+from models.look import look_at
 from models.reuse import ReuseState
 from service.engine.buckets import bucket_sizes
 from service.engine.device_errors import device_errors
@@ -168,7 +169,7 @@ class TorchRunner:
         self._pending = None
         with device_errors():
             size = min((bucket for bucket in self._buckets if bucket >= len(tasks)), default=len(tasks))
-            images = self._upload(tasks, size) if self._cascade.reads_images(stage) else None
+            images = self._upload(stage, tasks, size) if self._cascade.reads_images(stage) else None
             state = None
             if stage > 0:
                 # Padding repeats the first row; nobody looks at what is computed for it.
@@ -196,10 +197,11 @@ class TorchRunner:
         """Forget whatever is kept for these tasks."""
         self._pool.release([task.task_id for task in tasks])
 
-    def _upload(self, tasks: Sequence[Task], size: int) -> Tensor:
-        """Shape: -> [B, 3, S, S], normalised; rows beyond the tasks hold old pixels."""
+    def _upload(self, stage: int, tasks: Sequence[Task], size: int) -> Tensor:
+        """Shape: -> [B, 3, P, P], at the size the stage works on, normalised; rows beyond the tasks hold old pixels."""
         np.stack([task.pixels for task in tasks], out=self._staging.numpy()[: len(tasks)])
         pixels = self._staging[:size].to(self._device, non_blocking=True)
+        pixels = look_at(pixels, self._cascade.config.side_px(stage))
         return (pixels.to(torch.float32) * self._scale + self._shift).to(self._dtype)
 
     def _read_back(self, stage: int, logits: Tensor, tasks: Sequence[Task]) -> list[StagePrediction]:

@@ -7,6 +7,7 @@ from reference import reference_forward
 
 from models import Cascade, CascadeConfig, ReuseState
 from models.embedding import sinusoid_positions
+from models.layers import Mlp
 
 
 def _images(config: CascadeConfig, count: int = 2) -> torch.Tensor:
@@ -38,6 +39,38 @@ def test_reference_with_reuse_has_biases_that_matter() -> None:
     state = {key: torch.zeros_like(value) if "relation_reuse.fc2" in key else value for key, value in state.items()}
     without_bias = reference_forward(state, TINY, images)
     assert (with_bias[-1].logits - without_bias[-1].logits).abs().max() > 1e-3
+
+
+@pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float64, 1e-10), (torch.float32, 1e-5)])
+def test_forward_class_token_alone_in_a_last_block_equals_all_tokens(
+    tiny_config: CascadeConfig, dtype: torch.dtype, tolerance: float
+) -> None:
+    for config in (tiny_config, tiny_config.plain()):
+        cascade = randomised(config).to(dtype)
+        images = _images(config).to(dtype)
+        found = cascade(images)
+        for stage in cascade.stages:
+            stage.hands_on_tokens = True
+        for logits, expected in zip(found, cascade(images), strict=True):
+            torch.testing.assert_close(logits, expected, atol=tolerance, rtol=tolerance)
+
+
+def test_forward_stage_features_of_the_last_block_are_not_computed(monkeypatch: pytest.MonkeyPatch) -> None:
+    cascade, images = randomised(TINY), _images(TINY)
+    ran: list[tuple[int, ...]] = []
+    mlp = Mlp.forward
+
+    def spy(module: Mlp, x: torch.Tensor) -> torch.Tensor:
+        ran.append(tuple(x.shape))
+        return mlp(module, x)
+
+    state = None
+    for stage in range(3):
+        state = cascade.forward_stage(stage, images, state).state
+    monkeypatch.setattr(Mlp, "forward", spy)
+    cascade.forward_stage(3, None, state)
+    # The first block's features and tokens, then of the second block the class token.
+    assert ran == [(2, 50, 12), (2, 197, 16), (2, 1, 16)]
 
 
 def test_forward_all_exits_equals_stage_by_stage(tiny_cascade: Cascade) -> None:
@@ -89,10 +122,10 @@ def test_forward_stage_beyond_last_raises() -> None:
         randomised(TINY).forward_stage(4, _images(TINY))
 
 
-@pytest.mark.parametrize("kind", ["hybrid", "residual_stem", "deeper_maps", "unshuffled_maps"])
+@pytest.mark.parametrize("kind", ["hybrid", "residual_stem", "deeper_maps", "unshuffled_maps", "looks"])
 def test_fold_batch_norms_eval_keeps_outputs(kind: str) -> None:
     cascade = randomised(TINY_CONFIGS[kind]).double()
-    images = _images(TINY).double()
+    images = _images(cascade.config).double()
     before = cascade(images)
     cascade.fold_batch_norms()
     assert not any("running_mean" in key for key in cascade.state_dict())
@@ -109,14 +142,11 @@ def test_fold_batch_norms_training_raises() -> None:
 def test_backward_reaches_every_parameter(tiny_cascade: Cascade) -> None:
     cascade = tiny_cascade.train()
     torch.stack(cascade(_images(cascade.config, 4))).square().sum().backward()
-    without = [
-        name
-        for name, parameter in cascade.named_parameters()
-        if parameter.requires_grad and not parameter.grad.abs().sum() > 0
-    ]
-    # The last block's spatial tokens are read by nobody, and only they carry reused features.
+    trained = {name: each for name, each in cascade.named_parameters() if each.requires_grad}
+    without = [name for name, each in trained.items() if each.grad is None or not each.grad.any()]
+    # The last stage's last block computes only the class token, whose reused features are zero.
     unread = f"stages.{cascade.config.num_stages - 1}.feature_reuse.{cascade.config.depth - 1}."
-    assert [name for name in without if not name.startswith(unread)] == []
+    assert without == [name for name in trained if name.startswith(unread)]
 
 
 def test_cascade_sinusoid_positions_are_initialised_and_not_trained() -> None:

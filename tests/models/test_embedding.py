@@ -21,21 +21,23 @@ def test_map_geometry_of_fourteen_covers_map(grid: int, expected: tuple[int, int
 
 
 def test_build_embedding_tokens_are_in_raster_order() -> None:
-    embedding = build_embedding(TINY, 2)
+    embedding = build_embedding(TINY, 1)
     feature_map = torch.zeros(1, 6, 14, 14)
-    base = embedding(feature_map)
-    feature_map[:, :, 0, 13] = 1.0  # top right: the second of four tokens
-    changed = (embedding(feature_map) - base).abs().sum(dim=-1)[0]
-    assert changed.nonzero().flatten().tolist() == [1]
+    base = embedding(feature_map).tokens_BND
+    feature_map[:, :, 0, 13] = 1.0  # top right: the fourth of 16 tokens
+    changed = (embedding(feature_map).tokens_BND - base).abs().sum(dim=-1)[0]
+    assert changed.nonzero().flatten().tolist() == [3]
 
 
-@pytest.mark.parametrize("grid", [2, 4, 7, 14])
-def test_embedding_of_a_map_with_channels_last_is_the_same(grid: int) -> None:
-    embedding = build_embedding(TINY, grid).double()
+@pytest.mark.parametrize("stage", range(4))
+def test_embedding_of_a_map_with_channels_last_is_the_same(stage: int) -> None:
+    embedding = build_embedding(TINY, stage).double()
     feature_map = torch.randn(3, 6, 14, 14, dtype=torch.float64)
     other = feature_map.contiguous(memory_format=torch.channels_last)
     assert (is_channels_last(feature_map), is_channels_last(other)) == (False, True)
-    torch.testing.assert_close(embedding(other), embedding(feature_map), atol=1e-12, rtol=0)
+    found, expected = embedding(other), embedding(feature_map)
+    torch.testing.assert_close(found.tokens_BND, expected.tokens_BND, atol=1e-12, rtol=0)
+    assert found.features_BF is None
 
 
 def test_conv_norm_with_channels_last_is_the_same_and_stays_so() -> None:

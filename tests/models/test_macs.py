@@ -6,6 +6,7 @@ from cascades import TINY
 from torch.utils.flop_counter import FlopCounterMode
 
 from models import VARIANTS, Cascade, CascadeConfig, baseline_macs, stage_macs
+from models.macs import paper_macs
 
 
 def _counted(config: CascadeConfig) -> list[int]:
@@ -52,12 +53,22 @@ def test_stage_macs_stem_counted_once() -> None:
     assert hybrid[1].embedding < deeper[0].embedding
 
 
-def test_stage_macs_deit_small_without_resampling_equals_published_table() -> None:
+def test_stage_macs_plain_vit_last_block_is_the_class_token_s() -> None:
+    n, d, hidden, depth = 197, TINY.embed_dim, TINY.mlp_hidden_dim, TINY.depth
+    (macs,) = stage_macs(TINY.plain())
+    assert macs.attention_linear == (depth - 1) * n * 4 * d * d + (n * 2 + 2) * d * d
+    assert macs.attention_matmul == (depth - 1) * 2 * n * n * d + 2 * n * d
+    assert macs.block_mlp == (depth - 1) * n * 2 * hidden * d + 2 * hidden * d
+
+
+def test_stage_macs_stages_that_hand_on_tokens_are_counted_in_full() -> None:
+    executed = [macs.total - macs.feature_resampling - macs.relation_resampling for macs in stage_macs(TINY)]
+    assert executed[:-1] == list(paper_macs(TINY)[:-1])
+    assert executed[-1] < paper_macs(TINY)[-1]
+
+
+def test_paper_macs_deit_small_equals_published_table() -> None:
     """7-10-14 at width 384, depth 12, 6 heads, 1000 classes: the totals of an independent count of DVT DeiT-small."""
     config = replace(VARIANTS["small_224_patch"], grids=(7, 10, 14))
-    assert [macs.total - macs.resampling for macs in stage_macs(config)] == [
-        1_142_909_952,
-        2_500_233_216,
-        5_157_485_952,
-    ]
-    assert baseline_macs(config) == 4_598_882_304
+    assert paper_macs(config) == (1_142_909_952, 2_500_233_216, 5_157_485_952)
+    assert paper_macs(config.plain()) == (4_598_882_304,)

@@ -1,37 +1,18 @@
 import pytest
 import torch
-from reference import resample_cells, resample_tokens
+from cascades import TINY, randomised
 
-from models.reuse import resampling_matrix, token_resampling
-
-PAIRS = [(2, 4), (4, 7), (7, 14), (7, 10), (10, 14), (3, 5)]
+from models.reuse import FeatureReuse
 
 
-@pytest.mark.parametrize(("source", "target"), PAIRS)
-def test_resampling_matrix_equals_repeat_and_pool(source: int, target: int) -> None:
-    cells = torch.randn(3, source * source, 5, dtype=torch.float64)
-    axis = resampling_matrix(source, target)
-    torch.testing.assert_close(torch.kron(axis, axis) @ cells, resample_cells(cells, source, target))
-    torch.testing.assert_close(axis.sum(dim=1), torch.ones(target, dtype=torch.float64))
-
-
-@pytest.mark.parametrize(("source", "target"), [(2, 4), (7, 14)])
-def test_resampling_matrix_doubling_is_exact_repetition(source: int, target: int) -> None:
-    expected = torch.eye(source, dtype=torch.float64).repeat_interleave(2, dim=0)
-    assert torch.equal(resampling_matrix(source, target), expected)
-
-
-def test_resampling_matrix_seven_to_ten_has_published_rows() -> None:
-    rows = resampling_matrix(7, 10)
-    assert rows[0].tolist() == [1, 0, 0, 0, 0, 0, 0]
-    torch.testing.assert_close(rows[2], torch.tensor([0, 2 / 3, 1 / 3, 0, 0, 0, 0], dtype=torch.float64))
-    torch.testing.assert_close(rows[7], torch.tensor([0, 0, 0, 0, 1 / 3, 2 / 3, 0], dtype=torch.float64))
-
-
-@pytest.mark.parametrize("class_token", [True, False])
-def test_token_resampling_class_token_is_carried_or_zero(class_token: bool) -> None:
-    tokens = torch.randn(2, 17, 3, dtype=torch.float64)
-    resampled = token_resampling(4, 7, class_token=class_token) @ tokens
-    expected = resample_tokens(tokens, 4, 7)
-    torch.testing.assert_close(resampled[:, 1:], expected[:, 1:])
-    assert torch.equal(resampled[:, 0], tokens[:, 0] * class_token)
+@pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16])
+def test_feature_reuse_class_token_only_equals_its_row_of_all(dtype: torch.dtype) -> None:
+    reuse = randomised(TINY).stages[2].feature_reuse[1].to(dtype)
+    assert isinstance(reuse, FeatureReuse)
+    upstream = torch.randn(3, TINY.num_tokens(1), TINY.embed_dim).to(dtype)
+    every = reuse(upstream)
+    assert every.shape == (3, TINY.num_tokens(2), 4)
+    assert every[:, 1:].abs().sum(dim=-1).min() > 0
+    alone = reuse(upstream, class_token_only=True)
+    assert torch.equal(alone, every[:, :1])
+    assert alone.dtype == dtype

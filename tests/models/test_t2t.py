@@ -46,14 +46,14 @@ def test_tokens_to_token_is_local_and_in_raster_order_without_attention() -> Non
         for layer in (embedding.attention1, embedding.attention2):
             layer.proj.weight.zero_()
     images = torch.zeros(1, 3, 28, 28)
-    base = embedding(images)
+    base = embedding(images).tokens_BND
     images[:, :, 0, 27] = 5.0  # top right: the fourth of sixteen tokens
-    changed = (embedding(images) - base).abs().sum(dim=-1)[0]
+    changed = (embedding(images).tokens_BND - base).abs().sum(dim=-1)[0]
     assert changed.nonzero().flatten().tolist() == [3]
 
 
 def test_tokens_to_token_layers_returns_every_layer() -> None:
-    embedding = build_embedding(TINY_T2T, 7)
+    embedding = build_embedding(TINY_T2T, 2)
     assert isinstance(embedding, TokensToToken)
     output = embedding.layers(torch.randn(2, 3, 28, 28))
     assert [tuple(tokens.shape) for tokens in output] == [(2, 784, 6), (2, 196, 6), (2, 49, 12)]

@@ -59,7 +59,7 @@ async def check_against_goldens(folder: Path, reference: Golden, monkeypatch: py
     """Everything is real but the pixels: the golden images are floats that no 8-bit picture can hold."""
     upload_order: list[int] = []
 
-    def golden_pixels(self: TorchRunner, tasks: list, size: int) -> Tensor:
+    def golden_pixels(self: TorchRunner, stage: int, tasks: list, size: int) -> Tensor:
         assert size == len(tasks)
         # The picture that was sent says which golden image stands in for it.
         rows = [min(int(task.pixels[0, 0, 0]) // 50, len(reference.images) - 1) for task in tasks]

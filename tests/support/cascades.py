@@ -9,9 +9,12 @@ from models.config import (
     CascadeConfig,
     FeatureReuseConfig,
     HybridEmbeddingConfig,
+    LookConfig,
     PatchEmbeddingConfig,
     RelationReuseConfig,
     TokensToTokenConfig,
+    TrunkConfig,
+    TrunkEmbeddingConfig,
 )
 
 TINY = CascadeConfig(
@@ -33,6 +36,20 @@ TINY_T2T = replace(
     norm_eps=1e-5,
     positions="sinusoid",
     embedding=TokensToTokenConfig(token_dim=6, num_features=4, first_splits=((2, 7, 4, 2), (4, 3, 2, 1), (7, 3, 1, 1))),
+)
+
+_SMALL_TRUNK = TrunkConfig(width=0.3, depth=0.4, stem_channels=8, head_channels=24)
+TINY_LOOKS = replace(
+    TINY,
+    image_size=63,
+    grids=(2, 3, 4),
+    embedding=TrunkEmbeddingConfig(
+        looks=(
+            LookConfig(px=32, trunk=_SMALL_TRUNK),
+            LookConfig(px=49, trunk=_SMALL_TRUNK),
+            LookConfig(px=63, strides=(16, 32), trunk=replace(_SMALL_TRUNK, depth=0.6)),
+        )
+    ),
 )
 
 PLAIN_VIT = CascadeConfig(
@@ -62,6 +79,7 @@ TINY_CONFIGS = {
     "no_reuse": replace(TINY, feature_reuse=None, relation_reuse=None),
     "authors_grids": replace(TINY, grids=(7, 10, 14), image_size=56, embedding=PatchEmbeddingConfig()),
     "t2t": TINY_T2T,
+    "looks": TINY_LOOKS,
 }
 
 

@@ -9,7 +9,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from models.config import CascadeConfig, HybridEmbeddingConfig, TokensToTokenConfig
+from models.config import (
+    CascadeConfig,
+    HybridEmbeddingConfig,
+    LookConfig,
+    TokensToTokenConfig,
+    TrunkEmbeddingConfig,
+)
 
 
 @dataclass
@@ -137,6 +143,55 @@ def _random_features(x: Tensor, w: Tensor) -> Tensor:
     return torch.exp(x @ w.T - (x * x).sum(dim=1, keepdim=True) / 2) / len(w) ** 0.5
 
 
+def reduced(images: Tensor, px: int) -> Tensor:
+    """[B, C, S, S] -> [B, C, P, P] by a triangle filter as wide as two pixels of the result, cut at the border."""
+    side = images.shape[-1]
+    if side == px:
+        return images
+    scale = side / px
+    centres = (torch.arange(px, dtype=torch.float64) + 0.5) * scale
+    places = torch.arange(side, dtype=torch.float64) + 0.5
+    weights = (1 - (places - centres[:, None]).abs() / scale).clamp(min=0)
+    axis = (weights / weights.sum(dim=1, keepdim=True)).to(images.dtype)
+    return axis @ images @ axis.T
+
+
+def _look(w: dict[str, Tensor], look: LookConfig, images: Tensor, grid: int, eps: float) -> tuple[Tensor, Tensor]:
+    """Tokens of the grid and pooled features."""
+    at = "embedding.trunk."
+    x = F.relu6(_trunk_conv(w, f"{at}stem.", reduced(images, look.px), 2))
+    stride, maps = 2, {}
+    for index, block in enumerate(look.trunk.blocks()):
+        stride, y = stride * block.stride, x
+        last = 1 if block.expansion == 1 else 2
+        for layer in range(last):
+            step = block.stride if layer == last - 1 else 1
+            y = F.relu6(_trunk_conv(w, f"{at}blocks.{index}.layers.{layer}.", y, step))
+        y = _trunk_conv(w, f"{at}blocks.{index}.layers.{last}.", y, 1)
+        x = x + y if x.shape == y.shape else y
+        maps[stride] = x
+    pooled = F.relu6(_trunk_conv(w, f"{at}head.", x, 1)).flatten(2).sum(dim=2) / x[0, 0].numel()
+    tokens = torch.zeros((), dtype=x.dtype)
+    for index, stride in enumerate(look.strides):
+        cells = _norm(w, f"embedding.tokens.{index}.norm", maps[stride].flatten(2).transpose(1, 2), eps)
+        cells = _linear(w, f"embedding.tokens.{index}.proj", cells)
+        tokens = tokens + resample_cells(cells, maps[stride].shape[-1], grid)
+    return tokens, pooled
+
+
+def _trunk_conv(w: dict[str, Tensor], at: str, x: Tensor, stride: int) -> Tensor:
+    """Zeros all around the map, so that the kernel fits at ceil(side / stride) places, the odd row and column last."""
+    kernel, side = w[f"{at}conv.weight"].shape[-1], x.shape[-1]
+    places = -(-side // stride)
+    zeros = max(0, (places - 1) * stride + kernel - side)
+    canvas = x.new_zeros(*x.shape[:2], side + zeros, side + zeros)
+    first = zeros // 2
+    canvas[:, :, first : first + side, first : first + side] = x
+    y = F.conv2d(canvas, w[f"{at}conv.weight"], stride=stride, groups=x.shape[1] // w[f"{at}conv.weight"].shape[1])
+    mean, var = w[f"{at}norm.running_mean"], w[f"{at}norm.running_var"]
+    return F.batch_norm(y, mean, var, w[f"{at}norm.weight"], w[f"{at}norm.bias"], eps=1e-3)
+
+
 def _stage(
     w: dict[str, Tensor],
     config: CascadeConfig,
@@ -146,9 +201,12 @@ def _stage(
     upstream: ReferenceStage | None,
 ) -> ReferenceStage:
     eps, heads, depth = config.norm_eps, config.num_heads, config.depth
+    pooled: Tensor | None = None
     steps: dict[str, Tensor] = {}
     if isinstance(config.embedding, TokensToTokenConfig):
         steps["t2t_perf1"], steps["t2t_perf2"], x = _tokens_to_token(w, config.embedding, source, grid, eps)
+    elif isinstance(config.embedding, TrunkEmbeddingConfig):
+        x, pooled = _look(w, config.embedding.looks[index], source, grid, eps)
     else:
         x = _patches(w, source, grid, image=not isinstance(config.embedding, HybridEmbeddingConfig))
     steps["embed"] = x
@@ -191,6 +249,8 @@ def _stage(
         x = x + _linear(w, f"{at}mlp.fc2", z)
         steps[f"block_out.{layer}"] = x
     logits = _linear(w, "head", _norm(w, "norm", x, eps)[:, 0])
+    if pooled is not None:
+        logits = logits + _linear(w, "pooled_head", pooled)
     return ReferenceStage(logits, x, torch.stack(relations, dim=1), biases, steps)
 
 

@@ -59,7 +59,7 @@ def init(tmp_path: Path) -> Path:
 def test_train_init_takes_architecture_and_preprocessing_from_the_model(init: Path, tmp_path: Path) -> None:
     data = two_colour_parquet(tmp_path / "train.parquet", 40, side=32)
     code, output = _dvt(
-        "train", data, "--out", tmp_path / "out", "--init", init, "--epochs", 1, "--batch-size", 16,
+        "train", data, "--out", tmp_path / "out", "--init", init, "--recipe", "epochs=1", "--recipe", "batch_size=8",
         "--holdout", 0.2, "--run-dir", tmp_path / "run", "--device", "cpu",
     )  # fmt: skip
     assert code == 0, output
@@ -76,26 +76,6 @@ def test_train_init_and_variant_together_are_refused(init: Path, tmp_path: Path)
     assert "--init" in output
 
 
-def test_train_stem_only_trains_other_stages_behind_the_stem_of_init(init: Path, tmp_path: Path) -> None:
-    data = two_colour_parquet(tmp_path / "train.parquet", 40, side=32)
-    code, output = _dvt(
-        "train", data, "--out", tmp_path / "out", "--init", init, "--stem-only", "--static", 7, "--epochs", 1,
-        "--batch-size", 16, "--holdout", 0.2, "--run-dir", tmp_path / "run", "--device", "cpu",
-    )  # fmt: skip
-    assert code == 0, output
-    assert "starting from the stem of init" in output
-    manifest = load(tmp_path / "out").manifest
-    assert manifest.architecture.grids == (7,)
-    assert manifest.provenance["init"]["part"] == "stem"
-    assert "started from the stem of init" in (tmp_path / "out" / "README.md").read_text()
-
-
-def test_train_stem_only_without_init_is_refused(tmp_path: Path) -> None:
-    code, output = _dvt("train", "data", "--out", tmp_path / "out", "--stem-only")
-    assert code == 2
-    assert "--init" in output
-
-
 def test_train_init_not_a_model_is_one_line_and_exit_code_two(tmp_path: Path) -> None:
     code, output = _dvt("train", "data", "--out", tmp_path / "out", "--init", tmp_path / "nothing")
     assert code == 2
@@ -107,8 +87,8 @@ def _train_micro(folder: Path, name: str, *options: object) -> Path:
     if not data.exists():
         two_colour_parquet(data, 40, side=32, mislabelled=0.2)
     code, output = _dvt(
-        "train", data, "--out", folder / name, "--run-dir", folder / f"{name}.run", "--epochs", 1, "--batch-size", 16,
-        "--holdout", 0.4, "--device", "cpu", *options,
+        "train", data, "--out", folder / name, "--init", "none", "--variant", "micro_56", "--recipe", "epochs=1",
+        "--recipe", "batch_size=8", "--holdout", 0.4, "--device", "cpu", *options,
     )  # fmt: skip
     assert code == 0, output
     return folder / name
@@ -121,20 +101,11 @@ def test_train_without_reuse_has_none(tmp_path: Path) -> None:
     assert architecture.grids == (2, 4, 7, 14)
 
 
-def test_train_grids_and_growth_are_taken_as_given(tmp_path: Path) -> None:
-    model = _train_micro(tmp_path, "coarse", "--grids", "2,4", "--growth", "1", "--epochs", 2)
-    manifest = load(model).manifest
-    assert manifest.architecture.grids == (2, 4)
-    assert manifest.provenance["recipe"]["growth"] == [1]
-
-
-def test_train_static_does_not_grow_and_has_no_thresholds_in_its_card(tmp_path: Path) -> None:
-    model = _train_micro(tmp_path, "static", "--static", 4, "--recipe", "grown")
-    assert load(model).manifest.provenance["recipe"]["growth"] == []
-    card = (model / "README.md").read_text()
+def test_train_static_has_no_thresholds_in_its_card(tmp_path: Path) -> None:
+    card = (_train_micro(tmp_path, "static", "--static", 4) / "README.md").read_text()
     assert "A plain Vision Transformer of 4x4 tokens for 2 classes" in card
     assert "Default thresholds" not in card
-    cascade = _train_micro(tmp_path, "cascade", "--grids", "2,4")
+    cascade = _train_micro(tmp_path, "cascade")
     assert "\n\nDefault thresholds" in (cascade / "README.md").read_text()
 
 
@@ -175,16 +146,15 @@ def test_calibrate_above_the_last_exit_reaches_it_or_says_what_can_be_reached(tm
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (("--recipe", "fast"), "'fast' is not one of short"),
+        (("--recipe", "pace=1"), "a recipe has no 'pace'; it has look_epochs"),
+        (("--recipe", "epochs=many"), "epochs must be a value such as"),
+        (("--variant", "huge"), "'huge' is not one of micro_56"),
         (("--static", 15), "grid 15 is finer than the stem's map"),
-        (("--grids", "2,4,x"), "'2,4,x' is not whole numbers"),
-        (("--grids", "2,7"), "a grid is at most twice its predecessor"),
-        (("--growth", "1;2"), "'1;2' is not whole numbers"),
-        (("--growth", "0,9,9"), r"growth (0, 9, 9) must leave some of the 10 epochs"),
     ],
 )
 def test_train_wrong_choice_is_refused_naming_it(tmp_path: Path, options: tuple[object, ...], message: str) -> None:
-    code, output = _dvt("train", tmp_path, "--out", tmp_path / "out", *options)
+    data = two_colour_parquet(tmp_path / "train.parquet", 20, side=32)
+    code, output = _dvt("train", data, "--out", tmp_path / "out", "--init", "none", "--variant", "micro_56", *options)
     assert code == 2
     assert message in " ".join(output.replace("│", " ").split())
 

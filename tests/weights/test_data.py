@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from images import encode, two_colour_images, two_colour_parquet, write_parquet
 
-from weights.data import DataError, load_images, split
+from weights.data import DataError, load_images
 from weights.preprocessing import Preprocessing
 
 PREPROCESSING = Preprocessing(resize_px=32, crop_px=28)
@@ -67,20 +67,3 @@ def test_load_images_label_beyond_classes_raises(tmp_path: Path) -> None:
 def test_load_images_neither_parquet_nor_folder_raises(tmp_path: Path, name: str) -> None:
     with pytest.raises(DataError, match=r"neither a parquet file nor|no images in"):
         load_images([tmp_path / name], PREPROCESSING)
-
-
-def test_split_parts_are_disjoint_even_over_classes_and_seeded() -> None:
-    labels = np.repeat(np.arange(4), 50)
-    parts = split(labels, 0.2, seed=1)
-    everything = np.concatenate([parts.train, parts.calibration, parts.test])
-    assert sorted(everything.tolist()) == list(range(200))
-    assert np.bincount(labels[parts.calibration]).tolist() == [5, 5, 5, 5]
-    assert np.bincount(labels[parts.test]).tolist() == [5, 5, 5, 5]
-    assert np.array_equal(split(labels, 0.2, seed=1).test, parts.test)
-    assert not np.array_equal(split(labels, 0.2, seed=2).test, parts.test)
-
-
-@pytest.mark.parametrize("holdout", [0.0, 1.0, 0.01])
-def test_split_impossible_holdout_raises(holdout: float) -> None:
-    with pytest.raises(DataError, match="holdout"):
-        split(np.repeat(np.arange(4), 5), holdout, seed=0)

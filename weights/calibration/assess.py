@@ -5,43 +5,56 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 
-import numpy as np
 from rich.console import Console
 from rich.progress import Progress
 from rich.table import Table
 
 from weights.calibration.calibrate import Calibration, Judgement, calibrate, cumulative_macs, held_out_logits, judge
 from weights.calibration.evaluate import Evaluation, evaluate
+from weights.calibration.held_out import CALIBRATED_ON, FRESH, check_classes, held_out
+from weights.calibration.held_out import held_out_parts as held_out_parts
 from weights.calibration.plots import StaticResult, plot_accuracy, plot_exit_shares
 from weights.calibration.thresholds import Floats
 from weights.card import model_card
-from weights.data import DataError, LabelledImages, load_images, split
+from weights.data import DataError, LabelledImages, load_images
 from weights.store import Manifest, StoredModel, load, round_to_half, save
 
 
 def calibrate_model(
-    model: str | Path, data: Sequence[Path], *, accuracy_drop: float, half: bool, device: str, console: Console
+    model: str | Path,
+    data: Sequence[Path],
+    *,
+    accuracy_drop: float,
+    half: bool,
+    device: str,
+    console: Console,
+    fresh: bool = False,
 ) -> tuple[Calibration, Judgement]:
     """Fit temperatures, calibration table and default thresholds, and write them into the model's folder.
 
     Args:
         half: round the weights to half precision first.
+        fresh: whether the model was trained on none of the images; half of them are to calibrate on then.
 
     Raises:
-        DataError: when the data cannot be used or has other classes.
+        DataError: when the data cannot be used, has other classes or too few held-out images.
         ModelFormatError: when the model cannot be used.
     """
     stored = load(model)
     manifest = stored.manifest
     if half:
         round_to_half(stored.cascade)
-    seen, unseen = held_out_parts(manifest, data, load_images(data, manifest.preprocessing))
+    parts = held_out(manifest, data, load_images(data, manifest.preprocessing), fresh=fresh)
+    console.print(str(parts))
+    seen, unseen = parts.calibration, parts.test
+    if not len(seen):
+        raise DataError(f"none of the images is left to calibrate on; give more: {parts}")
     logits = [_logits(stored, part, device, console) for part in (seen, unseen)]
     fitted = calibrate(logits[0], seen.labels, manifest.architecture, accuracy_drop)
     judged = judge(logits[1], unseen.labels, manifest.architecture, fitted.temperatures, fitted.default.thresholds)
     provenance = {
         **manifest.provenance,
-        "split": {**manifest.provenance.get("split", {}), "calibration": len(seen), "test": len(unseen)},
+        "split": parts.provenance(manifest.provenance.get("split", {}), fresh=fresh),
         "results": asdict(judged),
         **({"weights": "float16"} if half else {}),
     }
@@ -66,21 +79,25 @@ def evaluate_model(
     statics: Sequence[str | Path],
     device: str,
     console: Console,
+    fresh: bool = False,
 ) -> Evaluation:
     """Judge a calibrated model; writes `evaluation.json` and two pictures into `out`.
 
     Args:
         statics: model folders with a single stage, to compare with on the same images.
+        fresh: whether the models were trained on none of the images: all are judged then, or the half that the
+            model was not calibrated on.
 
     Raises:
-        DataError: when the data cannot be used, has other classes, or the model was never calibrated.
+        DataError: when the data cannot be used, has other classes or no held-out image, or the model was never
+            calibrated.
         ModelFormatError: when a model cannot be used.
         PlotsMissingError: without matplotlib.
     """
     stored = load(model)
     if stored.calibration is None:
         raise DataError(f"{stored.path} has no calibration table; run `dvt calibrate` first")
-    _, images = held_out_parts(stored.manifest, data, load_images(data, stored.manifest.preprocessing))
+    images = _images_to_judge(stored.manifest, data, fresh, console)
     logits = _logits(stored, images, device, console)
     evaluation = evaluate(stored.manifest, stored.calibration, logits, images.labels)
     static_results = [_static(each, images, device, console) for each in statics]
@@ -92,33 +109,14 @@ def evaluate_model(
     return evaluation
 
 
-def held_out_parts(
-    manifest: Manifest, paths: Sequence[Path], data: LabelledImages
-) -> tuple[LabelledImages, LabelledImages]:
-    """The images to fit on and the images to judge on.
-
-    Of the files a model was trained from, the two held-out parts of its own split; of other files, two halves.
-
-    Raises:
-        DataError: when the data has other classes than the model, or is not all that it was trained from.
-    """
-    if data.class_names != manifest.class_names:
-        raise DataError(
-            f"the data has {len(data.class_names)} classes ({', '.join(data.class_names[:3])} …), "
-            f"the model {len(manifest.class_names)} ({', '.join(manifest.class_names[:3])} …)"
-        )
-    provenance = manifest.provenance
-    if provenance.get("data") == ", ".join(path.name for path in paths):
-        trained_with = sum(provenance["split"].values())
-        if len(data) != trained_with:  # another split, whose held-out parts the weights may have seen
-            raise DataError(
-                f"the model was made from {trained_with} images of {provenance['data']}, this has {len(data)}: "
-                "which of them are held out is not known"
-            )
-        parts = split(data.labels, provenance["holdout"], provenance["recipe"]["seed"])
-        return data.subset(parts.calibration), data.subset(parts.test)
-    halves = split(data.labels, 0.5, seed=0)
-    return data.subset(halves.train), data.subset(np.concatenate([halves.calibration, halves.test]))
+def _images_to_judge(manifest: Manifest, paths: Sequence[Path], fresh: bool, console: Console) -> LabelledImages:
+    data = load_images(paths, manifest.preprocessing)
+    if fresh and manifest.provenance.get("split", {}).get(CALIBRATED_ON) != FRESH:
+        check_classes(manifest, data)
+        return data
+    parts = held_out(manifest, paths, data, fresh=fresh)
+    console.print(str(parts))
+    return parts.test
 
 
 def print_judgement(judged: Judgement, manifest: Manifest, console: Console) -> None:

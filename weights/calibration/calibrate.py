@@ -13,6 +13,7 @@ import torch
 
 from models.cascade import Cascade
 from models.config import CascadeConfig
+from models.look import look_at
 from models.macs import stage_macs
 from weights.calibration.solver import Solution, Solver
 from weights.calibration.table import (
@@ -123,10 +124,9 @@ def held_out_logits(
     *,
     autocast: bool = False,
     batch_size: int = 256,
-    stages: int | None = None,
     progress: Any = None,
 ) -> npt.NDArray[np.float32]:
-    """Logits of all exits, or those of the first `stages`, on the cascade's device.
+    """Logits of all exits on the cascade's device, of images made smaller as the service makes them.
 
     Args:
         autocast: whether to compute in bfloat16 where that is safe.
@@ -139,9 +139,13 @@ def held_out_logits(
     batches = []
     for start in range(0, len(images), batch_size):
         pixels = torch.from_numpy(images.images[start : start + batch_size]).to(device)
-        pixels = normalise(centre_crop(pixels, preprocessing.crop_px), preprocessing.mean, preprocessing.std)
+        pixels, state, logits = centre_crop(pixels, preprocessing.crop_px), None, []
         with torch.autocast(device.type, dtype=torch.bfloat16, enabled=autocast):
-            logits = cascade(pixels, stages)
+            for stage in range(cascade.config.num_stages):
+                looks = look_at(pixels, cascade.config.side_px(stage))
+                output = cascade.forward_stage(stage, normalise(looks, preprocessing.mean, preprocessing.std), state)
+                logits.append(output.logits)
+                state = output.state
         batches.append(torch.stack([exit_logits.float() for exit_logits in logits]).cpu())
         if progress is not None:
             progress(min(start + batch_size, len(images)))

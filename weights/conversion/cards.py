@@ -1,6 +1,7 @@
 """Model cards of converted checkpoints: what their authors state is told as theirs, and nothing beside it."""
 
-from weights.card import cost_note, exit_table, headline
+from models.config import TrunkEmbeddingConfig
+from weights.card import TRUNK, cost_note, exit_table, headline, origin
 from weights.store import Manifest
 
 
@@ -8,7 +9,8 @@ def converted_card(manifest: Manifest) -> str:
     """The card of a model with the authors' own weights."""
     stated = manifest.provenance["stated_by_authors"]
     return f"""{headline(manifest)}
-Converted from {_source(manifest)}: the same tensors under other names. Nothing was trained or measured here.
+Converted from {_source(manifest)}: the same tensors under other names{_rounding(manifest)}.
+Nothing was trained or measured here.
 
 ## Exits
 
@@ -44,6 +46,40 @@ Its exits have never been trained as such, and its answers mean nothing yet. Sta
 
 {exit_table(manifest.architecture, None)}
 """
+
+
+def trunk_card(manifest: Manifest) -> str:
+    """The card of a cascade around a published trunk, of which nothing was trained."""
+    config = manifest.architecture
+    families = [each["family"] for each in manifest.provenance[TRUNK]]
+    held = f"Every stage holds the whole {families[0]}"
+    if len(families) > 1:
+        held = f"The earlier stages hold the whole {families[0]}, the last one {families[1]}"
+    assert isinstance(config.embedding, TrunkEmbeddingConfig)
+    sides = ", ".join(str(look.px) for look in config.embedding.looks)
+    return f"""{headline(manifest)}
+{held}.
+Its exit answers as that network does for an image of {sides} pixels a side in turn.
+The Transformers between trunk and exit are new and have no influence yet. Nothing was trained or measured here, no
+exit is calibrated, and the default thresholds let no image leave before the last exit. It can be used as it is, or
+as a start: `dvt train --init`.
+
+## Exits
+
+{cost_note(config)}
+
+{exit_table(config, None)}
+
+{origin(manifest)}Changed: the tensors have other names{_rounding(manifest)}.
+
+## Limits
+
+It knows only its {config.num_classes} classes and answers with one of them for any picture.
+"""
+
+
+def _rounding(manifest: Manifest) -> str:
+    return ", rounded to half precision" if "weights" in manifest.provenance else ""
 
 
 def _operating_points(manifest: Manifest) -> str:

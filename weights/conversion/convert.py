@@ -7,17 +7,18 @@ from typing import Any
 
 import torch
 
-from models.cascade import Cascade
 from models.macs import baseline_macs, stage_macs
 from weights.calibration.authors_thresholds import NEVER
+from weights.card import TRUNK
 from weights.conversion.authors import authors_architecture, authors_cascade, is_authors
-from weights.conversion.cards import converted_card, initial_card
+from weights.conversion.cards import converted_card, initial_card, trunk_card
 from weights.conversion.classes import class_names
 from weights.conversion.foreign import Checkpoint, ConversionError, read_checkpoint
+from weights.conversion.lite import is_lite, lite_architecture, lite_cascade, lite_origin, lite_preprocessing
 from weights.conversion.operating_points import sensible_default, stated_exits, stated_operating_points
 from weights.conversion.vit_init import initial_cascade, is_vit, vit_architecture
 from weights.preprocessing import Preprocessing
-from weights.store import Manifest, OperatingPoint, check_writable, save
+from weights.store import Manifest, OperatingPoint, check_writable, round_to_half, save
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,16 +34,24 @@ class Conversion:
 
 
 def convert(
-    checkpoint: Path, out: Path, *, heads: int | None = None, class_names_file: Path | None = None
+    checkpoint: Path,
+    out: Path,
+    *,
+    heads: int | None = None,
+    class_names_file: Path | None = None,
+    deepest: Path | None = None,
+    half: bool = False,
 ) -> Conversion:
     """Write a checkpoint as a model folder, whole or not at all.
 
-    A checkpoint of the authors becomes the same model. A plain ViT of timm or DeiT becomes a cascade that must be
-    trained before use.
+    A checkpoint of the authors becomes the same model. An EfficientNet-Lite becomes a cascade whose exits answer as it
+    does at four resolutions. A plain ViT of timm or DeiT becomes a cascade that must be trained before use.
 
     Args:
         heads: attention heads, where the file does not tell.
         class_names_file: one name a line, or a JSON list.
+        deepest: another EfficientNet-Lite, for the last stage.
+        half: round the weights to half precision.
 
     Raises:
         ConversionError: when the checkpoint is not one of these, damaged or inconsistent.
@@ -56,18 +65,41 @@ def convert(
         "torch": torch.__version__,
     }
     points: tuple[OperatingPoint, ...] = ()
-    ready = is_authors(source)
-    if ready:
+    preprocessing, make_card, ready = None, converted_card, True
+    if deepest is not None and not is_lite(source):
+        raise ConversionError(f"--deepest is for EfficientNet-Lite checkpoints, and {checkpoint} is not one")
+    if is_authors(source):
         cascade = authors_cascade(source, authors_architecture(source, heads))
         points = stated_operating_points(source, cascade.config.num_stages)
         provenance["stated_by_authors"] = stated_exits(source, cascade.config.num_stages)
+    elif is_lite(source):
+        last = None if deepest is None else read_checkpoint(deepest)
+        cascade = lite_cascade(source, lite_architecture(source, heads, last), last)
+        preprocessing, make_card = lite_preprocessing(cascade.config), trunk_card
+        provenance[TRUNK] = [lite_origin(source, checkpoint.name)]
+        if deepest is not None and last is not None:
+            provenance[TRUNK].append(lite_origin(last, deepest.name))
     elif is_vit(source):
         cascade = initial_cascade(source, vit_architecture(source, heads))
+        make_card, ready = initial_card, False
         provenance["warning"] = "initial weights of a plain ViT: train before use"
     else:
         raise ConversionError(_foreign(checkpoint, source))
-    manifest = _manifest(out.name, cascade, points, provenance, class_names_file)
-    save(out, cascade, manifest, converted_card(manifest) if ready else initial_card(manifest))
+    if half:
+        round_to_half(cascade)
+        provenance["weights"] = "float16"
+    config = cascade.config
+    manifest = Manifest(
+        name=out.name,
+        architecture=config,
+        preprocessing=preprocessing or Preprocessing(resize_px=config.image_size * 8 // 7, crop_px=config.image_size),
+        class_names=class_names(config.num_classes, class_names_file),
+        thresholds=sensible_default(points).thresholds if points else (NEVER,) * (config.num_stages - 1),
+        temperatures=(1.0,) * config.num_stages,
+        provenance=provenance,
+        operating_points=points,
+    )
+    save(out, cascade, manifest, make_card(manifest))
     return Conversion(manifest, ready)
 
 
@@ -84,6 +116,8 @@ def summary(conversion: Conversion, out: Path) -> str:
         advice = f"{len(manifest.operating_points)} operating points; default thresholds {thresholds}"
     else:
         advice = f"the checkpoint has no thresholds: they are {NEVER:g}, so every image walks to the last exit"
+    if TRUNK in manifest.provenance:
+        advice += f"\nto train it on images of your own: dvt train DATA --out NAME --init {out}"
     return (
         f"{out}: width {config.embed_dim}, depth {config.depth}, {config.num_heads} heads, "
         f"{config.num_classes} classes, exits at {grids}\n"
@@ -91,29 +125,10 @@ def summary(conversion: Conversion, out: Path) -> str:
     )
 
 
-def _manifest(
-    name: str,
-    cascade: Cascade,
-    points: tuple[OperatingPoint, ...],
-    provenance: dict[str, Any],
-    class_names_file: Path | None,
-) -> Manifest:
-    config = cascade.config
-    return Manifest(
-        name=name,
-        architecture=config,
-        preprocessing=Preprocessing(resize_px=config.image_size * 8 // 7, crop_px=config.image_size),
-        class_names=class_names(config.num_classes, class_names_file),
-        thresholds=sensible_default(points).thresholds if points else (NEVER,) * (config.num_stages - 1),
-        temperatures=(1.0,) * config.num_stages,
-        provenance=provenance,
-        operating_points=points,
-    )
-
-
 def _foreign(path: Path, checkpoint: Checkpoint) -> str:
     shown = ", ".join(list(checkpoint.tensors)[:4]) or "no tensors"
     return (
-        f"{path}: expected the authors' names (less_less_token.…, less_token.…, normal_token.…) or a plain ViT's "
-        f"(cls_token, patch_embed.proj.weight, blocks.0.…), found {shown}"
+        f"{path}: expected the authors' names (less_less_token.…, less_token.…, normal_token.…), an EfficientNet's "
+        f"(_conv_stem.weight or conv_stem.weight) or a plain ViT's (cls_token, patch_embed.proj.weight, blocks.0.…), "
+        f"found {shown}"
     )

@@ -24,7 +24,8 @@ class Checkpoint:
     """A file's content.
 
     Attributes:
-        tensors: the weights by their names in the file, without a `module.` prefix; float32, finite, on the CPU.
+        tensors: the weights by their names in the file, without a `module.` prefix; float32, finite, on the CPU. The
+            batch norms' counters of batches, which no forward pass reads, are left out.
         extras: whatever lies beside the weights, as it is.
         sha256: of the file.
     """
@@ -116,6 +117,8 @@ def _tensors(weights: Mapping[Any, Any], path: Path) -> dict[str, Tensor]:
     tensors: dict[str, Tensor] = {}
     for key, value in weights.items():
         name = str(key).removeprefix("module.")
+        if name.endswith("num_batches_tracked"):
+            continue
         if name in tensors:
             raise ConversionError(f"{path}: {name} is there twice, with and without 'module.'")
         if not isinstance(value, Tensor) or value.layout != torch.strided or not value.is_floating_point():

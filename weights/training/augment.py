@@ -1,13 +1,13 @@
-"""Random crops, colours and mixtures of whole batches, on the device the images live on.
+"""Random crops, distortions and colours of whole batches, on the device the images live on.
 
 Everything is drawn from one generator, one number per image and property, so a batch costs a handful of kernels
 whatever its size and a resumed run repeats itself.
 
-Shapes: B batch, R stored side, S crop side, K classes.
+Shapes: B batch, R stored side, S crop side.
 """
 
 from dataclasses import dataclass
-from math import radians
+from math import inf, radians
 
 import torch
 import torch.nn.functional as F
@@ -28,9 +28,6 @@ class Augmentation:
         rotation_deg: largest rotation either way.
         shear: largest horizontal shear, as a fraction of the side.
         distortion_rate: share of images whose colours and geometry are changed.
-        erasing: share of images of which a random rectangle is replaced by noise.
-        mixup_alpha: parameter of the Beta distribution of mixup's weights.
-        cutmix_alpha: parameter of the Beta distribution of cutmix's areas; with both, each batch tosses a coin.
     """
 
     padding_px: int = 0
@@ -40,19 +37,16 @@ class Augmentation:
     rotation_deg: float = 0.0
     shear: float = 0.0
     distortion_rate: float = 0.5
-    erasing: float = 0.0
-    mixup_alpha: float = 0.0
-    cutmix_alpha: float = 0.0
 
     def __post_init__(self) -> None:
-        for name in ("distortion_rate", "erasing", "colour"):
+        for name in ("distortion_rate", "colour"):
             if not 0 <= getattr(self, name) <= 1:
                 raise ValueError(f"{name} must be in [0, 1], got {getattr(self, name)}")
         if not 0 < self.min_scale <= 1:
             raise ValueError(f"min_scale must be in (0, 1], got {self.min_scale}")
-        for name in ("padding_px", "rotation_deg", "shear", "mixup_alpha", "cutmix_alpha"):
-            if getattr(self, name) < 0:
-                raise ValueError(f"{name} must not be negative, got {getattr(self, name)}")
+        for name in ("padding_px", "rotation_deg", "shear"):
+            if not 0 <= getattr(self, name) < inf:
+                raise ValueError(f"{name} must be finite and not negative, got {getattr(self, name)}")
 
     @property
     def distorts(self) -> bool:
@@ -92,52 +86,6 @@ def random_crop_flip(
         columns = torch.where(draw(2).bool(), columns.flip(1), columns)
     image = torch.arange(batch, device=images.device)[:, None, None]
     return images.permute(0, 2, 3, 1)[image, rows[:, :, None], columns[:, None, :]].permute(0, 3, 1, 2)
-
-
-def erase(images: Tensor, augmentation: Augmentation, generator: torch.Generator) -> Tensor:
-    """Replace a random rectangle of some normalised images by noise; 2 % to 25 % of the area.
-
-    Shape: [B, 3, S, S] -> [B, 3, S, S]
-
-    Source: arXiv 1708.04896.
-    """
-    if augmentation.erasing == 0:
-        return images
-    batch, _, side, _ = images.shape
-    chosen, size, ratio, y, x = _uniform(images, generator, 5)
-    area, aspect = 0.02 + 0.23 * size, torch.exp((2 * ratio - 1) * 1.2)
-    height, width = (area * aspect).sqrt().clamp(max=1.0), (area / aspect).sqrt().clamp(max=1.0)
-    inside = _rectangle(side, y * (1 - height), x * (1 - width), height, width) & (chosen < augmentation.erasing).view(
-        batch, 1, 1
-    )
-    noise = torch.randn(images.shape, generator=generator, device=images.device)
-    return torch.where(inside[:, None], noise, images)
-
-
-def mix(
-    images: Tensor, targets: Tensor, augmentation: Augmentation, generator: torch.Generator
-) -> tuple[Tensor, Tensor]:
-    """Mixup or cutmix of a batch with itself in reverse order.
-
-    Shape: images [B, 3, S, S], targets [B, K] -> the same
-
-    Source: arXiv 1710.09412 and arXiv 1905.04899.
-    """
-    mixup, cutmix = augmentation.mixup_alpha, augmentation.cutmix_alpha
-    if mixup == cutmix == 0:
-        return images, targets
-    coin = torch.rand((), generator=generator, device=images.device)
-    by_area = cutmix > 0 and (mixup == 0 or bool(coin < 0.5))
-    keep = _beta(cutmix if by_area else mixup, generator, images.device)
-    if not by_area:
-        return keep * images + (1 - keep) * images.flip(0), keep * targets + (1 - keep) * targets.flip(0)
-    side = images.shape[-1]
-    cut = (1 - keep).sqrt().view(1)
-    y, x = torch.rand((2, 1), generator=generator, device=images.device)
-    inside = _rectangle(side, y * (1 - cut), x * (1 - cut), cut, cut)[:, None]
-    share = inside.float().mean()
-    mixed = torch.where(inside, images.flip(0), images)
-    return mixed, (1 - share) * targets + share * targets.flip(0)
 
 
 def _resample(images: Tensor, crop_px: int, augmentation: Augmentation, generator: torch.Generator) -> Tensor:
@@ -183,19 +131,3 @@ def _recolour(images: Tensor, augmentation: Augmentation, generator: torch.Gener
 def _uniform(images: Tensor, generator: torch.Generator, count: int) -> tuple[Tensor, ...]:
     """`count` times one draw from [0, 1) for each image: [B] each."""
     return torch.rand((count, images.shape[0]), generator=generator, device=images.device).unbind()
-
-
-def _rectangle(side: int, top: Tensor, left: Tensor, height: Tensor, width: Tensor) -> Tensor:
-    """Masks of rectangles given as fractions of the side: [B, S, S]."""
-    cells = (torch.arange(side, device=top.device) + 0.5) / side
-    rows = (cells >= top[:, None]) & (cells < (top + height)[:, None])
-    columns = (cells >= left[:, None]) & (cells < (left + width)[:, None])
-    return rows[:, :, None] & columns[:, None, :]
-
-
-def _beta(alpha: float, generator: torch.Generator, device: torch.device) -> Tensor:
-    """One draw from Beta(alpha, alpha), whose two gammas need a generator of their own making."""
-    concentration = torch.full((2,), alpha, device=device)
-    gammas: Tensor = torch._standard_gamma(concentration, generator=generator)
-    share: Tensor = gammas[0] / gammas.sum()
-    return share

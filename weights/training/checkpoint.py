@@ -16,7 +16,7 @@ def write(path: Path, state: dict[str, Any], fingerprint: dict[str, str]) -> Non
     """Replace `path` atomically.
 
     Args:
-        fingerprint: what must be the same when the run goes on.
+        fingerprint: what must be the same when the run goes on, by names for people.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     draft = path.with_suffix(".part")
@@ -35,15 +35,18 @@ def read(path: Path, fingerprint: dict[str, str], device: torch.device) -> dict[
     """
     try:
         document = torch.load(path, map_location=device, weights_only=True)
-        found, state = document["fingerprint"], document["state"]
-    except (OSError, RuntimeError, EOFError, KeyError, TypeError, pickle.UnpicklingError) as error:
+        found, state = dict(document["fingerprint"]), document["state"]
+    except (OSError, RuntimeError, EOFError, KeyError, TypeError, ValueError, pickle.UnpicklingError) as error:
         raise CheckpointError(f"{path} is not a checkpoint of this program: {error}") from error
     different = [
-        f"{key} was {found.get(key)}, is {fingerprint.get(key)}"
+        f"{key}: {found.get(key, 'none')} -> {fingerprint.get(key, 'none')}"
         for key in fingerprint | found
         if found.get(key) != fingerprint.get(key)
     ]
     if different:
-        raise CheckpointError(f"{path} belongs to another run: {'; '.join(different)}")
+        raise CheckpointError(
+            "\n  ".join([f"{path.parent} holds another run, which differs in", *different])
+            + "\nstart this one with another --out or --run-dir, or delete that folder to begin anew"
+        )
     assert isinstance(state, dict)
     return state

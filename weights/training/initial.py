@@ -1,51 +1,77 @@
 """A stored model as the start of a training run."""
 
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
+from typing import Any
 
 from models.cascade import Cascade
-from models.config import HybridEmbeddingConfig
-from models.embedding import residual_blocks
-from models.embedding_config import EmbeddingConfig
-from weights.store import ModelFormatError, load
+from models.config import CascadeConfig, LookConfig, TrunkEmbeddingConfig
+from weights.store import ModelFormatError, StoredModel
 
 
-def _unstaged(embedding: EmbeddingConfig) -> EmbeddingConfig:
-    """Without the depth of each stage's map, which a static ViT has in one piece."""
-    return replace(embedding, stage_blocks=()) if isinstance(embedding, HybridEmbeddingConfig) else embedding
+def start_from(
+    stored: StoredModel, cascade: Cascade, class_names: tuple[str, ...], *, out: Path, looks_only: bool = False
+) -> dict[str, Any]:
+    """Give `cascade` the weights of a stored model; where the classes are others, its classifiers stay as they are.
 
-
-def start_from(folder: Path, cascade: Cascade, *, out: Path, stem_only: bool = False) -> dict[str, str]:
-    """Give `cascade` the weights of a model folder; where the classes differ in number, its heads stay as they are.
+    Each stage takes those of the stored stage with its grid and look. Where reuse differs, as in a static ViT or an
+    ablation, what has no counterpart stays as it is.
 
     Args:
         out: the folder the run will write.
-        stem_only: take nothing but the stem, behind which the stages may differ: static ViTs and ablations.
+        looks_only: take the trunks and the classifiers on their features, behind which everything is new.
 
     Returns:
-        Name and checksum of the weights, for provenance and to tell runs apart, and the part if it was not all.
+        Name and checksum of the weights, and the part where it was not all.
 
     Raises:
-        ModelFormatError: when the folder is not a model, has another architecture (or stem), or is `out`.
+        ModelFormatError: when it has another architecture, or is `out`.
     """
-    if folder.resolve() == out.resolve():
-        raise ModelFormatError(f"{folder} would be overwritten by the model that starts from it")
-    stored = load(folder)
-    config, origin = stored.cascade.config, {"name": stored.manifest.name, "sha256": stored.sha256}
-    if stem_only:
-        stem, own_stem = stored.cascade.stem, cascade.stem
-        if stem is None or own_stem is None or _unstaged(config.embedding) != _unstaged(cascade.config.embedding):
-            raise ModelFormatError(f"{folder} has {config.embedding}, the run {cascade.config.embedding}")
-        own_stem.load_state_dict(stem.state_dict())
-        trained_blocks = residual_blocks(stored.cascade.deepening)
-        for block, trained in zip(residual_blocks(cascade.deepening), trained_blocks, strict=False):
-            block.load_state_dict(trained.state_dict())
-        return origin | {"part": "stem"}
-    if replace(config, num_classes=cascade.config.num_classes) != cascade.config:
-        raise ModelFormatError(f"{folder} holds {config}, the run is of {cascade.config}")
-    state = stored.cascade.state_dict()
-    if config.num_classes != cascade.config.num_classes:
-        own = cascade.state_dict()
-        state = {key: own[key] if ".head." in key else value for key, value in state.items()}
+    if stored.path.resolve() == out.resolve():
+        raise ModelFormatError(f"{stored.path} would be overwritten by the model that starts from it")
+    config = stored.cascade.config
+    if _sizes(config) != _sizes(cascade.config):
+        raise ModelFormatError(f"{stored.path} holds {config}, the run is of {cascade.config}")
+    state = cascade.state_dict()
+    for stage, grid in enumerate(cascade.config.grids):
+        source = _counterpart(config, cascade.config, stage)
+        if source is None:
+            raise ModelFormatError(f"{stored.path} has no stage of {grid}x{grid} tokens like the run's")
+        same_classes = stored.manifest.class_names == class_names
+        for name, value in stored.cascade.stages[source].state_dict().items():
+            key, part = f"stages.{stage}.{name}", name.split(".")[0]
+            if part in ("head", "pooled_head") and not same_classes:
+                continue
+            if looks_only and not name.startswith(("pooled_head.", "embedding.trunk.")):
+                continue
+            if key in state and state[key].shape == value.shape:
+                state[key] = value
+    if not looks_only:
+        state |= {key: value for key, value in stored.cascade.state_dict().items() if key.startswith("stem.")}
     cascade.load_state_dict(state)
+    origin: dict[str, Any] = {"name": stored.manifest.name, "sha256": stored.sha256}
+    if looks_only:
+        origin["part"] = "looks"
     return origin
+
+
+def _sizes(config: CascadeConfig) -> dict[str, Any]:
+    """What must agree, whatever stages, classes and reuse there are."""
+    sizes = asdict(replace(config, num_classes=1))
+    for name in ("grids", "feature_reuse", "relation_reuse"):
+        del sizes[name]
+    sizes["embedding"].pop("looks", None)
+    return sizes
+
+
+def _counterpart(stored: CascadeConfig, own: CascadeConfig, stage: int) -> int | None:
+    """The stored stage with the same grid and, where stages look, the same look."""
+    for index, grid in enumerate(stored.grids):
+        if grid == own.grids[stage] and _look(stored, index) == _look(own, stage):
+            return index
+    return None
+
+
+def _look(config: CascadeConfig, stage: int) -> LookConfig | None:
+    embedding = config.embedding
+    return embedding.looks[stage] if isinstance(embedding, TrunkEmbeddingConfig) else None

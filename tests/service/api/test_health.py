@@ -147,6 +147,7 @@ async def test_models_describes_every_exit_with_its_cost(serving):
     assert model["stages"][1] == {
         "stage": 1,
         "grid": 4,
+        "px": 28,
         "num_tokens": 17,
         "macs": 300,
         "cumulative_macs": 400,

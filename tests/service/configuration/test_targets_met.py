@@ -8,15 +8,14 @@ import pytest
 from benchmarks.targets import realise, unseen_images
 from service.bench.child import SERVE, served
 
-DATA = Path(__file__).parents[4] / "shared" / "data" / "cifar10-train.parquet"
-MODEL = "dvt-cifar10"
+DATA = Path(__file__).parents[4] / "shared" / "data" / "caltech100-train.parquet"
+MODEL = "dvt-photos"
 TARGETS = ({"fraction": 0.3}, {"accuracy_drop": 0.02})
-MAX_MACS_OFF = 0.05
 MAX_STANDARD_ERRORS = 2.5
-CALIBRATION_IMAGES = 2500
+CALIBRATION_IMAGES = 319
 
 
-@pytest.mark.skipif(not DATA.is_file(), reason="needs ../shared/data/cifar10-train.parquet")
+@pytest.mark.skipif(not DATA.is_file(), reason="needs ../shared/data/caltech100-train.parquet")
 def test_targets_are_met_on_unseen_images() -> None:
     images = unseen_images(MODEL, DATA)
     with served(SERVE, {"DVT_MODEL": MODEL}) as server:
@@ -24,7 +23,6 @@ def test_targets_are_met_on_unseen_images() -> None:
         outcomes = [asyncio.run(realise(url, target, images)) for target in TARGETS]
 
     for met in outcomes:
-        assert abs(met.macs_off) <= MAX_MACS_OFF, met
-        _, accuracy_errors = met.standard_errors_off(len(images.labels), CALIBRATION_IMAGES)
-        assert abs(accuracy_errors) <= MAX_STANDARD_ERRORS, met
+        errors = met.standard_errors_off(len(images.labels), CALIBRATION_IMAGES)
+        assert max(map(abs, errors)) <= MAX_STANDARD_ERRORS, met
     assert outcomes[0].mean_macs != outcomes[1].mean_macs

@@ -3,41 +3,48 @@ import json
 import shutil
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
-from cascades import TINY
+from cascades import TINY, randomised
 from images import encode, two_colour_images, two_colour_parquet, write_parquet
 from rich.console import Console
 
-from weights import load
-from weights.calibration.assess import calibrate_model, evaluate_model, held_out_parts
-from weights.data import DataError, load_images
+from weights import Manifest, load, save
+from weights.calibration.assess import calibrate_model, evaluate_model
+from weights.data import DataError
 from weights.preprocessing import Preprocessing
-from weights.training.augment import Augmentation
-from weights.training.recipe import Recipe
-from weights.training.train import TrainingRun, train
+from weights.splitting import split
 
 CONSOLE = Console(file=io.StringIO())
 
 
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
-    """(model folder, the data it was trained from)."""
+    """(model folder, the data its provenance names)."""
     folder = tmp_path_factory.mktemp("assess")
     data = two_colour_parquet(folder / "train.parquet", 120, side=28, mislabelled=0.25)
-    run = TrainingRun(
+    manifest = Manifest(
         name="tiny",
-        data=(data,),
-        out=folder / "tiny",
-        run_dir=folder / "run",
         architecture=replace(TINY, num_classes=2),
         preprocessing=Preprocessing(resize_px=28, crop_px=28),
-        recipe=Recipe(epochs=3, batch_size=16, augmentation=Augmentation(padding_px=2), learning_rate=3e-3),
-        holdout=0.4,
+        class_names=("red", "blue"),
+        thresholds=(1.0, 1.0, 1.0),
+        temperatures=(1.0,) * 4,
+        provenance={
+            "data": data.name,
+            "split": split(two_colour_images(120, 28)[0], 0.4, 3).provenance(0.4, 3),
+            "recipe": {"epochs": 1},
+            "epochs_done": 1,
+            "hours": 0.5,
+            "hardware": "1 thread of a CPU",
+            "date": "2026-01-01",
+        },
     )
-    assert train(run, CONSOLE)
-    return run.out, data
+    save(folder / "tiny", randomised(manifest.architecture), manifest, "")
+    _calibrate(folder / "tiny", data)
+    return folder / "tiny", data
 
 
 @pytest.fixture
@@ -45,26 +52,29 @@ def model(trained: tuple[Path, Path], tmp_path: Path) -> Path:
     return Path(shutil.copytree(trained[0], tmp_path / "tiny"))
 
 
-def _calibrate(model: Path, data: Path, *, half: bool = False) -> None:
-    calibrate_model(model, [data], accuracy_drop=0.005, half=half, device="cpu", console=CONSOLE)
+def _calibrate(model: Path, data: Path, *, half: bool = False, fresh: bool = False) -> None:
+    calibrate_model(model, [data], accuracy_drop=0.005, half=half, fresh=fresh, device="cpu", console=CONSOLE)
 
 
-def test_train_ends_with_a_calibrated_model(trained: tuple[Path, Path]) -> None:
-    stored = load(trained[0])
-    assert stored.calibration is not None
-    assert stored.calibration.confidence_EN.shape == (4, 24)
-    assert len(set(stored.manifest.temperatures)) > 1
+def _two_colours(path: Path, count: int, seed: int) -> Path:
+    images, labels = two_colour_images(count, 28, seed)
+    return write_parquet(path, [encode(image) for image in images], labels.tolist(), ["red", "blue"])
+
+
+def _split(model: Path) -> dict[str, Any]:
+    split: dict[str, Any] = load(model).manifest.provenance["split"]
+    return split
 
 
 def test_calibrate_model_own_training_data_uses_the_held_out_part(trained: tuple[Path, Path], model: Path) -> None:
     before = load(model)
     _calibrate(model, trained[1])
     after = load(model)
-    # Training evaluated in bfloat16, so the fit repeats itself up to that rounding only.
-    assert after.manifest.temperatures == pytest.approx(before.manifest.temperatures, rel=0.1)
+    assert after.manifest.temperatures == before.manifest.temperatures
     assert after.calibration is not None
-    assert after.calibration.confidence_EN.shape == (4, 24)
-    assert after.manifest.provenance["split"]["test"] == 24
+    drawn = split(two_colour_images(120, 28)[0], 0.4, 3)
+    assert after.calibration.confidence_EN.shape == (4, len(drawn.calibration))
+    assert after.manifest.provenance["split"] == drawn.provenance(0.4, 3)
 
 
 def test_calibrate_model_half_stays_so_when_calibrated_again(trained: tuple[Path, Path], model: Path) -> None:
@@ -78,21 +88,40 @@ def test_calibrate_model_half_stays_so_when_calibrated_again(trained: tuple[Path
     assert (model / "README.md").read_text() == card
 
 
-def test_calibrate_model_other_data_is_halved(model: Path, tmp_path: Path) -> None:
-    other = two_colour_parquet(tmp_path / "other.parquet", 40, side=28)
-    _calibrate(model, other)
-    after = load(model)
-    assert after.calibration is not None
-    assert after.calibration.confidence_EN.shape == (4, 20)
-    assert f"{20:,} held-out images" in (model / "README.md").read_text()
+def test_calibrate_model_fresh_data_is_halved_and_marked(model: Path, tmp_path: Path) -> None:
+    fresh = _two_colours(tmp_path / "fresh.parquet", 100, seed=5)
+    _calibrate(model, fresh, fresh=True)
+    told = _split(model)
+    assert told["calibration"] + told["test"] == 100
+    assert told["calibrated_on"] == "fresh"
+    card = (model / "README.md").read_text()
+    assert f"On {told['test']} held-out images" in card
+    assert "other files than it was trained from" in card
 
 
-def test_held_out_parts_of_training_data_are_disjoint_from_training(trained: tuple[Path, Path]) -> None:
-    manifest = load(trained[0]).manifest
-    data = load_images([trained[1]], manifest.preprocessing)
-    seen, unseen = held_out_parts(manifest, [trained[1]], data)
-    assert (len(seen), len(unseen)) == (24, 24)
-    assert not {image.tobytes() for image in seen.images} & {image.tobytes() for image in unseen.images}
+def test_calibrate_model_again_on_held_out_images_takes_the_mark_away(
+    trained: tuple[Path, Path], model: Path, tmp_path: Path
+) -> None:
+    before = _split(model)
+    _calibrate(model, _two_colours(tmp_path / "fresh.parquet", 100, seed=5), fresh=True)
+    _calibrate(model, trained[1])
+    assert _split(model) == before
+
+
+def test_calibrate_model_card_says_how_images_were_held_out(model: Path) -> None:
+    card = (model / "README.md").read_text()
+    assert "- held out: 0.4 of the images, drawn by their content with seed 3\n" in card
+    assert "- left out of the held-out images: 0 near-duplicates of other images\n" in card
+
+
+def test_calibrate_model_without_a_calibration_image_raises(model: Path, tmp_path: Path) -> None:
+    images, labels = two_colour_images(120, 28)
+    rows = split(images, 0.4, 3).test
+    path = write_parquet(
+        tmp_path / "a.parquet", [encode(images[row]) for row in rows], labels[rows].tolist(), ["red", "blue"]
+    )
+    with pytest.raises(DataError, match="none of the images is left to calibrate on"):
+        _calibrate(model, path)
 
 
 def test_calibrate_model_other_classes_raises_naming_them(model: Path, tmp_path: Path) -> None:
@@ -109,7 +138,7 @@ def test_evaluate_model_writes_report_and_pictures(trained: tuple[Path, Path], t
     assert set(evaluation.curves) == {"solver", "shared", "authors"}
     assert all(len(curve) == 20 for curve in evaluation.curves.values())
     report = json.loads((tmp_path / "evaluation.json").read_text())
-    assert report["num_images"] == 24
+    assert report["num_images"] == _split(model)["test"]
     assert report["judgement"]["exit_accuracy"] == list(evaluation.judgement.exit_accuracy)
     assert report["statics"][0]["macs"] == evaluation.walk_macs[-1]
     for name in ("accuracy.png", "exit_shares.png"):
@@ -140,8 +169,28 @@ def test_evaluate_model_without_calibration_raises_saying_what_to_do(
         evaluate_model(model, [trained[1]], out=tmp_path, statics=[], device="cpu", console=CONSOLE)
 
 
-def test_held_out_parts_of_other_images_than_training_had_raises(trained: tuple[Path, Path]) -> None:
-    manifest = load(trained[0]).manifest
-    data = load_images([trained[1]], manifest.preprocessing, limit=100)
-    with pytest.raises(DataError, match=r"made from 120 images of train\.parquet, this has 100"):
-        held_out_parts(manifest, [trained[1]], data)
+def _evaluated(model: Path, data: Path, *, fresh: bool = False) -> tuple[int, str]:
+    console = Console(file=io.StringIO(), width=200)
+    evaluation = evaluate_model(
+        model, [data], out=data.parent / "report", statics=[], device="cpu", console=console, fresh=fresh
+    )
+    assert isinstance(console.file, io.StringIO)
+    return evaluation.num_images, console.file.getvalue()
+
+
+def test_evaluate_model_fresh_data_is_judged_in_full_until_calibrated_on_it(model: Path, tmp_path: Path) -> None:
+    pytest.importorskip("matplotlib", reason="pictures need the plots extra")
+    fresh = _two_colours(tmp_path / "fresh.parquet", 100, seed=5)
+    assert _evaluated(model, fresh, fresh=True)[0] == 100
+    some, said = _evaluated(model, fresh)
+    assert 10 <= some <= 30  # a fifth
+    assert "of the training part (--fresh keeps these, for files the model was not trained on)" in said
+    _calibrate(model, fresh, fresh=True)
+    assert _evaluated(model, fresh, fresh=True)[0] == _split(model)["test"]
+
+
+def test_evaluate_model_fresh_data_of_other_classes_raises(model: Path, tmp_path: Path) -> None:
+    images, labels = two_colour_images(8, side=28)
+    path = write_parquet(tmp_path / "a.parquet", [encode(image) for image in images], labels.tolist(), ["cat", "dog"])
+    with pytest.raises(DataError, match="2 classes"):
+        _evaluated(model, path, fresh=True)

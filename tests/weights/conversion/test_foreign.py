@@ -46,6 +46,11 @@ def test_read_checkpoint_strips_module_prefix_and_widens_to_float32(tmp_path: Pa
     assert {key: value.dtype for key, value in tensors.items()} == dict.fromkeys(WEIGHTS, torch.float32)
 
 
+def test_read_checkpoint_batch_counters_are_left_out(tmp_path: Path) -> None:
+    document = WEIGHTS | {"module.bn.num_batches_tracked": torch.tensor(7)}
+    assert read_checkpoint(_saved(tmp_path / "a.pth", document)).tensors.keys() == WEIGHTS.keys()
+
+
 def test_read_checkpoint_cuda_tensors_come_to_the_cpu(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with monkeypatch.context() as patch:  # the tag a tensor of a GPU gets in the file
         patch.setattr(torch.serialization, "location_tag", lambda storage: "cuda:0")

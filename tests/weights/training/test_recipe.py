@@ -1,52 +1,97 @@
+from dataclasses import replace
 from itertools import pairwise
 
 import pytest
+from cascades import TINY, TINY_LOOKS
 
-from weights.training.recipe import Phase, Recipe
+from models.config import VARIANTS
+from weights.training.recipe import Recipe, RecipeError, recipe_for
 
-RECIPE = Recipe(epochs=2, learning_rate=1.0, min_learning_rate=0.1, warmup_fraction=0.1, ema_decay=0.99)
+LOOKS_224 = VARIANTS["looks_224"]
 
 
-def test_learning_rate_at_rises_linearly_then_falls_to_the_minimum() -> None:
-    rates = [RECIPE.learning_rate_at(step, 100) for step in range(101)]
+def test_rate_at_rises_linearly_then_falls_to_zero() -> None:
+    recipe = Recipe(warmup_fraction=0.1)
+    rates = [recipe.rate_at(step, 100, 1.0) for step in range(101)]
     assert rates[0] == pytest.approx(0.1)
     assert rates[9] == rates[10] == pytest.approx(1.0)
-    assert rates[55] == pytest.approx(0.55)
-    assert rates[100] == pytest.approx(0.1)
+    assert rates[55] == pytest.approx(0.5)
+    assert rates[100] == pytest.approx(0.0)
     assert all(a >= b for a, b in pairwise(rates[10:]))
 
 
-def test_learning_rate_at_where_it_does_not_fall_stays_at_its_peak() -> None:
-    rates = [RECIPE.learning_rate_at(step, 100, falls=False) for step in range(100)]
-    assert rates[:9] == [RECIPE.learning_rate_at(step, 100) for step in range(9)]
-    assert set(rates[9:]) == {1.0}
+def test_with_values_texts_become_numbers_of_the_recipe_and_its_augmentation() -> None:
+    texts = {"epochs": "5", "look_epochs": "2,1,0.5,0", "batch_size": "32", "flip": "no", "min_scale": "0.5"}
+    recipe = Recipe().with_values(texts)
+    assert (recipe.epochs, recipe.look_epochs, recipe.batch_size) == (5.0, (2.0, 1.0, 0.5, 0.0), 32)
+    assert (recipe.augmentation.flip, recipe.augmentation.min_scale) == (False, 0.5)
+    assert replace(recipe, epochs=10.0, look_epochs=(), batch_size=64, augmentation=Recipe().augmentation) == Recipe()
 
 
-def test_ema_decay_at_starts_small_and_reaches_its_limit() -> None:
-    assert RECIPE.ema_decay_at(0) == pytest.approx(0.1)
-    assert RECIPE.ema_decay_at(10_000) == 0.99
+@pytest.mark.parametrize(
+    ("name", "text", "message"),
+    [
+        ("speed", "1", r"a recipe has no 'speed'; it has look_epochs, .*, min_scale"),
+        ("epochs", "many", r"epochs must be a value such as 10\.0, got 'many'"),
+        ("epochs", "", r"epochs must be a value such as 10\.0, got ''"),
+        ("epochs", "0", r"epochs must be positive, got 0\.0"),
+        ("epochs", "nan", r"epochs must be finite, got nan"),
+        ("batch_size", "1.5", r"batch_size must be a value such as 64, got '1\.5'"),
+        ("flip", "perhaps", r"flip must be a value such as True, got 'perhaps'"),
+        ("look_epochs", "2;1", r"look_epochs must be numbers with commas between, got '2;1'"),
+        ("look_epochs", "2,-1", r"look_epochs must not be negative, got \(2\.0, -1\.0\)"),
+        ("look_epochs", "2,inf", r"look_epochs must be finite, got \(2\.0, inf\)"),
+        ("drop_path", "1", r"drop_path must be in \[0, 1\), got 1\.0"),
+        ("frozen_blocks", "-1", r"frozen_blocks must not be negative"),
+        ("colour", "2", r"colour must be in \[0, 1\], got 2\.0"),
+    ],
+)
+def test_with_values_wrong_raises_naming_value_and_rule(name: str, text: str, message: str) -> None:
+    with pytest.raises(RecipeError, match=message):
+        Recipe().with_values({name: text})
 
 
-def test_phase_at_every_epoch_names_the_stages_in_training() -> None:
-    recipe = Recipe(epochs=6, growth=(2, 0, 1))
-    phases = [recipe.phase_at(epoch) for epoch in range(6)]
-    assert phases == [Phase(1, 0, 2)] * 2 + [Phase(3, 2, 1)] + [Phase(None, 3, 3)] * 3
-    assert Recipe(epochs=2).phase_at(1) == Phase(None, 0, 2)
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"look_epochs": (1.0, 1.0)}, r"look_epochs needs a number for each of the 3 looks, got \(1\.0, 1\.0\)"),
+        ({"frozen_blocks": 9}, r"frozen_blocks must be at most 8 for these looks, got 9"),
+    ],
+)
+def test_check_looks_recipe_for_other_trunks_raises(changes: dict[str, object], message: str) -> None:
+    with pytest.raises(RecipeError, match=message):
+        Recipe(**changes).check_looks(TINY_LOOKS.embedding)
 
 
-@pytest.mark.parametrize("growth", [(2,), (1, 1), (3, -2)])
-def test_recipe_growth_without_an_epoch_for_all_stages_raises(growth: tuple[int, ...]) -> None:
-    with pytest.raises(ValueError, match=r"growth \(.*\) must leave some of the 2 epochs"):
-        Recipe(epochs=2, growth=growth)
+def test_recipe_for_few_images_sees_each_more_often_in_smaller_batches() -> None:
+    few, many = recipe_for(LOOKS_224, 40, 200), recipe_for(LOOKS_224, 100_000, 200)
+    assert all(a > b > 0 for a, b in zip(few.look_epochs[:2], many.look_epochs[:2], strict=True))
+    assert all(a >= b for recipe in (few, many) for a, b in pairwise(recipe.look_epochs))
+    assert max(many.look_epochs) < 1
+    assert few.epochs > many.epochs
+    assert few.batch_size == 8 < many.batch_size
 
 
-def test_recipe_unknown_optimizer_raises() -> None:
-    with pytest.raises(ValueError, match="must be adamw or muon, got 'sgd'"):
-        Recipe(epochs=1, optimizer="sgd")  # type: ignore[arg-type]
+def test_recipe_for_few_photographs_leaves_large_looks_as_they_were_pretrained() -> None:
+    assert recipe_for(LOOKS_224, 4_000, 200).look_epochs[2:] == (0.0, 0.0)
+    assert min(recipe_for(LOOKS_224, 4_000, 32).look_epochs) > 0
 
 
-@pytest.mark.parametrize("changes", [{"epochs": 0}, {"batch_size": -1}, {"label_smoothing": 1.0}, {"grad_clip": 0.0}])
-def test_recipe_out_of_range_raises_naming_value(changes: dict[str, float]) -> None:
-    (name, value), *_ = changes.items()
-    with pytest.raises(ValueError, match=f"{name} must be .*got {value}"):
-        Recipe(**{"epochs": 1, **changes})
+def test_recipe_for_takes_few_steps_whatever_the_number_of_images() -> None:
+    for count in (20, 1_000, 30_000, 1_000_000):
+        recipe = recipe_for(LOOKS_224, count, 200)
+        recipe.check_looks(LOOKS_224.embedding)
+        assert count * sum(recipe.look_epochs) < 200_000
+
+
+def test_recipe_for_small_images_shifts_them_and_photographs_are_cut() -> None:
+    small, large = (recipe_for(LOOKS_224, 1_000, px, seed=7) for px in (32, 300))
+    assert (small.augmentation.padding_px, small.augmentation.min_scale) == (28, 1.0)
+    assert (large.augmentation.padding_px, large.augmentation.min_scale) == (0, 0.4)
+    assert small.seed == large.seed == 7
+
+
+def test_recipe_for_a_cascade_without_trunks_has_no_looks() -> None:
+    few, many = recipe_for(TINY, 100, 32), recipe_for(TINY, 1_000_000, 32)
+    assert few.look_epochs == many.look_epochs == ()
+    assert few.epochs > many.epochs >= 20

@@ -1,95 +1,177 @@
+import io
+from collections.abc import Iterator
 from dataclasses import replace
+from itertools import islice
 
 import pytest
 import torch
-from cascades import TINY, randomised
-from images import two_colour_images
+from cascades import TINY, TINY_T2T, randomised
+from training import QUICK, at_call, changed, coloured, looking, snapshot, trainer_of
 
-from weights.data import LabelledImages
+from models.config import CascadeConfig
+from weights.calibration.calibrate import held_out_logits
 from weights.preprocessing import Preprocessing
-from weights.training.recipe import RECIPES, Recipe
-from weights.training.trainer import Trainer, exit_loss, set_drop_path, share_right
+from weights.training.interruption import Interrupted
+from weights.training.recipe import Recipe
+from weights.training.trainer import StepReport, Trainer, exit_loss, set_drop_path
 
-CONFIG = replace(TINY, num_classes=2)
-RECIPE = Recipe(epochs=1, batch_size=8)
-
-
-def _trainer(recipe: Recipe) -> Trainer:
-    images, labels = two_colour_images(32, side=28)
-    data = LabelledImages(images, labels, ("red", "blue"))
-    return Trainer(randomised(CONFIG), data, Preprocessing(resize_px=28, crop_px=28), recipe, torch.device("cpu"))
+STEPS = (6, 3, 1, 6)
+"""Of each phase of `QUICK` with 24 images."""
 
 
-def test_exit_loss_plain_is_the_sum_of_cross_entropies() -> None:
-    logits = [torch.randn(4, 3), torch.randn(4, 3)]
-    labels = torch.tensor([0, 1, 2, 0])
-    targets = torch.nn.functional.one_hot(labels, 3).float()
-    expected = sum(torch.nn.functional.cross_entropy(exit_, labels, label_smoothing=0.1) for exit_ in logits)
-    torch.testing.assert_close(exit_loss(logits, targets, RECIPE), expected)
-    doubled = exit_loss(logits, targets, replace(RECIPE, exit_weights=(2.0, 0.0)))
-    torch.testing.assert_close(doubled, 2 * torch.nn.functional.cross_entropy(logits[0], labels, label_smoothing=0.1))
-
-
-def test_share_right_mixed_images_count_for_the_class_they_have_most_of() -> None:
-    targets = torch.tensor([[0.3, 0.7, 0.0], [0.9, 0.0, 0.1]])
-    most, least = torch.tensor([[0.0, 2.0, 1.0], [3.0, 0.0, 1.0]]), torch.tensor([[2.0, 0.0, 1.0], [3.0, 0.0, 1.0]])
-    assert share_right([most, least], targets).tolist() == [1.0, 0.5]
-
-
-def test_exit_loss_distillation_does_not_train_the_teacher() -> None:
-    student = torch.zeros(1, 2, requires_grad=True)
-    teacher = torch.tensor([[3.0, -3.0]], requires_grad=True)
-    targets = torch.tensor([[0.5, 0.5]])
-    plain = torch.autograd.grad(exit_loss([student, teacher], targets, RECIPE), [student, teacher])
-    distilled = torch.autograd.grad(
-        exit_loss([student, teacher], targets, replace(RECIPE, distillation=1.0)), [student, teacher]
-    )
-    assert torch.equal(plain[1], distilled[1])
-    assert distilled[0][0, 0] < plain[0][0, 0]  # pulled towards what the teacher prefers
-
-
-@pytest.mark.parametrize("name", RECIPES)
-def test_trainer_every_recipe_steps_and_repeats_itself(name: str) -> None:
-    recipe = replace(RECIPES[name], epochs=1, growth=(), batch_size=8)
-    first, second = (list(_trainer(recipe).run()) for _ in range(2))
-    assert first == second
-    assert len(first) == 4
-
-
-def test_trainer_growth_trains_the_first_stages_first_at_the_peak_rate() -> None:
-    recipe = replace(RECIPE, epochs=4, growth=(1, 0, 1), optimizer="muon")
-    trainer = _trainer(recipe)
-    before = {key: value.clone() for key, value in trainer.cascade.state_dict().items()}
-    still, exits, rates = [], [], []
-    for report in trainer.run():
-        now = trainer.cascade.state_dict()
-        still.append([torch.equal(now[f"stages.{k}.head.weight"], before[f"stages.{k}.head.weight"]) for k in range(4)])
-        exits.append(len(report.exit_accuracy))
-        rates.append(trainer.optimizers[0].param_groups[0]["lr"])
-    assert still[3] == [False, True, True, True]
-    assert still[7] == [False, False, False, True]
-    assert still[8] == [False] * 4
-    assert exits == [1] * 4 + [3] * 4 + [4] * 8
-    assert set(rates[:9]) == {recipe.learning_rate}
-    assert rates[15] < rates[12] < rates[10] < recipe.learning_rate
-
-
-def test_trainer_growth_beyond_the_stages_is_refused() -> None:
-    with pytest.raises(ValueError, match=r"growth \(1, 0, 1, 1\) is for a cascade of more stages than 4"):
-        _trainer(replace(RECIPE, epochs=5, growth=(1, 0, 1, 1)))
-
-
-def test_trainer_averaged_weights_lag_behind_the_trained_ones() -> None:
-    trainer = _trainer(RECIPE)
-    before = trainer.averaged_cascade.stages[0].head.weight.clone()
+def _finished(trainer: Trainer) -> dict[str, torch.Tensor]:
     for _ in trainer.run():
         pass
-    trained, averaged = trainer.cascade.stages[0].head.weight, trainer.averaged_cascade.stages[0].head.weight
-    assert 0 < (averaged - before).abs().sum() < (trained - before).abs().sum()
+    assert trainer.finished
+    return trainer.cascade.state_dict()
+
+
+def _reopened(trainer: Trainer) -> Trainer:
+    """Another trainer that goes on from what the first one left."""
+    file = io.BytesIO()
+    torch.save(trainer.state_dict(), file)
+    file.seek(0)
+    other = trainer_of(looking())
+    other.load_state_dict(torch.load(file, weights_only=True))
+    return other
+
+
+@pytest.fixture(scope="module")
+def uninterrupted() -> dict[str, torch.Tensor]:
+    return _finished(trainer_of(looking()))
+
+
+def test_run_reports_every_step_of_every_phase() -> None:
+    reports = list(trainer_of(looking()).run())
+    expected = [(phase, step) for phase, steps in enumerate(STEPS) for step in range(1, steps + 1)]
+    assert [(report.phase, report.step) for report in reports] == expected
+    assert [len(report.exit_accuracy) for report in reports] == [1] * 10 + [3] * 6
+    assert {report.images for report in reports} == {8}
+
+
+@pytest.mark.parametrize("steps", [0, 3, STEPS[0], sum(STEPS) - 1, sum(STEPS)])
+def test_run_interrupted_after_any_step_ends_with_the_same_weights(
+    steps: int, uninterrupted: dict[str, torch.Tensor]
+) -> None:
+    trainer = trainer_of(looking())
+    assert len(list(islice(trainer.run(), steps))) == steps
+    state = _finished(_reopened(trainer))
+    assert all(torch.equal(value, uninterrupted[key]) for key, value in state.items())
+
+
+@pytest.mark.parametrize("call", [1, 150, 302, 606])
+def test_run_interrupted_in_a_preparation_ends_with_the_same_weights(
+    call: int, uninterrupted: dict[str, torch.Tensor]
+) -> None:
+    def stop() -> None:
+        raise Interrupted
+
+    trainer = trainer_of(looking(), report=at_call(call, stop))
+    with pytest.raises(Interrupted):
+        _finished(trainer)
+    assert trainer.step == 0
+    state = _finished(_reopened(trainer))
+    assert all(torch.equal(value, uninterrupted[key]) for key, value in state.items())
+
+
+def test_run_goes_on_in_the_same_trainer_after_it_was_interrupted(uninterrupted: dict[str, torch.Tensor]) -> None:
+    trainer = trainer_of(looking())
+    list(islice(trainer.run(), 8))
+    state = _finished(trainer)
+    assert all(torch.equal(value, uninterrupted[key]) for key, value in state.items())
+
+
+def test_load_state_dict_of_a_phase_boundary_forgets_the_optimizer_of_before() -> None:
+    fresh, trainer = trainer_of(looking()), trainer_of(looking())
+    list(islice(trainer.run(), 2))
+    trainer.load_state_dict(fresh.state_dict())
+    assert trainer.state_dict()["optimizer"] is None
+
+
+def test_run_stems_first_blocks_and_norm_statistics_stay_as_they_are(uninterrupted: dict[str, torch.Tensor]) -> None:
+    before = snapshot(looking())
+    for key, value in uninterrupted.items():
+        frozen = ".trunk.stem." in key or any(f".trunk.blocks.{index}." in key for index in range(QUICK.frozen_blocks))
+        if frozen or "running_" in key:
+            assert torch.equal(value, before[key]), key
+    moved = {key for key, value in uninterrupted.items() if not torch.equal(value, before[key])}
+    for stage in range(3):
+        assert {f"stages.{stage}.pooled_head.weight", f"stages.{stage}.embedding.trunk.head.conv.weight"} <= moved
+        assert {f"stages.{stage}.head.weight", f"stages.{stage}.blocks.0.mlp.fc1.weight"} <= moved
+
+
+def test_run_each_phase_changes_its_own_part_alone() -> None:
+    trainer = trainer_of(looking())
+    before = snapshot(trainer.cascade)
+    parts: list[set[str]] = []
+    for _ in _phase_ends(trainer):
+        names = changed(before, trainer.cascade)
+        before = snapshot(trainer.cascade)
+        parts.append(names)
+    for stage in range(3):
+        mine = (f"stages.{stage}.embedding.trunk.", f"stages.{stage}.pooled_head.")
+        assert parts[stage]
+        assert all(name.startswith(mine) for name in parts[stage])
+    assert parts[3]
+    assert not any(".trunk." in name or ".pooled_head." in name for name in parts[3])
+
+
+def _phase_ends(trainer: Trainer) -> Iterator[StepReport]:
+    return (report for report in trainer.run() if trainer.step == 0)
+
+
+def test_run_all_phases_learn_images_of_two_colours() -> None:
+    recipe = replace(QUICK, look_epochs=(8.0,) * 3, look_rate=3e-3, epochs=8, learning_rate=3e-3, drop_path=0.0)
+    seen = coloured(32)
+    trainer = trainer_of(looking(), recipe, seen)
+    _finished(trainer)
+    logits = held_out_logits(trainer.cascade, seen, Preprocessing(resize_px=63, crop_px=63))
+    assert ((logits.argmax(axis=-1) == seen.labels).mean(axis=1) >= 0.75).all()
+
+
+@pytest.mark.parametrize("config", [replace(TINY, num_classes=2), replace(TINY_T2T, num_classes=2)])
+def test_run_without_trunks_trains_everything_and_repeats_itself(config: CascadeConfig) -> None:
+    before = snapshot(randomised(config))
+    first, second = (trainer_of(randomised(config)) for _ in range(2))
+    assert list(first.run()) == list(second.run())
+    assert first.finished
+    after = changed(before, first.cascade)
+    assert {f"stages.{stage}.head.weight" for stage in range(config.num_stages)} <= after
+
+
+def test_run_learning_rate_follows_the_recipe_in_every_phase() -> None:
+    trainer = trainer_of(looking())
+    first_rates = {}
+    for report in trainer.run():
+        if report.step == 1 and trainer._optimizer is not None:
+            first_rates[report.phase] = trainer._optimizer.param_groups[0]["lr"]
+    assert first_rates == {0: QUICK.look_rate, 1: QUICK.look_rate, 3: QUICK.learning_rate}
+
+
+def test_run_diverging_loss_raises_naming_phase_and_step() -> None:
+    recipe = replace(QUICK, look_epochs=(), epochs=4, learning_rate=1e30)
+    with pytest.raises(FloatingPointError, match=r"Transformers: the loss became .* at step \d+; try a smaller"):
+        _finished(trainer_of(looking(), recipe))
+
+
+def test_new_optimizer_decays_matrices_only() -> None:
+    trainer = trainer_of(looking(), replace(QUICK, look_epochs=()))
+    optimizer = trainer._new_optimizer(trainer.current)
+    matrices, rest = (group["params"] for group in optimizer.param_groups)
+    assert [group["weight_decay"] for group in optimizer.param_groups] == [QUICK.weight_decay, 0.0]
+    names = {id(parameter): name for name, parameter in trainer.cascade.named_parameters()}
+    assert all(names[id(parameter)].endswith("weight") for parameter in matrices)
+    assert {"stages.0.cls_token", "stages.0.pos_embed", "stages.0.norm.weight"} <= {names[id(p)] for p in rest}
+
+
+def test_exit_loss_is_the_sum_of_cross_entropies() -> None:
+    logits, labels = [torch.randn(4, 3), torch.randn(4, 3)], torch.tensor([0, 1, 2, 0])
+    expected = sum(torch.nn.functional.cross_entropy(exit_logits, labels) for exit_logits in logits)
+    torch.testing.assert_close(exit_loss(logits, labels), expected)
 
 
 def test_set_drop_path_rises_over_the_blocks_and_acts_in_training_only() -> None:
-    cascade = randomised(CONFIG)
+    cascade = randomised(TINY)
     set_drop_path(cascade, 0.5)
     assert [[block.drop_path for block in stage.blocks] for stage in cascade.stages] == [[0.0, 0.5]] * 4
     images = torch.randn(16, 3, 28, 28)
@@ -100,3 +182,12 @@ def test_set_drop_path_rises_over_the_blocks_and_acts_in_training_only() -> None
     kept = dropped.abs().sum(dim=(1, 2)) > 0
     assert 0.2 < kept.float().mean() < 0.8
     torch.testing.assert_close(dropped[kept], 2 * attended[kept])
+
+
+def test_run_looks_without_epochs_only_have_their_classifiers_fitted() -> None:
+    trainer = trainer_of(looking(), Recipe(look_epochs=(0.0, 0.0, 0.0), epochs=1, batch_size=8))
+    before = snapshot(trainer.cascade)
+    assert {report.phase for report in trainer.run()} == {3}
+    after = changed(before, trainer.cascade)
+    assert {f"stages.{stage}.pooled_head.weight" for stage in range(3)} <= after
+    assert not any(".trunk." in key for key in after)

@@ -32,15 +32,19 @@ export function drawWhole(canvas, bitmap, preprocessing) {
   context.fill("evenodd");
 }
 
-/** The crop, cut into `grid` x `grid` tokens; only the tokens when there is no picture to show. */
-export function drawTokens(canvas, bitmap, preprocessing, grid) {
+/** The crop at a stage's own resolution, cut into its tokens; only the tokens when there is no picture to show. */
+export function drawTokens(canvas, bitmap, preprocessing, { grid, px }) {
   const context = canvas.getContext("2d");
   const size = canvas.width;
   context.clearRect(0, 0, size, size);
   if (bitmap !== null) {
     const { left, top, side } = cropOf(bitmap, preprocessing);
-    context.imageSmoothingQuality = "high";
-    context.drawImage(bitmap, left, top, side, side, 0, 0, size, size);
+    const look = new OffscreenCanvas(px, px);
+    const reduced = look.getContext("2d");
+    reduced.imageSmoothingQuality = "high";
+    reduced.drawImage(bitmap, left, top, side, side, 0, 0, px, px);
+    context.imageSmoothingEnabled = px >= size;
+    context.drawImage(look, 0, 0, size, size);
   }
   // White on black, so that the lines are seen on any picture.
   for (const [style, width] of [

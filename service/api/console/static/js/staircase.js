@@ -21,12 +21,13 @@ function showStep(step) {
   const { stage, exit, said } = step;
   const state = stage.stage === exit.stage ? "left" : stage.stage < exit.stage ? "passed" : said ? "asked" : "unused";
   const canvas = element("canvas", { width: CANVAS_PX, height: CANVAS_PX, "aria-hidden": "true" });
-  drawTokens(canvas, step.bitmap, step.model.preprocessing, stage.grid);
+  drawTokens(canvas, step.bitmap, step.model.preprocessing, stage);
   return element(
     "li",
     { class: `step ${state}`, "data-stage": stage.stage, "data-state": state },
     element("h3", {}, `${grid(stage.grid)} tokens`),
     canvas,
+    element("p", { class: "look muted" }, `looks at ${grid(stage.px)} pixels`),
     said ? element("p", { class: "said" }, said.label) : element("p", { class: "said muted" }, "not asked"),
     said ? meter(said, stage) : null,
     element("p", { class: "why" }, why(step, state)),

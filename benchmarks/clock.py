@@ -1,0 +1,316 @@
+"""What early exit saves on the clock, beside what it saves in MACs: accuracy over mean MACs and over milliseconds.
+
+    python benchmarks/clock.py MODEL EVALUATION [--static FOLDER]… [--batch-size 32] [--rounds 9] [--threads 1]
+
+EVALUATION is the folder that `dvt evaluate MODEL DATA --static FOLDER … --out EVALUATION` wrote; `clock.json` and
+`accuracy_ms.png` are written into it. In every round the engine's runner runs each stage of the cascade, the static
+models, and each stage as a plain ViT alone. A stage's time goes from pixels or kept reuse state to confidences on the
+host, divided by the images of a full batch. An operating point's time is the sum over the stages of the share of images
+that reach a stage, times the stage's time.
+
+Each single-stage model is compared with the evaluated operating point that has the fewest MACs among those at least as
+accurate. A stage alone is a plain ViT with its grid and look. It is granted the accuracy of the exit in the cascade,
+which also reuses what the stages before have computed.
+"""
+
+import json
+import statistics
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from itertools import accumulate
+from pathlib import Path
+from typing import Annotated, Any
+
+import numpy as np
+import torch
+import typer
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from rich.console import Console
+from rich.progress import track
+from rich.table import Table
+
+from models import Cascade
+from service.backend import resolve_device
+from service.bench.machine import describe, machine
+from service.bench.spread import Spread
+from service.engine.policy import Policy
+from service.engine.runner import TorchRunner
+from service.engine.task import Task
+from weights import StoredModel, load
+from weights.calibration.calibrate import cumulative_macs
+
+# The share of a ratio of MACs that must be left on the clock.
+ENOUGH = 0.85
+# Ends the names of single stages.
+ALONE = " alone"
+WAYS = {
+    "solver": ("thresholds solved per exit", "#1f6feb", "o"),
+    "shared": ("one threshold for all exits", "#8250df", "s"),
+    "authors": ("exit shares u, u², u³", "#9a6700", "^"),
+}
+
+# Milliseconds an image, by model, round and stage.
+Times = dict[str, list[list[float]]]
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """A static model, an exit or an operating point.
+
+    Attributes:
+        name: of an operating point, how its thresholds were chosen.
+        macs: for one image, on average.
+        round_ms: likewise, round by round.
+    """
+
+    name: str
+    accuracy: float
+    macs: float
+    round_ms: Sequence[float]
+
+    def times_cheaper_than(self, other: "Result") -> dict[str, Any]:
+        """The ratios of the costs, that of time with its spread over the rounds."""
+        clock = Spread.of([theirs / own for theirs, own in zip(other.round_ms, self.round_ms, strict=True)])
+        macs_ratio = other.macs / self.macs
+        kept = clock.median / macs_ratio
+        ratios = {"macs_ratio": macs_ratio, "ms_ratio": asdict(clock), "kept": kept, "enough": kept >= ENOUGH}
+        return {"beside": self.report(), **ratios}
+
+    def report(self) -> dict[str, Any]:
+        """As JSON data."""
+        ms = asdict(Spread.of(self.round_ms))
+        return {"name": self.name, "accuracy": self.accuracy, "macs": self.macs, "ms": ms}
+
+
+def cheapest(results: Sequence[Result], accuracy: float) -> Result | None:
+    """The one with the fewest MACs among those that are so accurate."""
+    return min((each for each in results if each.accuracy >= accuracy), key=lambda each: each.macs, default=None)
+
+
+def alone(stored: StoredModel, stage: int) -> Cascade:
+    """A stage as a plain ViT, with the stage's weights wherever both have the same."""
+    config = stored.manifest.architecture
+    cascade = Cascade(config.plain(config.grids[stage]))
+    own = cascade.state_dict()
+    for name, value in stored.cascade.stages[stage].state_dict().items():
+        key = f"stages.0.{name}"
+        if key in own and own[key].shape == value.shape:
+            own[key] = value
+    cascade.load_state_dict(own)
+    return cascade
+
+
+def runner_of(cascade: Cascade, stored: StoredModel, batch_size: int, device: str, dtype: torch.dtype) -> TorchRunner:
+    """The engine's runner, warm."""
+    runner = TorchRunner(
+        cascade,
+        mean=stored.manifest.preprocessing.mean,
+        std=stored.manifest.preprocessing.std,
+        temperatures=(1.0,) * cascade.config.num_stages,
+        max_batch_size=batch_size,
+        capacity=batch_size,
+        device=device,
+        dtype=dtype,
+        buckets=(batch_size,),
+    )
+    runner.warm_up()
+    return runner
+
+
+def seconds_of(run: Callable[[], object]) -> float:
+    """Seconds until a device has done it."""
+    start = time.perf_counter()
+    run()
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
+    return time.perf_counter() - start
+
+
+def stage_ms(runner: TorchRunner, tasks: Sequence[Task], repeats: int) -> list[float]:
+    """Milliseconds an image of each stage; a stage also pays for keeping the state that it reads."""
+    by_stage = []
+    for stage in range(len(runner.stage_macs)):
+        keeping_s = seconds_of(lambda: runner.keep(range(len(tasks)))) if stage > 0 else 0.0
+        runs_s = [seconds_of(lambda stage=stage: runner.run(stage, tasks)) for _ in range(repeats)]
+        by_stage.append(1e3 * (keeping_s + statistics.median(runs_s)) / len(tasks))
+    runner.release(tasks)
+    return by_stage
+
+
+def measured(runners: dict[str, TorchRunner], images: np.ndarray, rounds: int, repeats: int) -> Times:
+    """Run all models in every round, in every other one backwards."""
+    policy = Policy(thresholds=(), config_version=1, max_stage=0, top_k=1)
+    tasks = [Task(task_id=row, pixels=pixels, policy=policy, submitted_at=0.0) for row, pixels in enumerate(images)]
+    times: Times = {name: [] for name in runners}
+    for number in track(range(rounds), "rounds", transient=True):
+        for name in list(runners)[:: 1 if number % 2 == 0 else -1]:
+            times[name].append(stage_ms(runners[name], tasks, repeats))
+    return times
+
+
+def points_of(evaluation: dict[str, Any], stage_rounds: list[list[float]]) -> list[Result]:
+    """The operating points that were evaluated, and the model's default, with their times."""
+    outcomes = [("default", evaluation["judgement"]["default"])]
+    outcomes += [(way, point["outcome"]) for way, curve in evaluation["curves"].items() for point in curve]
+
+    def mean_ms(exit_shares: list[float]) -> list[float]:
+        reached = list(accumulate(reversed(exit_shares)))[::-1]
+        return [float(np.dot(reached, stages)) for stages in stage_rounds]
+
+    return [Result(way, each["accuracy"], each["mean_macs"], mean_ms(each["exit_shares"])) for way, each in outcomes]
+
+
+def figures_of(evaluation: dict[str, Any], times: Times, runners: dict[str, TorchRunner]) -> dict[str, Any]:
+    """All that is written down but how it was measured."""
+    cascade, *_ = times
+    exit_accuracy = evaluation["judgement"]["exit_accuracy"]
+    accuracies = dict(zip((name for name in times if name.endswith(ALONE)), exit_accuracy, strict=True))
+    accuracies |= {static["name"]: static["accuracy"] for static in evaluation["statics"]}
+
+    points = points_of(evaluation, times[cascade])
+    singles = [
+        Result(name, accuracies[name], runners[name].stage_macs[0], [stages[0] for stages in times[name]])
+        for name in times
+        if name != cascade
+    ]
+    exits = [each for each in singles if each.name.endswith(ALONE)]
+    rivals = []
+    for each in singles:
+        point, exit_alone = cheapest(points, each.accuracy), cheapest(exits, each.accuracy)
+        found = {} if point is None else point.times_cheaper_than(each)
+        beside = {} if exit_alone is None else {"exit_alone": exit_alone.times_cheaper_than(each)}
+        rivals.append({**each.report(), **found, **beside})
+    walks = []
+    for stage, macs in enumerate(runners[cascade].stage_macs):
+        walk_ms = [sum(stages[: stage + 1]) for stages in times[cascade]]
+        walk = Result(f"exit {stage}", exit_accuracy[stage], evaluation["walk_macs"][stage], walk_ms)
+        own_ms = asdict(Spread.of([stages[stage] for stages in times[cascade]]))
+        walks.append({**walk.report(), "stage": {"macs": macs, "ms": own_ms}})
+    return {
+        "model": cascade,
+        "images": evaluation["num_images"],
+        "exits": walks,
+        "rivals": rivals,
+        "best_exit": max(exits, key=lambda each: (each.accuracy, -each.macs)).name,
+        "points": [point.report() for point in points],
+    }
+
+
+def print_figures(figures: dict[str, Any], console: Console) -> None:
+    """The same figures as tables."""
+    table = Table("exit", title=f"{figures['model']}, ms an image at batch {figures['batch_size']}")
+    for heading in ("top-1", "stage: M MACs", "ms", "walk to here: M MACs", "ms"):
+        table.add_column(heading, justify="right")
+    for index, walk in enumerate(figures["exits"]):
+        table.add_row(str(index), f"{walk['accuracy']:.2%}", *_costs(walk["stage"]), *_costs(walk))
+    console.print(table)
+    rivals = Table("single stage", title="Each beside the cheapest operating point that is at least as accurate")
+    for heading in ("top-1", "M MACs", "ms", "point: top-1", "M MACs", "ms", "MACs ratio", "ms ratio", "kept"):
+        rivals.add_column(heading, justify="right")
+    for row in figures["rivals"]:
+        best = ", the best exit" if row["name"] == figures["best_exit"] else ""
+        cells = [f"{row['name']}{best}", f"{row['accuracy']:.2%}", *_costs(row)]
+        if "beside" in row:
+            point, clock = row["beside"], f"{Spread(**row['ms_ratio']):.2f}"
+            kept = f"{row['kept']:.2f}{'' if row['enough'] else f', below {ENOUGH}'}"
+            cells += [f"{point['accuracy']:.2%}", *_costs(point), f"{row['macs_ratio']:.2f}", clock, kept]
+        rivals.add_row(*cells)
+    console.print(rivals)
+    for row in figures["rivals"]:
+        if "exit_alone" in row and not row["name"].endswith(ALONE):
+            ratio, single = row["exit_alone"]["ms_ratio"]["median"], row["exit_alone"]["beside"]["name"]
+            console.print(f"{row['name']} takes {ratio:.2f} times as long as {single}, the cheapest at its accuracy")
+    console.print(
+        f"{figures['rounds']} rounds, medians (smallest-largest); {describe(figures['machine'])}; "
+        f"{figures['device']}, {figures['dtype']}, {figures['date']}"
+    )
+
+
+def _costs(row: dict[str, Any]) -> tuple[str, str]:
+    return f"{row['macs'] / 1e6:.1f}", f"{row['ms']['median']:.3f}"
+
+
+def plot(figures: dict[str, Any], path: Path) -> None:
+    """Accuracy over mean MACs, and beside it over milliseconds."""
+    figure = Figure(figsize=(13, 5), layout="constrained")
+    macs, ms = figure.subplots(1, 2, sharey=True)
+    _draw(macs, figures, lambda row: row["macs"] / 1e6)
+    _draw(ms, figures, lambda row: row["ms"]["median"])
+    macs.set(xlabel="mean MACs per image (millions)", ylabel="top-1 accuracy (%)")
+    ms.set(xlabel=f"ms per image at batch {figures['batch_size']}, {figures['dtype']}")
+    ms.legend(fontsize="small")
+    figure.suptitle(f"{figures['model']}, {figures['images']:,} held-out images")
+    figure.savefig(path, dpi=120)
+
+
+def _draw(axes: Axes, figures: dict[str, Any], cost: Callable[[dict[str, Any]], float]) -> None:
+    def line(rows: list[dict[str, Any]], label: str, **style: Any) -> None:
+        axes.plot([cost(row) for row in rows], [100 * row["accuracy"] for row in rows], label=label, **style)
+
+    for way, (label, colour, marker) in WAYS.items():
+        points = [point for point in figures["points"] if point["name"] == way]
+        line(points, label, marker=marker, markersize=4, color=colour)
+    line(figures["exits"], "all images at one exit", marker="x", linestyle="", color="#57606a")
+    singles = [row for row in figures["rivals"] if row["name"].endswith(ALONE)]
+    line(singles, "one stage alone", marker="+", markersize=9, linestyle="", color="#cf222e")
+    for row in figures["rivals"]:
+        if row not in singles:
+            line([row], row["name"], marker="*", markersize=11, linestyle="")
+    axes.grid(alpha=0.3)
+
+
+def read_evaluation(path: Path, stored: StoredModel, statics: Sequence[StoredModel]) -> dict[str, Any]:
+    """What `dvt evaluate` wrote.
+
+    Raises:
+        typer.BadParameter: when it is about other models.
+    """
+    evaluation: dict[str, Any] = json.loads((path / "evaluation.json").read_text())
+    walk = list(cumulative_macs(stored.manifest.architecture))
+    if evaluation["walk_macs"] != walk:
+        raise typer.BadParameter(f"{path} tells of walks of {evaluation['walk_macs']} MACs, the model's have {walk}")
+    unknown = {static.manifest.name for static in statics} - {static["name"] for static in evaluation["statics"]}
+    if unknown:
+        raise typer.BadParameter(f"{path} does not tell of {', '.join(sorted(unknown))}")
+    return evaluation
+
+
+@torch.inference_mode()
+def main(
+    model: Annotated[str, typer.Argument(help="A shipped model's name, or a model folder.")],
+    evaluation: Annotated[Path, typer.Argument(help="The folder that `dvt evaluate` wrote.")],
+    static: Annotated[list[Path] | None, typer.Option(help="A static model of the evaluation; repeatable.")] = None,
+    batch_size: Annotated[int, typer.Option(min=1)] = 32,
+    rounds: Annotated[int, typer.Option(min=7)] = 9,
+    repeats: Annotated[int, typer.Option(min=1, help="Runs of a stage in a round; their median counts.")] = 3,
+    threads: Annotated[int, typer.Option(min=1)] = 1,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda …")] = "cpu",
+    bfloat16: Annotated[bool, typer.Option("--bfloat16", help="Instead of float32.")] = False,
+) -> None:
+    """Measure, print and draw."""
+    torch.set_num_threads(threads)
+    device, stored, statics = resolve_device(device), load(model), [load(each) for each in static or []]
+    judged = read_evaluation(evaluation, stored, statics)
+    config, dtype = stored.manifest.architecture, torch.bfloat16 if bfloat16 else torch.float32
+    cascades = {each.manifest.name: each.cascade for each in (stored, *statics)}
+    cascades |= {f"{grid}x{grid}{ALONE}": alone(stored, stage) for stage, grid in enumerate(config.grids)}
+    runners = {name: runner_of(each, stored, batch_size, device, dtype) for name, each in cascades.items()}
+    pixels = np.random.default_rng(0).integers(0, 256, (batch_size, 3, *2 * (config.image_size,)), dtype=np.uint8)
+    figures = figures_of(judged, measured(runners, pixels, rounds, repeats), runners) | {
+        "batch_size": batch_size,
+        "rounds": rounds,
+        "machine": machine(device),
+        "device": device,
+        "dtype": str(dtype).removeprefix("torch."),
+        "date": datetime.now(UTC).date().isoformat(),
+    }
+    (evaluation / "clock.json").write_text(json.dumps(figures, indent=1) + "\n")
+    plot(figures, evaluation / "accuracy_ms.png")
+    print_figures(figures, Console(width=140))
+
+
+if __name__ == "__main__":
+    typer.run(main)

@@ -1,0 +1,157 @@
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from cascades import TINY_LOOKS
+
+from models.config import ConfigError, LookConfig, TrunkConfig, TrunkEmbeddingConfig
+from models.trunk_config import BlockGeometry, same_padding
+
+LITE1, LITE2 = TrunkConfig(depth=1.1), TrunkConfig(width=1.1, depth=1.2)
+
+
+@pytest.mark.parametrize(
+    ("side", "kernel", "stride", "padding"),
+    [
+        (224, 3, 2, (0, 1)),
+        (7, 3, 2, (1, 1)),
+        (112, 5, 2, (1, 2)),
+        (7, 5, 2, (2, 2)),
+        (1, 5, 2, (2, 2)),
+        (14, 3, 1, (1, 1)),
+        (13, 5, 1, (2, 2)),
+        (7, 1, 2, (0, 0)),
+        (8, 1, 2, (0, 0)),
+    ],
+)
+def test_same_padding_gives_ceil_of_cells_and_the_odd_zero_goes_last(
+    side: int, kernel: int, stride: int, padding: tuple[int, int]
+) -> None:
+    assert same_padding(side, kernel, stride) == padding
+    assert (side + sum(padding) - kernel) // stride + 1 == -(-side // stride)
+
+
+def test_blocks_lite0_are_the_published_ones() -> None:
+    blocks = TrunkConfig().blocks()
+    channels = (16, 24, 24, 40, 40, 80, 80, 80, 112, 112, 112, 192, 192, 192, 192, 320)
+    assert tuple(block.out_channels for block in blocks) == channels
+    assert tuple(block.in_channels for block in blocks) == (32, *channels[:-1])
+    assert [index for index, block in enumerate(blocks) if block.stride == 2] == [1, 3, 5, 11]
+    assert [block.kernel for block in blocks] == [3, 3, 3, 5, 5, 3, 3, 3, 5, 5, 5, 5, 5, 5, 5, 3]
+    assert [block.expansion for block in blocks] == [1] + 15 * [6]
+    assert [index for index, block in enumerate(blocks) if block.is_residual] == [2, 4, 6, 7, 9, 10, 12, 13, 14]
+
+
+@pytest.mark.parametrize(
+    ("config", "channels"),
+    [
+        (LITE1, [16] + 3 * [24] + 3 * [40] + 4 * [80] + 4 * [112] + 5 * [192] + [320]),
+        (LITE2, [16] + 3 * [24] + 3 * [48] + 4 * [88] + 4 * [120] + 5 * [208] + [352]),
+    ],
+    ids=["lite1", "lite2"],
+)
+def test_blocks_deeper_and_wider_member_is_the_published_one(config: TrunkConfig, channels: list[int]) -> None:
+    blocks = config.blocks()
+    assert len(blocks) == 21
+    assert [block.out_channels for block in blocks] == channels
+    assert blocks[0].in_channels == 32
+
+
+@pytest.mark.parametrize(
+    ("width", "last"),
+    [(1.0, 320), (0.1, 32), (0.0125, 8), (0.0362, 16), (0.03625, 16), (0.0374, 16), (0.26, 80), (0.29, 96)],
+)
+def test_blocks_channels_are_multiples_of_eight_and_lose_at_most_a_tenth(width: float, last: int) -> None:
+    assert TrunkConfig(width=width).blocks()[-1].out_channels == last
+    assert last >= 0.9 * width * 320
+
+
+@pytest.mark.parametrize(("stride", "index"), [(2, 0), (4, 2), (8, 4), (16, 10), (32, 15)])
+def test_last_block_at_stride_is_the_one_before_the_next_stride(stride: int, index: int) -> None:
+    assert TrunkConfig().last_block_at(stride) == index
+
+
+def test_last_block_at_stride_without_a_map_raises() -> None:
+    with pytest.raises(ConfigError, match=r"maps at the strides \(2, 4, 8, 16, 32\), not 64"):
+        TrunkConfig().last_block_at(64)
+
+
+@pytest.mark.parametrize(
+    ("look", "maps"),
+    [
+        (LookConfig(px=64), ((320, 2),)),
+        (LookConfig(px=224, strides=(16, 32)), ((112, 14), (320, 7))),
+        (LookConfig(px=65, strides=(2, 4, 8, 16, 32)), ((16, 33), (24, 17), (40, 9), (112, 5), (320, 3))),
+        (LookConfig(px=112, trunk=LITE2), ((352, 4),)),
+    ],
+)
+def test_look_maps_have_the_channels_of_the_last_block_and_ceil_of_cells(
+    look: LookConfig, maps: tuple[tuple[int, int], ...]
+) -> None:
+    assert look.maps() == maps
+
+
+@pytest.mark.parametrize(
+    ("kind", "changes", "message"),
+    [
+        (TrunkConfig, {"width": 0.0}, "width and depth must be positive"),
+        (TrunkConfig, {"depth": -1.0}, "width and depth must be positive"),
+        (TrunkConfig, {"stem_channels": 0}, "channels must be positive"),
+        (TrunkConfig, {"head_channels": 0}, "channels must be positive"),
+        (LookConfig, {"px": 0}, "a look needs a positive side, got 0"),
+        (LookConfig, {"px": 64, "strides": ()}, r"increasing ones of \(2, 4, 8, 16, 32\), got \(\)"),
+        (LookConfig, {"px": 64, "strides": (32, 16)}, r"increasing ones .*, got \(32, 16\)"),
+        (LookConfig, {"px": 64, "strides": (16, 16)}, r"increasing ones .*, got \(16, 16\)"),
+        (LookConfig, {"px": 64, "strides": (3,)}, r"increasing ones .*, got \(3,\)"),
+    ],
+)
+def test_trunk_and_look_config_invalid_raise_naming_value_and_rule(
+    kind: type, changes: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(ConfigError, match=message):
+        kind(**changes)
+
+
+def _with(*looks: LookConfig) -> None:
+    replace(TINY_LOOKS, embedding=TrunkEmbeddingConfig(looks=looks))
+
+
+@pytest.mark.parametrize(
+    ("looks", "message"),
+    [
+        ((LookConfig(px=32),), "each of the 3 stages needs a look, got 1"),
+        (3 * (LookConfig(px=64),), "a look of 64 px is larger than image_size 63"),
+        (
+            3 * (LookConfig(px=32),),
+            "grid 3 is more than twice as fine as the 1x1 map of a look of 32 px",
+        ),
+        (
+            (LookConfig(px=32), LookConfig(px=49), LookConfig(px=63, trunk=TrunkConfig(head_channels=64))),
+            r"the same head_channels, got \(1280, 1280, 64\)",
+        ),
+    ],
+)
+def test_trunk_embedding_config_unfit_looks_raise_naming_value_and_rule(
+    looks: tuple[LookConfig, ...], message: str
+) -> None:
+    with pytest.raises(ConfigError, match=message):
+        _with(*looks)
+
+
+def test_cascade_config_with_looks_keeps_each_grid_s_look() -> None:
+    assert isinstance(TINY_LOOKS.embedding, TrunkEmbeddingConfig)
+    looks = TINY_LOOKS.embedding.looks
+    two, plain = TINY_LOOKS.at((2, 4)), TINY_LOOKS.plain(3)
+    assert two.embedding == TrunkEmbeddingConfig(looks=(looks[0], looks[2]))
+    assert (plain.grids, plain.embedding) == ((3,), TrunkEmbeddingConfig(looks=(looks[1],)))
+    assert TINY_LOOKS.plain().pooled_dim == TINY_LOOKS.pooled_dim == 24
+    assert [TINY_LOOKS.side_px(stage) for stage in range(3)] == [32, 49, 63]
+    with pytest.raises(ConfigError, match=r"no stage looks with grid 7; the cascade has \(2, 3, 4\)"):
+        TINY_LOOKS.plain(7)
+
+
+def test_block_geometry_is_residual_only_where_the_shape_stays() -> None:
+    same = BlockGeometry(in_channels=8, out_channels=8, expansion=6, stride=1, kernel=3)
+    assert same.is_residual
+    assert not same._replace(stride=2).is_residual
+    assert not same._replace(out_channels=16).is_residual

@@ -1,0 +1,63 @@
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from cascades import TINY, randomised
+from training import QUICK, coloured, phase_arguments, silent
+
+from weights.training.augment import Augmentation
+from weights.training.phase import Phase
+from weights.training.phases import WholePhase
+from weights.training.recipe import Recipe
+
+CONFIG = replace(TINY, num_classes=2)
+
+
+def _phase(recipe: Recipe = QUICK, count: int = 24) -> Phase:
+    return WholePhase(*phase_arguments(randomised(CONFIG), recipe, coloured(count, side=28)), 0)
+
+
+def test_batch_an_epoch_sees_every_image_once_in_an_order_of_its_own() -> None:
+    phase = _phase()
+    assert phase.steps_per_epoch == 3
+    epochs = [[phase._batch(step) for step in range(first, first + 3)] for first in (0, 3)]
+    orders = [np.concatenate([places for _, places in batches]) for batches in epochs]
+    assert [[epoch for epoch, _ in batches] for batches in epochs] == [[0] * 3, [1] * 3]
+    assert all(sorted(order) == list(range(24)) for order in orders)
+    assert list(orders[0]) != list(orders[1])
+
+
+@pytest.mark.parametrize(
+    ("count", "epochs", "batch_size", "steps"), [(24, 2.0, 8, 6), (20, 2.0, 8, 4), (5, 3.0, 5, 3), (24, 0.5, 8, 2)]
+)
+def test_total_steps_are_full_batches_of_the_epochs(count: int, epochs: float, batch_size: int, steps: int) -> None:
+    phase = _phase(replace(QUICK, epochs=epochs), count)
+    assert phase.batch_size == batch_size
+    assert phase.total_steps == steps
+
+
+def test_use_a_part_takes_the_same_rows_of_the_given_ones() -> None:
+    cascade, data, _, preprocessing, recipe = phase_arguments(randomised(CONFIG), QUICK, coloured(24, side=28))
+    given = np.arange(5, 20)
+    phases = [WholePhase(cascade, data, given, preprocessing, recipe, number) for number in (0, 1)]
+    for phase in phases:
+        phase._use(6)
+    assert len(phases[0]._rows) == 6
+    assert set(phases[0]._rows) <= set(given)
+    assert list(phases[0]._rows) == list(phases[1]._rows)
+    assert list(phases[0]._labels(np.arange(6))) == list(data.labels[phases[0]._rows])
+
+
+def test_views_are_all_images_augmented_otherwise_each_time() -> None:
+    views = list(_phase(replace(QUICK, augmentation=Augmentation(padding_px=8)))._views(2, silent))
+    assert [rows for rows, _ in views] == [slice(0, 24), slice(24, 48)]
+    assert views[0][1].dtype == torch.uint8
+    assert not torch.equal(views[0][1], views[1][1])
+    again = list(_phase(replace(QUICK, augmentation=Augmentation(padding_px=8)))._views(2, silent))
+    assert all(torch.equal(mine, other) for (_, mine), (_, other) in zip(views, again, strict=True))
+
+
+def test_kept_later_epochs_see_the_same_views_again() -> None:
+    phase, places = _phase(), np.array([3, 5])
+    assert [phase._kept(epoch, 2, places).tolist() for epoch in range(3)] == [[3, 5], [27, 29], [3, 5]]

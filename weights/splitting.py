@@ -1,0 +1,109 @@
+"""Which images the weights see, which choose the thresholds, and which are quoted: decided by content and seed."""
+
+import hashlib
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from weights.data import DataError
+from weights.near_duplicates import near_duplicates
+from weights.thumbnails import fingerprints, thumbnails
+
+BY_CONTENT = "content"
+"""The mark in a model's provenance, under `split` and `by`."""
+
+_USUAL_HOLDOUT, _MAX_HOLDOUT, _ENOUGH_HELD_OUT = 0.1, 0.3, 40
+
+_Rows = npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True, slots=True)
+class Split:
+    """Row numbers of disjoint parts, each ascending.
+
+    Attributes:
+        train: what the weights see.
+        calibration: what temperatures and thresholds are chosen on.
+        test: what is quoted.
+        near_duplicates: drawn for calibration or test, but nearly the same picture as one of another part; unused.
+    """
+
+    train: _Rows
+    calibration: _Rows
+    test: _Rows
+    near_duplicates: _Rows
+
+    def provenance(self, holdout: float, seed: int) -> dict[str, Any]:
+        """What a model's provenance keeps under `split`: how to split again, and how many images each part has."""
+        return {
+            "by": BY_CONTENT,
+            "holdout": holdout,
+            "seed": seed,
+            "train": len(self.train),
+            "calibration": len(self.calibration),
+            "test": len(self.test),
+            "near_duplicates": len(self.near_duplicates),
+        }
+
+
+def default_holdout(num_images: int) -> float:
+    """A tenth; of few images more, up to three tenths, so that about 40 are held out."""
+    return min(_MAX_HOLDOUT, max(_USUAL_HOLDOUT, _ENOUGH_HELD_OUT / max(num_images, 1)))
+
+
+def draw(images: npt.NDArray[np.uint8], holdout: float, seed: int) -> Split:
+    """The part of each image; `holdout` is halved into calibration and test, and any part may come out empty.
+
+    The part an image is drawn for depends on its fingerprint and the seed: not on names, order or the other images.
+    Afterwards, a calibration image that is a near-duplicate of a training image, and a test image that is one of a
+    training or a calibration image, are left out: of those given here, others cannot be known.
+
+    Shape: images [N, 3, R, R]
+    """
+    small = thumbnails(images)
+    shares = _shares(fingerprints(small), seed)
+    train = np.flatnonzero(shares >= holdout)
+    calibration = np.flatnonzero(shares < holdout / 2)
+    test = np.flatnonzero((shares >= holdout / 2) & (shares < holdout))
+    held_out = np.concatenate([calibration, test])
+    near = near_duplicates(small[held_out], small[train])
+    near[len(calibration) :] |= near_duplicates(small[test], small[calibration])
+    kept = ~near
+    return Split(
+        train=train,
+        calibration=calibration[kept[: len(calibration)]],
+        test=test[kept[len(calibration) :]],
+        near_duplicates=np.sort(held_out[near]),
+    )
+
+
+def split(images: npt.NDArray[np.uint8], holdout: float, seed: int) -> Split:
+    """`draw`, for a training: every part has an image.
+
+    Shape: images [N, 3, R, R]
+
+    Raises:
+        DataError: when `holdout` is not inside (0, 1) or a part is empty.
+    """
+    if not 0 < holdout < 1:
+        raise DataError(f"holdout must be between 0 and 1, got {holdout}")
+    parts = draw(images, holdout, seed)
+    for name in ("train", "calibration", "test"):
+        if not len(getattr(parts, name)):
+            raise DataError(
+                f"holdout {holdout} of {len(images)} images, {len(parts.near_duplicates)} of them left out as "
+                f"near-duplicates, leaves the {name} part empty: use more images, another holdout or another seed"
+            )
+    return parts
+
+
+def _shares(prints: npt.NDArray[np.uint32], seed: int) -> npt.NDArray[np.float64]:
+    """A number in [0, 1) for each fingerprint, drawn with the seed as key."""
+    key = str(seed).encode()
+    different, inverse = np.unique(prints, return_inverse=True)
+    digests = (hashlib.blake2b(value.tobytes(), digest_size=4, key=key).digest() for value in different.astype("<u4"))
+    drawn = np.frombuffer(b"".join(digests), dtype="<u4") / 2**32
+    chosen: npt.NDArray[np.float64] = drawn[inverse]
+    return chosen

@@ -1,0 +1,82 @@
+"""A trained cascade as a model folder: calibrated, judged on images it has not seen, with a card."""
+
+import platform
+from dataclasses import asdict
+from datetime import UTC, datetime
+from functools import partial
+from typing import Any
+
+import torch
+
+from weights.calibration.calibrate import calibrate, held_out_logits, judge
+from weights.calibration.thresholds import Floats
+from weights.card import TRUNK, model_card
+from weights.data import LabelledImages
+from weights.store import Manifest, save
+from weights.training.interval import wilson_interval
+from weights.training.phase import Report
+from weights.training.run import Plan
+from weights.training.trainer import Trainer
+
+_BATCH_SIZE = 64
+
+
+def export(plan: Plan, trainer: Trainer, seconds: float, report: Report) -> dict[str, Any]:
+    """Write the model folder.
+
+    Args:
+        seconds: that the run took.
+        report: told how far the judging is.
+
+    Returns:
+        The results in the model's provenance.
+    """
+    run, parts = plan.run, plan.parts
+    cascade, architecture = trainer.cascade.eval(), trainer.cascade.config
+
+    def logits(name: str, images: LabelledImages) -> Floats:
+        return held_out_logits(
+            cascade,
+            images,
+            run.preprocessing,
+            batch_size=_BATCH_SIZE,
+            progress=lambda done: report(name, done, len(images)),
+        )
+
+    calibration, test = plan.data.subset(parts.calibration), plan.data.subset(parts.test)
+    fitted = calibrate(logits("calibrating", calibration), calibration.labels, architecture)
+    judged = judge(logits("judging", test), test.labels, architecture, fitted.temperatures, fitted.default.thresholds)
+    interval = partial(wilson_interval, total=len(test))
+    results = {
+        **asdict(judged),
+        "exit_accuracy_interval": [interval(round(share * len(test))) for share in judged.exit_accuracy],
+    }
+    manifest = Manifest(
+        name=run.name,
+        architecture=architecture,
+        preprocessing=run.preprocessing,
+        class_names=test.class_names,
+        thresholds=fitted.default.thresholds,
+        temperatures=fitted.temperatures,
+        provenance={
+            "data": ", ".join(path.name for path in run.data),
+            "split": parts.provenance(plan.holdout, run.seed),
+            "recipe": asdict(plan.recipe),
+            "hours": round(seconds / 3600, 3),
+            "hardware": _hardware(trainer.device),
+            "torch": torch.__version__,
+            "date": datetime.now(UTC).date().isoformat(),
+            "results": results,
+            **({"init": plan.origin} if plan.origin else {}),
+            **({TRUNK: plan.trunk} if plan.trunk else {}),
+        },
+    )
+    save(run.out, cascade, manifest, model_card(manifest), fitted.table)
+    return results
+
+
+def _hardware(device: torch.device) -> str:
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    threads = torch.get_num_threads()
+    return f"{threads} thread{'s' if threads > 1 else ''} of a CPU ({platform.machine()})"

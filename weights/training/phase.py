@@ -1,0 +1,149 @@
+"""A part of a training run: the same parameters, trained on the same images.
+
+Shapes: B batch, N images, S image side, K classes.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor, nn
+
+from models.cascade import Cascade
+from models.look import look_at
+from weights.data import LabelledImages
+from weights.preprocessing import Preprocessing, centre_crop, normalise
+from weights.training.augment import augment
+from weights.training.recipe import Recipe
+
+Places = npt.NDArray[np.int64]
+Report = Callable[[str, int, int], None]
+"""Told what is being prepared, how many images are done, and of how many."""
+
+_ORDER, _VIEWS, _SUBSET = 0, 1, 2  # streams of random numbers that must not coincide; the trainer has another
+CHUNK = 128
+"""Images that are prepared or judged at once."""
+
+
+class Phase(ABC):
+    """A part of a run in which the same parameters are trained on the same images.
+
+    Args:
+        rows: of the data, to train on.
+        number: of the phase in the run.
+
+    Attributes:
+        name: for people.
+        rate: peak learning rate.
+        parameters: what is trained; everything else stays as it is.
+    """
+
+    name: str
+    rate: float
+    parameters: list[nn.Parameter]
+
+    def __init__(
+        self,
+        cascade: Cascade,
+        data: LabelledImages,
+        rows: Places,
+        preprocessing: Preprocessing,
+        recipe: Recipe,
+        number: int,
+    ) -> None:
+        self.cascade = cascade
+        self.recipe = recipe
+        self._preprocessing = preprocessing
+        self._data = data
+        self._number = number
+        self._device = next(cascade.parameters()).device
+        self._rows = rows
+        self.epochs = 1.0
+
+    def _use(self, num_images: int) -> None:
+        """Train on so many of the images, the same ones in every epoch."""
+        order = np.random.default_rng((_SUBSET, self.recipe.seed)).permutation(len(self._rows))
+        self._rows = self._rows[np.sort(order[: max(1, num_images)])]
+
+    @property
+    def batch_size(self) -> int:
+        """Images of a step."""
+        return min(self.recipe.batch_size, len(self._rows))
+
+    @property
+    def steps_per_epoch(self) -> int:
+        """Full batches of the images."""
+        return len(self._rows) // self.batch_size
+
+    @property
+    def total_steps(self) -> int:
+        """Steps of the phase."""
+        return max(1, round(self.steps_per_epoch * self.epochs)) if self.epochs > 0 else 0
+
+    def begin(self, report: Report) -> None:
+        """What comes before the first step only, and changes weights."""
+        return
+
+    def prepare(self, report: Report) -> None:
+        """What comes before the first step, and again before the step a resumed run goes on from."""
+        return
+
+    def release(self) -> None:
+        """Give back the memory that `prepare` took."""
+        return
+
+    def judge(self, data: LabelledImages, report: Report) -> list[float]:
+        """Accuracy of the exits in training on other images, where that costs little; else nothing."""
+        return []
+
+    @abstractmethod
+    def logits(self, step: int) -> tuple[list[Tensor], Tensor]:
+        """Logits of the exits in training, one [B, K] each, and labels [B] of a step's batch."""
+
+    def _batch(self, step: int) -> tuple[int, Places]:
+        """The epoch a step belongs to, and the places of its images among those in use."""
+        epoch, position = divmod(step, self.steps_per_epoch)
+        order = np.random.default_rng((_ORDER, self.recipe.seed, self._number, epoch)).permutation(len(self._rows))
+        return epoch, order[position * self.batch_size : (position + 1) * self.batch_size]
+
+    def _labels(self, places: Places) -> Tensor:
+        return torch.from_numpy(self._data.labels[self._rows[places]]).to(self._device)
+
+    def _augmented(self, places: Places, *seed: int) -> Tensor:
+        """Images as no other phase has seen them: what an earlier one knows by heart teaches a later one nothing.
+
+        Shape: -> [B, 3, S, S], uint8
+        """
+        draw = int(np.random.default_rng((_VIEWS, self.recipe.seed, self._number, *seed)).integers(2**63))
+        generator = torch.Generator(self._device).manual_seed(draw)
+        images = torch.from_numpy(self._data.images[self._rows[places]]).to(self._device)
+        augmented = augment(images, self._preprocessing.crop_px, self.recipe.augmentation, generator)
+        return augmented if augmented.dtype == torch.uint8 else augmented.round().clamp(0, 255).to(torch.uint8)
+
+    def _centre(self, images: npt.NDArray[np.uint8]) -> Tensor:
+        """Shape: [B, 3, R, R] -> [B, 3, S, S], uint8."""
+        return centre_crop(torch.from_numpy(images).to(self._device), self._preprocessing.crop_px)
+
+    def _seen_at(self, pixels: Tensor, px: int) -> Tensor:
+        """Images as a stage sees them, made smaller as the service makes them.
+
+        Shape: [B, 3, S, S] uint8 -> [B, 3, P, P], normalised
+        """
+        normal = normalise(look_at(pixels, px), self._preprocessing.mean, self._preprocessing.std)
+        return normal.contiguous(memory_format=torch.channels_last)
+
+    def _views(self, num_views: int, report: Report) -> Iterator[tuple[slice, Tensor]]:
+        """All images augmented `num_views` times, in chunks, with their places in the tensors to keep."""
+        total = num_views * len(self._rows)
+        for view in range(num_views):
+            for start in range(0, len(self._rows), CHUNK):
+                places = np.arange(start, min(start + CHUNK, len(self._rows)))
+                first = view * len(self._rows) + start
+                yield slice(first, first + len(places)), self._augmented(places, view, start)
+                report(f"{self.name}: preparing views", first + len(places), total)
+
+    def _kept(self, epoch: int, num_views: int, places: Places) -> Tensor:
+        """Where the views of this epoch lie."""
+        return torch.from_numpy((epoch % num_views) * len(self._rows) + places)

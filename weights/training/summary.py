@@ -1,0 +1,42 @@
+"""What a run says of itself before its first step and after its last."""
+
+from dataclasses import asdict
+from typing import Any
+
+from models.config import TrunkEmbeddingConfig
+from weights.training.recipe import Recipe
+from weights.training.run import Plan
+
+
+def announcement(plan: Plan) -> str:
+    """What will be done, in three lines."""
+    parts, recipe, origin = plan.parts, plan.recipe, plan.origin
+    start = f"starting from the {origin.get('part', 'weights')} of {origin['name']}" if origin else "from nothing"
+    strengths = [f"{name} {value:g}" for name, value in asdict(recipe.augmentation).items() if value]
+    return (
+        f"{len(parts.train):,} images of {len(plan.data.class_names)} classes to train with, "
+        f"{len(parts.calibration):,} to calibrate with, {len(parts.test):,} to judge on; {start}\n"
+        f"{_epochs(plan, recipe)}, batches of {recipe.batch_size}, seed {recipe.seed}\n"
+        f"augmentation: {', '.join(strengths)}"
+    )
+
+
+def outcome(plan: Plan, results: dict[str, Any]) -> str:
+    """How good the model is, and how sure that can be."""
+    exits = ", ".join(
+        f"{accuracy:.1%} ({low:.0%}-{high:.0%})"
+        for accuracy, (low, high) in zip(results["exit_accuracy"], results["exit_accuracy_interval"], strict=True)
+    )
+    return (
+        f"top-1 on {len(plan.parts.test):,} held-out images by exit, with 95 % intervals: {exits}\n"
+        f"finished: {plan.run.out}"
+    )
+
+
+def _epochs(plan: Plan, recipe: Recipe) -> str:
+    embedding = plan.cascade.config.embedding
+    if not isinstance(embedding, TrunkEmbeddingConfig) or not recipe.look_epochs:
+        return f"epochs: {recipe.epochs:g}"
+    looks = zip(embedding.looks, recipe.look_epochs, strict=True)
+    epochs = ", ".join(f"{look.px} px {epochs:g}" for look, epochs in looks)
+    return f"epochs of each look: {epochs}; then of the Transformers: {recipe.epochs:g}"
