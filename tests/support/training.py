@@ -140,12 +140,13 @@ def quietly(run: TrainingRun) -> tuple[bool, str]:
     return finished, printed.getvalue()
 
 
-def at_call(number: int, then: Callable[[], None]) -> Report:
-    """A report that does something when it is called for the `number`-th time."""
-    calls = iter(range(1, 1_000_000))
+def at_report(what: str, then: Callable[[], None]) -> Report:
+    """A report that does something the first time it is told of the preparation `what`."""
+    waiting = [what]
 
-    def report(what: str, done: int, total: int) -> None:
-        if next(calls) == number:
+    def report(told: str, done: int, total: int) -> None:
+        if told in waiting:
+            waiting.remove(told)
             then()
 
     return report

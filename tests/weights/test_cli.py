@@ -1,4 +1,6 @@
+from dataclasses import replace
 from pathlib import Path
+from shutil import copytree
 
 import pytest
 import torch
@@ -8,9 +10,11 @@ from images import two_colour_parquet
 from parity import KEPT, weights_of, write_released
 from typer.testing import CliRunner
 
+from models.config import VARIANTS, CascadeConfig
 from weights import Manifest, load, save
 from weights.cli import calibrate, convert, evaluate, train
 from weights.preprocessing import Preprocessing
+from weights.training.run import TrainingRun
 
 app = typer.Typer()
 for command in (calibrate, convert, evaluate, train):
@@ -82,46 +86,119 @@ def test_train_init_not_a_model_is_one_line_and_exit_code_two(tmp_path: Path) ->
     assert "nothing" in output
 
 
+@pytest.fixture
+def asked(monkeypatch: pytest.MonkeyPatch) -> list[TrainingRun]:
+    """The runs the command asks for, none of which is trained or finished."""
+    runs: list[TrainingRun] = []
+
+    def unfinished(run: TrainingRun) -> bool:
+        runs.append(run)
+        return False
+
+    monkeypatch.setattr("weights.training.train.train", unfinished)
+    return runs
+
+
+def test_train_interrupted_exits_with_130(init: Path, tmp_path: Path, asked: list[TrainingRun]) -> None:
+    assert _dvt("train", "data", "--out", tmp_path / "out", "--init", init) == (130, "")
+    assert len(asked) == 1
+
+
+def test_train_options_become_the_run(init: Path, tmp_path: Path, asked: list[TrainingRun]) -> None:
+    _dvt(
+        "train", "a", "b", "--out", tmp_path / "out", "--init", init, "--looks-only", "--recipe", "look_epochs=2,1",
+        "--recipe", "epochs=3", "--resize-px", 40, "--holdout", 0.2, "--limit", 7, "--seed", 5, "--checkpoint-s", 9,
+        "--device", "cpu",
+    )  # fmt: skip
+    (run,) = asked
+    assert (run.name, run.out, run.run_dir) == ("out", tmp_path / "out", tmp_path / ".out.run")
+    assert (run.data, run.init, run.looks_only) == ((Path("a"), Path("b")), str(init), True)
+    assert run.recipe == {"look_epochs": "2,1", "epochs": "3"}
+    assert (run.preprocessing.resize_px, run.preprocessing.crop_px) == (40, 28)
+    assert (run.holdout, run.limit, run.seed, run.checkpoint_s, run.device) == (0.2, 7, 5, 9.0, "cpu")
+
+
+def test_train_unchosen_options_are_left_to_the_run(init: Path, tmp_path: Path, asked: list[TrainingRun]) -> None:
+    _dvt("train", "data", "--out", tmp_path / "out", "--init", init)
+    (run,) = asked
+    assert (run.recipe, run.holdout, run.limit, run.seed, run.looks_only) == ({}, None, None, 0, False)
+    assert run.architecture == TINY
+    assert run.preprocessing.resize_px == 32
+
+
+def test_train_without_init_takes_the_variant_and_images_as_they_are_seen(
+    tmp_path: Path, asked: list[TrainingRun]
+) -> None:
+    _dvt("train", "data", "--out", tmp_path / "out", "--init", "none", "--variant", "micro_56")
+    (run,) = asked
+    assert (run.init, run.architecture) == (None, VARIANTS["micro_56"])
+    assert run.preprocessing == Preprocessing(resize_px=56, crop_px=56)
+
+
+@pytest.mark.parametrize(
+    ("options", "expected"),
+    [
+        (("--no-feature-reuse",), replace(TINY, feature_reuse=None)),
+        (("--no-relation-reuse",), replace(TINY, relation_reuse=None)),
+        (("--static", 4), TINY.plain(4)),
+    ],
+)
+def test_train_ablations_and_static_change_the_architecture_of_init(
+    init: Path, tmp_path: Path, asked: list[TrainingRun], options: tuple[object, ...], expected: CascadeConfig
+) -> None:
+    _dvt("train", "data", "--out", tmp_path / "out", "--init", init, *options)
+    assert asked[0].architecture == expected
+
+
+def test_train_diverging_is_one_line_and_exit_code_two(
+    init: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def diverge(run: TrainingRun) -> bool:
+        raise FloatingPointError("the loss became nan at step 3")
+
+    monkeypatch.setattr("weights.training.train.train", diverge)
+    code, output = _dvt("train", "data", "--out", tmp_path / "out", "--init", init)
+    assert (code, output) == (2, "error: the loss became nan at step 3\n")
+
+
 def _train_micro(folder: Path, name: str, *options: object) -> Path:
-    data = folder / "train.parquet"
-    if not data.exists():
-        two_colour_parquet(data, 40, side=32, mislabelled=0.2)
     code, output = _dvt(
-        "train", data, "--out", folder / name, "--init", "none", "--variant", "micro_56", "--recipe", "epochs=1",
-        "--recipe", "batch_size=8", "--holdout", 0.4, "--device", "cpu", *options,
+        "train", folder / "train.parquet", "--out", folder / name, "--init", "none", "--variant", "micro_56",
+        "--recipe", "epochs=1", "--recipe", "batch_size=8", "--holdout", 0.4, "--device", "cpu", *options,
     )  # fmt: skip
     assert code == 0, output
     return folder / name
 
 
-def test_train_without_reuse_has_none(tmp_path: Path) -> None:
-    model = _train_micro(tmp_path, "bare", "--no-feature-reuse", "--no-relation-reuse")
-    architecture = load(model).manifest.architecture
-    assert (architecture.feature_reuse, architecture.relation_reuse) == (None, None)
-    assert architecture.grids == (2, 4, 7, 14)
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a cascade, a static model, and the images both were trained from; not to be changed."""
+    folder = tmp_path_factory.mktemp("trained")
+    two_colour_parquet(folder / "train.parquet", 40, side=32, mislabelled=0.2)
+    _train_micro(folder, "cascade")
+    _train_micro(folder, "static", "--static", 7)
+    return folder
 
 
-def test_train_static_has_no_thresholds_in_its_card(tmp_path: Path) -> None:
-    card = (_train_micro(tmp_path, "static", "--static", 4) / "README.md").read_text()
-    assert "A plain Vision Transformer of 4x4 tokens for 2 classes" in card
+def test_train_static_has_no_thresholds_in_its_card(trained: Path) -> None:
+    manifest = load(trained / "static").manifest
+    assert (manifest.architecture.grids, manifest.thresholds) == ((7,), ())
+    card = (trained / "static" / "README.md").read_text()
+    assert "A plain Vision Transformer of 7x7 tokens for 2 classes" in card
     assert "Default thresholds" not in card
-    cascade = _train_micro(tmp_path, "cascade")
-    assert "\n\nDefault thresholds" in (cascade / "README.md").read_text()
+    assert "\n\nDefault thresholds" in (trained / "cascade" / "README.md").read_text()
 
 
-def test_calibrate_then_evaluate_against_a_static_model(tmp_path: Path) -> None:
+def test_calibrate_then_evaluate_against_a_static_model(trained: Path, tmp_path: Path) -> None:
     pytest.importorskip("matplotlib", reason="pictures need the plots extra")
-    model = _train_micro(tmp_path, "cascade")
-    static = _train_micro(tmp_path, "static", "--static", 7)
-    assert load(static).manifest.architecture.grids == (7,)
-    assert load(static).manifest.thresholds == ()
-    code, output = _dvt("calibrate", model, tmp_path / "train.parquet", "--device", "cpu")
+    model, data = tmp_path / "cascade", trained / "train.parquet"
+    copytree(trained / "cascade", model)
+    code, output = _dvt("calibrate", model, data, "--device", "cpu")
     assert code == 0, output
     assert "default thresholds: top-1" in output
     code, output = _dvt(
-        "evaluate", model, tmp_path / "train.parquet", "--out", tmp_path / "report", "--static", static,
-        "--device", "cpu",
-    )  # fmt: skip
+        "evaluate", model, data, "--out", tmp_path / "report", "--static", trained / "static", "--device", "cpu"
+    )
     assert code == 0, output
     assert {path.name for path in (tmp_path / "report").iterdir()} == {
         "accuracy.png",
@@ -130,12 +207,13 @@ def test_calibrate_then_evaluate_against_a_static_model(tmp_path: Path) -> None:
     }
 
 
-def test_calibrate_above_the_last_exit_reaches_it_or_says_what_can_be_reached(tmp_path: Path) -> None:
-    model = _train_micro(tmp_path, "cascade")
+def test_calibrate_above_the_last_exit_reaches_it_or_says_what_can_be_reached(trained: Path, tmp_path: Path) -> None:
+    model = tmp_path / "cascade"
+    copytree(trained / "cascade", model)
     table = load(model).calibration
     assert table is not None
     last, best = float(table.correct_EN[-1].mean()), float(table.correct_EN.mean(axis=1).max())
-    arguments = ("calibrate", model, tmp_path / "train.parquet", "--device", "cpu", "--accuracy-drop")
+    arguments = ("calibrate", model, trained / "train.parquet", "--device", "cpu", "--accuracy-drop")
     code, output = _dvt(*arguments, last - best)
     assert code == 0, output
     code, output = _dvt(*arguments, last - 1.1)

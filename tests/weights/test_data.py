@@ -49,6 +49,14 @@ def test_load_images_without_names_numbers_the_classes(tmp_path: Path) -> None:
     assert load_images([path], PREPROCESSING).class_names == ("0", "1", "2")
 
 
+def test_load_images_native_px_is_the_median_shorter_side_as_stored(tmp_path: Path) -> None:
+    sides = [(20, 90), (50, 40), (300, 200)]  # height and width
+    encoded = [encode(np.zeros((3, *side), dtype=np.uint8)) for side in sides]
+    data = load_images([write_parquet(tmp_path / "p.parquet", encoded, [0, 0, 0], ["a"])], PREPROCESSING)
+    assert data.native_px == 40
+    assert data.subset(np.array([2])).native_px == 40
+
+
 def test_load_images_corrupt_row_raises_naming_it(tmp_path: Path) -> None:
     good = encode(two_colour_images(1)[0][0])
     path = write_parquet(tmp_path / "a.parquet", [good, b"not an image"], [0, 1], ["red", "blue"])

@@ -25,13 +25,15 @@ def start_from(
         Name and checksum of the weights, and the part where it was not all.
 
     Raises:
-        ModelFormatError: when it has another architecture, or is `out`.
+        ModelFormatError: when it has another architecture, or no trunks where only they are to be taken, or is `out`.
     """
     if stored.path.resolve() == out.resolve():
         raise ModelFormatError(f"{stored.path} would be overwritten by the model that starts from it")
     config = stored.cascade.config
     if _sizes(config) != _sizes(cascade.config):
         raise ModelFormatError(f"{stored.path} holds {config}, the run is of {cascade.config}")
+    if looks_only and not isinstance(config.embedding, TrunkEmbeddingConfig):
+        raise ModelFormatError(f"{stored.path} has no trunks, and nothing else was to be taken from it")
     state = cascade.state_dict()
     for stage, grid in enumerate(cascade.config.grids):
         source = _counterpart(config, cascade.config, stage)

@@ -15,7 +15,7 @@ from models.look import LookEmbedding
 from models.stage import Stage
 from models.trunk import TrunkOutput
 from weights.data import LabelledImages
-from weights.training.phase import CHUNK, Phase, Report
+from weights.training.phase import PIECE, Phase, Report
 from weights.training.probe import fit_probe
 
 _PROBE = 4  # a stream of random numbers
@@ -52,10 +52,10 @@ class LookPhase(Phase):
         order = np.random.default_rng((_PROBE, self.recipe.seed)).permutation(len(self._rows))
         places = np.sort(order[:_PROBE_IMAGES])
         with torch.no_grad():
-            for start in range(0, len(places), CHUNK):
-                chunk = places[start : start + CHUNK]
-                features.append(self._pooled(self._centre(self._data.images[self._rows[chunk]])))
-                report(f"{self.name}: features for the classifier", start + len(chunk), len(places))
+            for start in range(0, len(places), PIECE):
+                piece = places[start : start + PIECE]
+                features.append(self._pooled(self._centre(self._data.images[self._rows[piece]])))
+                report(f"{self.name}: features for the classifier", start + len(piece), len(places))
         fit_probe(
             self._head,
             torch.cat(features),
@@ -81,11 +81,11 @@ class LookPhase(Phase):
     def judge(self, data: LabelledImages, report: Report) -> list[float]:
         """See `Phase.judge`; the look's own classifier."""
         right = 0
-        for start in range(0, len(data), CHUNK):
-            chunk = data.images[start : start + CHUNK]
-            answers = self._head(self._pooled(self._centre(chunk))).argmax(dim=1)
-            right += int((answers.cpu() == torch.from_numpy(data.labels[start : start + CHUNK])).sum())
-            report(f"{self.name}: judging", start + len(chunk), len(data))
+        for start in range(0, len(data), PIECE):
+            piece = data.images[start : start + PIECE]
+            answers = self._head(self._pooled(self._centre(piece))).argmax(dim=1)
+            right += int((answers.cpu() == torch.from_numpy(data.labels[start : start + PIECE])).sum())
+            report(f"{self.name}: judging", start + len(piece), len(data))
         return [right / len(data)]
 
     def logits(self, step: int) -> tuple[list[Tensor], Tensor]:

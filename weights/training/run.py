@@ -9,7 +9,7 @@ from typing import Any
 import torch
 
 from models.cascade import Cascade
-from models.config import CascadeConfig
+from models.config import CascadeConfig, TrunkEmbeddingConfig
 from weights.card import TRUNK
 from weights.data import LabelledImages, load_images
 from weights.preprocessing import Preprocessing
@@ -106,6 +106,8 @@ def planned(run: TrainingRun) -> Plan:
     parts = split(data.images, holdout, run.seed)
     architecture = replace(run.architecture, num_classes=len(data.class_names))
     recipe = recipe_for(architecture, len(parts.train), data.native_px, run.seed).with_values(run.recipe)
+    if isinstance(architecture.embedding, TrunkEmbeddingConfig):
+        recipe.check_looks(architecture.embedding)
     torch.manual_seed(run.seed)
     cascade, origin, trunk = Cascade(architecture), {}, None
     if run.init is not None:

@@ -42,13 +42,37 @@ def test_start_from_as_many_other_classes_keeps_new_classifiers(start: Path, tmp
     assert not any("head." in key and "trunk" not in key for key in changed(before, cascade))
 
 
+@pytest.mark.parametrize("looks_only", [True, False])
 @pytest.mark.parametrize(("grid", "stage"), [(2, 0), (4, 2)])
-def test_start_from_static_vit_takes_the_stage_of_its_grid(start: Path, tmp_path: Path, grid: int, stage: int) -> None:
+def test_start_from_static_vit_takes_the_stage_of_its_grid(
+    start: Path, tmp_path: Path, grid: int, stage: int, looks_only: bool
+) -> None:
     cascade = Cascade(TINY_LOOKS.plain(grid))
-    start_from(load(start), cascade, CLASSES, out=tmp_path / "out", looks_only=True)
+    start_from(load(start), cascade, CLASSES, out=tmp_path / "out", looks_only=looks_only)
     own, stored = cascade.stages[0].state_dict(), load(start).cascade.stages[stage].state_dict()
-    taken = {key for key in own if torch.equal(own[key], stored.get(key, torch.empty(0)))}
-    assert {key for key in own if key.startswith(("embedding.trunk.", "pooled_head."))} <= taken
+    same_shape = {key for key, value in own.items() if key in stored and stored[key].shape == value.shape}
+    assert {"cls_token", "pos_embed", "head.weight", "blocks.0.attn.qkv.weight", "embedding.tokens.0.proj.weight"} <= (
+        same_shape
+    )
+    expected = same_shape
+    if looks_only:
+        expected = {key for key in same_shape if key.startswith(("embedding.trunk.", "pooled_head."))}
+    assert all(torch.equal(own[key], stored[key]) for key in expected)
+    assert looks_only != torch.equal(own["pos_embed"], stored["pos_embed"])
+
+
+def test_start_from_reuse_to_a_run_without_takes_what_has_a_counterpart(start: Path, tmp_path: Path) -> None:
+    cascade = Cascade(replace(TINY_LOOKS, feature_reuse=None, relation_reuse=None))
+    start_from(load(start), cascade, CLASSES, out=tmp_path / "out")
+    state, stored = cascade.state_dict(), load(start).cascade.state_dict()
+    differ = {key for key in state if key not in stored or not torch.equal(state[key], stored[key])}
+    # The first stage reuses nothing; in the others what reads the reused features beside the tokens has another shape.
+    assert differ == {
+        f"stages.{stage}.blocks.{index}.{name}"
+        for stage in (1, 2)
+        for index in range(TINY_LOOKS.depth)
+        for name in ("norm2.weight", "norm2.bias", "mlp.fc1.weight")
+    }
 
 
 def test_start_from_looks_only_leaves_what_comes_behind_them(start: Path, tmp_path: Path) -> None:
@@ -78,6 +102,18 @@ def test_start_from_without_a_stage_of_that_look_raises(start: Path, tmp_path: P
     other = replace(TINY_LOOKS.embedding, looks=(replace(looks[0], px=48), *looks[1:]))
     with pytest.raises(ModelFormatError, match="no stage of 2x2 tokens"):
         start_from(load(start), Cascade(replace(TINY_LOOKS, embedding=other)), CLASSES, out=tmp_path / "out")
+
+
+def test_start_from_without_a_stage_of_that_grid_raises(tmp_path: Path) -> None:
+    folder = saved(tmp_path / "static", randomised(TINY.plain(2)))
+    with pytest.raises(ModelFormatError, match="static has no stage of 4x4 tokens"):
+        start_from(load(folder), Cascade(TINY), CLASSES, out=tmp_path / "out")
+
+
+def test_start_from_looks_only_without_trunks_raises(tmp_path: Path) -> None:
+    folder = saved(tmp_path / "hybrid", randomised(TINY))
+    with pytest.raises(ModelFormatError, match="hybrid has no trunks"):
+        start_from(load(folder), Cascade(TINY), CLASSES, out=tmp_path / "out", looks_only=True)
 
 
 def test_start_from_the_folder_to_write_raises(start: Path) -> None:

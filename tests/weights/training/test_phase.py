@@ -58,6 +58,17 @@ def test_views_are_all_images_augmented_otherwise_each_time() -> None:
     assert all(torch.equal(mine, other) for (_, mine), (_, other) in zip(views, again, strict=True))
 
 
+def test_views_come_in_pieces_that_fill_what_is_kept_and_are_reported() -> None:
+    reported: list[int] = []
+    phase = _phase(replace(QUICK, augmentation=Augmentation(flip=False)), count=70)
+    views = list(phase._views(2, lambda what, done, total: reported.append(done)))
+    assert [len(images) for _, images in views] == [32, 32, 6] * 2
+    assert np.concatenate([np.arange(rows.start, rows.stop) for rows, _ in views]).tolist() == list(range(140))
+    seen = torch.cat([images for _, images in views[:3]]).numpy()
+    assert np.array_equal(seen, phase._data.images[:, :, : seen.shape[2], : seen.shape[3]])
+    assert reported == [32, 64, 70, 102, 134, 140]
+
+
 def test_kept_later_epochs_see_the_same_views_again() -> None:
     phase, places = _phase(), np.array([3, 5])
     assert [phase._kept(epoch, 2, places).tolist() for epoch in range(3)] == [[3, 5], [27, 29], [3, 5]]

@@ -1,17 +1,20 @@
 import signal
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from shutil import copytree
 
 import pytest
-import torch
 from cascades import TINY
 from images import two_colour_parquet
-from training import LOOKS, looking, quietly, run_of, saved
+from training import LOOKS, changed, looking, quietly, run_of, saved, snapshot
 
 from weights import load
 from weights.card import TRUNK
 from weights.training.checkpoint import CheckpointError
 from weights.training.phase import Phase
+from weights.training.progress import RunProgress
+from weights.training.run import TrainingRun
 from weights.training.trainer import StepReport, Trainer
 
 
@@ -28,26 +31,62 @@ def _interrupt_at_steps(monkeypatch: pytest.MonkeyPatch, places: set[tuple[int, 
     monkeypatch.setattr(Trainer, "_train_step", step_then_signal)
 
 
-def test_train_interrupted_in_every_phase_ends_with_the_weights_of_one_run(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+TRUNK_SOURCE = [{"file": "a.pth", "sha256": "00ff", "family": "Lite", "licence": "MIT", "source": "somewhere"}]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _quick_probes() -> Iterator[None]:
+    """Classifiers that are fitted in a few steps: how well is not asked here."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("weights.training.probe._STEPS", 20)
+        yield
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> tuple[TrainingRun, str]:
+    """A finished run from a model with trunks, and what it printed; not to be changed."""
+    folder = tmp_path_factory.mktemp("whole")
+    start = saved(folder / "start", looking(), class_names=("x", "y"), provenance={TRUNK: TRUNK_SOURCE})
+    run = run_of(folder, "whole", init=start)
+    finished, printed = quietly(run)
+    assert finished
+    return run, printed
+
+
+@pytest.mark.parametrize(
+    ("place", "text"),
+    [
+        ((0, 2), "in phase 1, look of 32 px, after 2 steps"),
+        ((1, 3), "in phase 3, look of 63 px, after 0 steps"),
+        ((3, 3), "in phase 4, Transformers, after 3 steps"),
+    ],
+)
+def test_train_interrupted_after_a_step_ends_with_the_weights_of_one_run(
+    whole: tuple[TrainingRun, str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    place: tuple[int, int],
+    text: str,
 ) -> None:
-    assert quietly(run_of(tmp_path, "whole"))[0]
-    # Within a look, at the last step of one, and within the Transformers' phase.
-    _interrupt_at_steps(monkeypatch, {(0, 2), (1, 3), (3, 3)})
-    pieces = run_of(tmp_path, "pieces")
-    outcomes = [quietly(pieces) for _ in range(4)]
-    assert [finished for finished, _ in outcomes] == [False, False, False, True]
-    assert all("the same command goes on" in printed for _, printed in outcomes[:3])
-    expected, found = (load(tmp_path / name) for name in ("whole", "pieces"))
-    for key, value in expected.cascade.state_dict().items():
-        assert torch.equal(found.cascade.state_dict()[key], value), key
+    _interrupt_at_steps(monkeypatch, {place})
+    pieces = replace(whole[0], out=tmp_path / "pieces", run_dir=tmp_path / "run")
+    finished, printed = quietly(pieces)
+    assert not finished
+    assert f"stopped {text}; the same command goes on" in printed
+    finished, printed = quietly(pieces)
+    assert finished
+    assert f"going on {text}" in printed
+    expected, found = load(whole[0].out), load(pieces.out)
+    assert changed(snapshot(expected.cascade), found.cascade) == set()
     assert found.manifest.thresholds == expected.manifest.thresholds
     assert found.manifest.provenance["results"] == expected.manifest.provenance["results"]
 
 
-def test_train_finished_run_started_again_says_so(tmp_path: Path) -> None:
-    run = run_of(tmp_path, "whole")
-    assert quietly(run)[0]
+def test_train_finished_run_started_again_says_so(
+    whole: tuple[TrainingRun, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delattr(Trainer, "run")
+    run, _ = whole
     before = (run.out / "SHA256SUMS").read_text()
     finished, printed = quietly(run)
     assert finished
@@ -55,13 +94,70 @@ def test_train_finished_run_started_again_says_so(tmp_path: Path) -> None:
     assert (run.out / "SHA256SUMS").read_text() == before
 
 
-def test_train_provenance_and_card_tell_how_it_was_made(tmp_path: Path) -> None:
-    trunk = [{"file": "a.pth", "sha256": "00ff", "family": "Lite", "licence": "MIT", "source": "somewhere"}]
-    start = saved(tmp_path / "start", looking(), class_names=("x", "y"), provenance={TRUNK: trunk})
-    finished, printed = quietly(run_of(tmp_path, "whole", init=start))
+def test_train_finished_run_whose_model_was_deleted_writes_it_again(
+    whole: tuple[TrainingRun, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delattr(Trainer, "_train_step")
+    run = replace(whole[0], out=tmp_path / "whole", run_dir=tmp_path / whole[0].run_dir.name)
+    copytree(whole[0].run_dir, run.run_dir)
+    assert quietly(run)[0]
+    assert (run.out / "model.safetensors").read_bytes() == (whole[0].out / "model.safetensors").read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("preparation", "place"),
+    [
+        ("look of 32 px: fitting the classifier", "in phase 1, look of 32 px, after 0 steps"),
+        ("look of 49 px: preparing views", "in phase 2, look of 49 px, after 0 steps"),
+        ("look of 63 px: judging", "in phase 4, Transformers, after 0 steps"),
+        ("Transformers: preparing views", "in phase 4, Transformers, after 0 steps"),
+        ("calibrating", "before the model is written"),
+    ],
+)
+def test_train_interrupted_in_a_preparation_stops_at_once_and_goes_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, preparation: str, place: str
+) -> None:
+    recipe = {"look_epochs": "1,1,0.5", "epochs": "1", "batch_size": "8", "views": "2"}
+    run, seen = run_of(tmp_path, "whole", recipe=recipe), []
+    original = RunProgress.prepared
+
+    def prepared_then_signal(self: RunProgress, what: str, done: int, total: int) -> None:
+        original(self, what, done, total)
+        seen.append(what)
+        if what == preparation:
+            signal.raise_signal(signal.SIGTERM)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(RunProgress, "prepared", prepared_then_signal)
+        finished, printed = quietly(run)
+    assert not finished
+    assert seen.count(preparation) == 1
+    assert f"stopped {place}; the same command goes on" in printed
+    finished, printed = quietly(run)
     assert finished
-    provenance = load(tmp_path / "whole").manifest.provenance
-    assert provenance[TRUNK] == trunk
+    assert f"going on {place}" in printed
+
+
+def test_train_other_out_or_augmentation_in_the_same_run_folder_is_refused(whole: tuple[TrainingRun, str]) -> None:
+    run, _ = whole
+    with pytest.raises(CheckpointError, match=r"\n  out: \.\./whole -> \.\./other\n"):
+        quietly(replace(run, out=run.out.with_name("other")))
+    with pytest.raises(CheckpointError, match=r"\n  recipe colour: 0\.0 -> 0\.1\n"):
+        quietly(replace(run, recipe={**run.recipe, "colour": "0.1"}))
+
+
+def test_train_other_recipe_in_the_same_run_folder_is_refused_with_the_difference(
+    whole: tuple[TrainingRun, str],
+) -> None:
+    run, _ = whole
+    with pytest.raises(CheckpointError, match=r"recipe epochs: 2\.0 -> 3\.0"):
+        quietly(replace(run, recipe={**run.recipe, "epochs": "3"}))
+
+
+def test_train_provenance_and_card_tell_how_it_was_made(whole: tuple[TrainingRun, str]) -> None:
+    run, printed = whole
+    provenance = load(run.out).manifest.provenance
+    assert provenance[TRUNK] == TRUNK_SOURCE
     assert provenance["init"]["name"] == "start"
     assert provenance["split"]["by"] == "content"
     assert provenance["recipe"]["look_epochs"] == [2, 1, 0.5]
@@ -69,7 +165,7 @@ def test_train_provenance_and_card_tell_how_it_was_made(tmp_path: Path) -> None:
         provenance["results"]["exit_accuracy"], provenance["results"]["exit_accuracy_interval"], strict=True
     )
     assert all(low <= accuracy <= high for accuracy, (low, high) in intervals)
-    card = (tmp_path / "whole" / "README.md").read_text()
+    card = (run.out / "README.md").read_text()
     assert "started from the weights of start" in card
     assert "00ff" in card
     assert len([line for line in printed.splitlines() if "95 % intervals" in line]) == 1
@@ -80,16 +176,6 @@ def test_train_two_colours_without_a_trunk_are_learned(tmp_path: Path) -> None:
     recipe = {"epochs": "6", "batch_size": "8", "learning_rate": "3e-3"}
     assert quietly(run_of(tmp_path, "hybrid", config, recipe=recipe))[0]
     assert min(load(tmp_path / "hybrid").manifest.provenance["results"]["exit_accuracy"]) >= 0.8
-
-
-def test_train_other_recipe_in_the_same_run_folder_is_refused_with_the_difference(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    _interrupt_at_steps(monkeypatch, {(0, 1)})
-    run = run_of(tmp_path, "whole")
-    assert not quietly(run)[0]
-    with pytest.raises(CheckpointError, match=r"recipe epochs: 2\S* -> 3"):
-        quietly(replace(run, recipe={**run.recipe, "epochs": "3"}))
 
 
 def test_train_other_labels_in_the_same_run_folder_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

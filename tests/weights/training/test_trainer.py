@@ -3,13 +3,15 @@ from collections.abc import Iterator
 from dataclasses import replace
 from itertools import islice
 
+import numpy as np
 import pytest
 import torch
 from cascades import TINY, TINY_T2T, randomised
-from training import QUICK, at_call, changed, coloured, looking, snapshot, trainer_of
+from training import QUICK, at_report, changed, coloured, looking, snapshot, trainer_of
 
 from models.config import CascadeConfig
 from weights.calibration.calibrate import held_out_logits
+from weights.data import LabelledImages
 from weights.preprocessing import Preprocessing
 from weights.training.interruption import Interrupted
 from weights.training.recipe import Recipe
@@ -59,17 +61,25 @@ def test_run_interrupted_after_any_step_ends_with_the_same_weights(
     assert all(torch.equal(value, uninterrupted[key]) for key, value in state.items())
 
 
-@pytest.mark.parametrize("call", [1, 150, 302, 606])
+@pytest.mark.parametrize(
+    ("preparation", "phase"),
+    [
+        ("look of 32 px: features for the classifier", 0),
+        ("look of 49 px: fitting the classifier", 1),
+        ("look of 63 px: preparing views", 2),
+        ("Transformers: preparing views", 3),
+    ],
+)
 def test_run_interrupted_in_a_preparation_ends_with_the_same_weights(
-    call: int, uninterrupted: dict[str, torch.Tensor]
+    preparation: str, phase: int, uninterrupted: dict[str, torch.Tensor]
 ) -> None:
     def stop() -> None:
         raise Interrupted
 
-    trainer = trainer_of(looking(), report=at_call(call, stop))
+    trainer = trainer_of(looking(), report=at_report(preparation, stop))
     with pytest.raises(Interrupted):
         _finished(trainer)
-    assert trainer.step == 0
+    assert (trainer.phase, trainer.step) == (phase, 0)
     state = _finished(_reopened(trainer))
     assert all(torch.equal(value, uninterrupted[key]) for key, value in state.items())
 
@@ -120,17 +130,25 @@ def _phase_ends(trainer: Trainer) -> Iterator[StepReport]:
     return (report for report in trainer.run() if trainer.step == 0)
 
 
+def _calm(count: int, seed: int) -> LabelledImages:
+    """Images of two colours with little noise, in which a random trunk would drown."""
+    noisy = coloured(count, seed=seed)
+    calm = 0.9 * noisy.images.mean(axis=(2, 3), keepdims=True) + 0.1 * noisy.images
+    return replace(noisy, images=calm.astype(np.uint8))
+
+
 def test_run_all_phases_learn_images_of_two_colours() -> None:
-    recipe = replace(QUICK, look_epochs=(8.0,) * 3, look_rate=3e-3, epochs=8, learning_rate=3e-3, drop_path=0.0)
-    seen = coloured(32)
-    trainer = trainer_of(looking(), recipe, seen)
+    recipe = replace(QUICK, look_epochs=(1.0,) * 3, drop_path=0.0)
+    trainer = trainer_of(looking(), recipe, _calm(32, seed=0))
     _finished(trainer)
-    logits = held_out_logits(trainer.cascade, seen, Preprocessing(resize_px=63, crop_px=63))
-    assert ((logits.argmax(axis=-1) == seen.labels).mean(axis=1) >= 0.75).all()
+    unseen = _calm(40, seed=1)
+    logits = held_out_logits(trainer.cascade, unseen, Preprocessing(resize_px=63, crop_px=63))
+    assert ((logits.argmax(axis=-1) == unseen.labels).mean(axis=1) >= 0.8).all()  # by chance: 0.5 ± 0.08
 
 
-@pytest.mark.parametrize("config", [replace(TINY, num_classes=2), replace(TINY_T2T, num_classes=2)])
+@pytest.mark.parametrize("config", [TINY, replace(TINY, feature_reuse=None, relation_reuse=None), TINY_T2T])
 def test_run_without_trunks_trains_everything_and_repeats_itself(config: CascadeConfig) -> None:
+    config = replace(config, num_classes=2)
     before = snapshot(randomised(config))
     first, second = (trainer_of(randomised(config)) for _ in range(2))
     assert list(first.run()) == list(second.run())

@@ -1,0 +1,80 @@
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from cascades import TINY
+from training import CPU, changed, run_of, silent, snapshot
+
+from models.config import CascadeConfig
+from weights.card import TRUNK
+from weights.store import load
+from weights.training.export import export
+from weights.training.run import Plan, planned
+from weights.training.trainer import Trainer
+
+SMALL = replace(TINY, num_classes=2)
+
+
+def _untrained(folder: Path, config: CascadeConfig = SMALL) -> tuple[Plan, Trainer]:
+    plan = planned(run_of(folder, "small", config, recipe={"epochs": "1"}, seed=4))
+    trainer = Trainer(plan.cascade, plan.data, plan.parts.train, plan.run.preprocessing, plan.recipe, CPU, silent)
+    return plan, trainer
+
+
+def test_export_writes_the_weights_calibrated_and_judged(tmp_path: Path) -> None:
+    plan, trainer = _untrained(tmp_path)
+    told: list[tuple[str, int, int]] = []
+    results = export(plan, trainer, 7200.0, lambda *what: told.append(what))
+    stored = load(plan.run.out)
+    assert changed(snapshot(trainer.cascade), stored.cascade) == set()
+    manifest = stored.manifest
+    assert (manifest.name, manifest.class_names) == ("small", ("red", "blue"))
+    assert (manifest.architecture, manifest.preprocessing) == (SMALL, plan.run.preprocessing)
+    assert len(manifest.thresholds) == 3
+    assert stored.calibration is not None
+    assert stored.calibration.correct_EN.shape == (4, len(plan.parts.calibration))
+    assert manifest.provenance["results"]["exit_accuracy"] == list(results["exit_accuracy"])
+    parts = [("calibrating", len(plan.parts.calibration)), ("judging", len(plan.parts.test))]
+    assert [(what, total) for what, done, total in told if done == total] == parts
+
+
+def test_export_provenance_tells_data_split_recipe_and_effort(tmp_path: Path) -> None:
+    plan, trainer = _untrained(tmp_path)
+    export(plan, trainer, 7200.0, silent)
+    provenance = load(plan.run.out).manifest.provenance
+    assert provenance["data"] == "train.parquet"
+    assert provenance["split"] == plan.parts.provenance(0.4, 4)
+    assert (provenance["recipe"]["epochs"], provenance["recipe"]["seed"]) == (1.0, 4)
+    assert provenance["recipe"]["augmentation"]["padding_px"] == plan.recipe.augmentation.padding_px
+    assert provenance["hours"] == 2.0
+    assert "of a CPU" in provenance["hardware"]
+    assert not {"init", TRUNK} & provenance.keys()
+
+
+def test_export_interval_is_that_of_the_judged_images(tmp_path: Path) -> None:
+    plan, trainer = _untrained(tmp_path)
+    results = export(plan, trainer, 1.0, silent)
+    assert len(results["exit_accuracy_interval"]) == 4
+    for accuracy, (low, high) in zip(results["exit_accuracy"], results["exit_accuracy_interval"], strict=True):
+        assert 0 <= low <= accuracy <= high <= 1
+        assert high - low > 0.15  # few images tell little
+
+
+def test_export_plain_vit_has_no_thresholds(tmp_path: Path) -> None:
+    plan, trainer = _untrained(tmp_path, SMALL.plain(4))
+    export(plan, trainer, 1.0, silent)
+    stored = load(plan.run.out)
+    assert stored.manifest.thresholds == ()
+    assert "Default thresholds" not in (plan.run.out / "README.md").read_text()
+
+
+def test_export_interrupted_while_judging_leaves_no_folder(tmp_path: Path) -> None:
+    plan, trainer = _untrained(tmp_path)
+
+    def stop(what: str, done: int, total: int) -> None:
+        if what == "judging":
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        export(plan, trainer, 1.0, stop)
+    assert not plan.run.out.exists()

@@ -1,0 +1,124 @@
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from cascades import TINY
+from images import two_colour_parquet
+from training import LOOKS, changed, looking, run_of, saved, snapshot
+
+from weights.card import TRUNK
+from weights.data import DataError
+from weights.store import ModelFormatError
+from weights.training.recipe import RecipeError, recipe_for
+from weights.training.run import TrainingRun, planned
+
+SMALL = replace(TINY, num_classes=2)
+
+
+def _small_run(folder: Path, **changes: Any) -> TrainingRun:
+    return run_of(folder, "small", SMALL, **{"recipe": {"epochs": "2"}, **changes})
+
+
+def test_planned_chooses_what_was_left_open_by_the_data(tmp_path: Path) -> None:
+    plan = planned(run_of(tmp_path, "whole", replace(LOOKS, num_classes=9), recipe={}, holdout=None, seed=3))
+    parts = plan.parts
+    assert plan.holdout == 0.3
+    assert len(parts.train) + len(parts.calibration) + len(parts.test) + len(parts.near_duplicates) == 60
+    assert plan.cascade.config == LOOKS
+    assert plan.recipe == recipe_for(LOOKS, len(parts.train), LOOKS.image_size, seed=3)
+    assert (plan.origin, plan.trunk) == ({}, None)
+
+
+def test_planned_values_of_the_recipe_and_the_holdout_are_those_asked_for(tmp_path: Path) -> None:
+    plan = planned(_small_run(tmp_path, recipe={"epochs": "3", "colour": "0.2"}, holdout=0.5, limit=40))
+    assert (plan.recipe.epochs, plan.recipe.augmentation.colour, plan.holdout) == (3.0, 0.2, 0.5)
+    assert len(plan.data) == 40
+
+
+def test_planned_again_is_the_same_and_another_seed_is_another(tmp_path: Path) -> None:
+    first, again, other = (planned(_small_run(tmp_path, seed=seed)) for seed in (0, 0, 1))
+    assert changed(snapshot(first.cascade), again.cascade) == set()
+    assert list(first.parts.train) == list(again.parts.train) != list(other.parts.train)
+    assert "stages.0.blocks.0.attn.qkv.weight" in changed(snapshot(first.cascade), other.cascade)
+    assert other.recipe.seed == 1
+
+
+def test_planned_from_a_model_knows_its_origin_and_trunk(tmp_path: Path) -> None:
+    trunk = [{"file": "a.pth", "sha256": "00ff"}]
+    start = saved(tmp_path / "start", looking(), class_names=("red", "blue"), provenance={TRUNK: trunk})
+    plan = planned(run_of(tmp_path, "whole", init=start, looks_only=True))
+    assert (plan.origin["name"], plan.origin["part"]) == ("start", "looks")
+    assert plan.trunk == trunk
+    taken = set(plan.cascade.state_dict()) - changed(snapshot(looking()), plan.cascade)
+    assert {"stages.2.pooled_head.weight", "stages.2.embedding.trunk.head.conv.weight"} <= taken
+    assert "stages.2.head.weight" not in taken
+
+
+@pytest.mark.parametrize(
+    ("recipe", "message"),
+    [
+        ({"look_epochs": "1"}, r"look_epochs needs a number for each of the 3 looks, got \(1\.0,\)"),
+        ({"frozen_blocks": "9"}, "frozen_blocks must be at most 8"),
+        ({"pace": "1"}, "a recipe has no 'pace'"),
+    ],
+)
+def test_planned_recipe_that_cannot_be_followed_raises(tmp_path: Path, recipe: dict[str, str], message: str) -> None:
+    with pytest.raises(RecipeError, match=message):
+        planned(run_of(tmp_path, "whole", recipe=recipe))
+
+
+def test_planned_folder_of_something_else_is_refused_before_the_data_are_read(tmp_path: Path) -> None:
+    run = replace(_small_run(tmp_path), data=(tmp_path / "nothing.parquet",))
+    (tmp_path / "small").mkdir()
+    with pytest.raises(ModelFormatError, match="not a model folder"):
+        planned(run)
+
+
+def test_planned_too_few_images_for_every_part_raises(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="leaves the"):
+        planned(_small_run(tmp_path, limit=2))
+
+
+def _relabelled(run: TrainingRun) -> TrainingRun:
+    two_colour_parquet(run.data[0], 60, side=SMALL.image_size, mislabelled=0.3)
+    return run
+
+
+@pytest.mark.parametrize(
+    ("change", "names"),
+    [
+        (lambda run: replace(run, recipe={**run.recipe, "epochs": "3"}), {"recipe epochs"}),
+        (lambda run: replace(run, recipe={**run.recipe, "flip": "no"}), {"recipe flip"}),
+        (lambda run: replace(run, seed=1), {"seed", "recipe seed"}),
+        (lambda run: replace(run, limit=59), {"images and labels"}),
+        (_relabelled, {"images and labels"}),
+        (lambda run: replace(run, architecture=SMALL.plain(4)), {"architecture"}),
+        (lambda run: replace(run, preprocessing=replace(run.preprocessing, mean=(0.4, 0.4, 0.4))), {"preprocessing"}),
+        (lambda run: replace(run, out=run.out.with_name("other")), {"out"}),
+        (lambda run: replace(run, checkpoint_s=1.0), set()),
+    ],
+)
+def test_fingerprint_differs_in_what_was_changed(
+    tmp_path: Path, change: Callable[[TrainingRun], TrainingRun], names: set[str]
+) -> None:
+    run = _small_run(tmp_path, recipe={"epochs": "2", "batch_size": "8"})
+    before = planned(run).fingerprint()
+    after = planned(change(run)).fingerprint()
+    assert before.keys() == after.keys()
+    assert {name for name in before if before[name] != after[name]} == names
+
+
+def test_fingerprint_names_the_model_it_starts_from(tmp_path: Path) -> None:
+    start = saved(tmp_path / "start", looking())
+    run = run_of(tmp_path, "whole", init=start)
+    whole, looks = (planned(replace(run, looks_only=only)).fingerprint() for only in (False, True))
+    assert whole["init name"] == looks["init name"] == "start"
+    assert looks.keys() - whole.keys() == {"init part"}
+
+
+def test_fingerprint_of_folders_moved_together_is_the_same(tmp_path: Path) -> None:
+    run = _small_run(tmp_path)
+    moved = replace(run, out=tmp_path / "b" / run.out.name, run_dir=tmp_path / "b" / run.run_dir.name)
+    assert planned(run).fingerprint() == planned(moved).fingerprint()
