@@ -1,8 +1,10 @@
-"""Labelled images in memory: from parquet files in the Hugging Face layout, or from a folder of class folders."""
+"""Labelled images: from parquet files in the Hugging Face layout, or from a folder of class folders."""
 
 import io
 import json
+import math
 import os
+import tempfile
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
@@ -48,13 +50,13 @@ class LabelledImages:
 
 
 def load_images(paths: Sequence[Path], preprocessing: Preprocessing, *, limit: int | None = None) -> LabelledImages:
-    """Decode parquet files, or one folder with a subfolder per class, into memory.
+    """Decode parquet files, or one folder with a subfolder per class, into a temporary file that is mapped to memory.
 
     Args:
         limit: only the first so many images.
 
     Raises:
-        DataError: when a path is neither, an image does not decode, or classes disagree.
+        DataError: when a path is neither, an image does not decode, classes disagree, or the disk is too full.
     """
     if len(paths) == 1 and paths[0].is_dir() and not list(paths[0].glob("*.parquet")):
         encoded, labels, class_names = _read_folder(paths[0])
@@ -74,7 +76,7 @@ def load_images(paths: Sequence[Path], preprocessing: Preprocessing, *, limit: i
     encoded, labels = encoded[:limit], labels[:limit]
     if not encoded:
         raise DataError(f"no images in {', '.join(map(str, paths))}")
-    images = np.empty((len(encoded), 3, square.crop_px, square.crop_px), dtype=np.uint8)
+    images = _mapped((len(encoded), 3, square.crop_px, square.crop_px))
     shorter_sides_px = np.empty(len(encoded))
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         decoded = track(pool.map(decode, encoded), total=len(encoded), description="decoding", transient=True)
@@ -82,6 +84,21 @@ def load_images(paths: Sequence[Path], preprocessing: Preprocessing, *, limit: i
             images[row], shorter_sides_px[row] = pixels, shorter_px
     native_px = round(float(np.median(shorter_sides_px)))
     return LabelledImages(images, np.asarray(labels, dtype=np.int64), class_names, native_px)
+
+
+def _mapped(shape: tuple[int, ...]) -> npt.NDArray[np.uint8]:
+    """Zeros in an unnamed temporary file: what does not fit into memory stays on the disk."""
+    num_bytes = math.prod(shape)
+    try:
+        with tempfile.TemporaryFile() as file:
+            if hasattr(os, "posix_fallocate"):  # else a full disk is a bus error in the middle of the work
+                os.posix_fallocate(file.fileno(), 0, num_bytes)
+            return np.memmap(file, dtype=np.uint8, mode="r+", shape=shape)
+    except OSError as error:
+        raise DataError(
+            f"the decoded images need {num_bytes / 1e9:.1f} GB in {tempfile.gettempdir()}: {error.strerror}. "
+            "Set TMPDIR to a folder with more space, or use fewer images with --limit"
+        ) from error
 
 
 _Encoded = tuple[list[tuple[str, Callable[[], bytes]]], list[int], tuple[str, ...]]

@@ -1,3 +1,4 @@
+import errno
 from pathlib import Path
 
 import numpy as np
@@ -28,6 +29,16 @@ def test_load_images_several_parquet_files_are_joined_in_order(tmp_path: Path) -
 def test_load_images_limit_takes_the_first(tmp_path: Path) -> None:
     path = two_colour_parquet(tmp_path / "train.parquet", 6)
     assert load_images([path], PREPROCESSING, limit=3).labels.tolist() == [0, 1, 0]
+
+
+def test_load_images_full_disk_raises_with_the_size_needed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: int) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("os.posix_fallocate", refuse)
+    path = two_colour_parquet(tmp_path / "train.parquet", 6)
+    with pytest.raises(DataError, match="need .* GB in .*No space left on device.*TMPDIR"):
+        load_images([path], PREPROCESSING)
 
 
 def test_load_images_folder_has_one_class_per_subfolder(tmp_path: Path) -> None:
