@@ -49,7 +49,7 @@ class Settings(BaseSettings):
         dtype: floating point type the stages are computed in; `auto` measures at start which is faster.
         cuda_graphs: whether a GPU replays recorded stages instead of launching their kernels one by one.
         max_inflight: images admitted at one time, over all requests.
-        max_batch_size: images a stage runs at once.
+        max_batch_size: most images a stage runs at once; on a CPU less where a batch takes long.
         max_body_bytes: bytes of one request's body.
         max_image_pixels: width x height of one image, before resizing.
         max_images_per_request: images in one request.

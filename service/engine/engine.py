@@ -248,8 +248,7 @@ class Engine:
     def _run(self) -> None:
         kind = "warm_up"
         try:
-            for stage, size, seconds in self._runner.warm_up() or ():
-                self._worker.times.observe(stage, size, seconds)
+            self._worker.learn(self._runner.warm_up() or ())
             with self._state_changed:
                 if self._state is EngineState.STARTING:
                     self._enter(EngineState.READY)

@@ -27,10 +27,11 @@ class Runner(Protocol):
         """Floating point type the stages are computed in."""
 
     def warm_up(self) -> Iterable[tuple[int, int, float]] | None:
-        """Run every stage once for every batch size it may be padded to.
+        """Run every stage before the first request does.
 
         Returns:
-            (stage, batch size, seconds) of batches as they will take from now on, if it knows.
+            (stage, batch size, seconds) of batches as they will take from now on, if it knows. No larger batch of a
+            stage named here is run afterwards.
         """
 
     def run(self, stage: int, tasks: Sequence[Task]) -> list[StagePrediction]:

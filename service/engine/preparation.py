@@ -17,6 +17,8 @@ Run = Callable[[], Tensor]
 
 # bfloat16 must save this share of the time: it rounds more coarsely, which a difference within the noise is not worth.
 _MARGIN = 0.2
+# A CPU without instructions for it takes 7 to 19 times as long.
+_HOPELESS = 3.0
 _MAX_ROUNDS = 3
 # One float32 batch of the measurement takes about this long; no further round is begun after the second limit.
 _BATCH_S = 0.1
@@ -49,43 +51,57 @@ def choose_dtype(
 ) -> torch.dtype:
     """Measure the deepest stage in float32 and bfloat16, taking turns; bfloat16 when it is clearly faster.
 
+    Where one image takes several times as long at the first stage already, nothing more is measured.
+
     Args:
         max_batch_size: measured on a full batch, or on as much of one as a slow machine can do in a short time.
         timer: runs what it is given and says how many seconds that took.
     """
-    exact = _deepest_stage(cascade, device, torch.float32, 1)
-    timer(exact)  # The first run pays for what later ones find ready.
-    batch_size = max(1, min(max_batch_size, int(_BATCH_S / max(timer(exact), 1e-9))))
-    runs = {dtype: _deepest_stage(cascade, device, dtype, batch_size) for dtype in (torch.float32, torch.bfloat16)}
-    spent_s = sum(timer(run) for run in runs.values())
+    exact, rounded = (prepared(cascade, torch.device(device), dtype) for dtype in (torch.float32, torch.bfloat16))
+    first = [_stage(model, 0, 1) for model in (exact, rounded)]
+    for run in first:
+        timer(run)  # The first run pays for what later ones find ready.
+    float32_s, bfloat16_s = map(timer, first)
+    if bfloat16_s > _HOPELESS * float32_s:
+        return _chosen(1, "first", float32_s, bfloat16_s)
+    last = cascade.config.num_stages - 1
+    one = _stage(exact, last, 1)
+    timer(one)
+    batch_size = max(1, min(max_batch_size, int(_BATCH_S / max(timer(one), 1e-9))))
+    runs = [_stage(model, last, batch_size) for model in (exact, rounded)]
+    spent_s = sum(map(timer, runs))
     rounds: list[list[float]] = []
     while not rounds or (len(rounds) < _MAX_ROUNDS and spent_s < _MAX_S):
-        rounds.append([timer(run) for run in runs.values()])
+        rounds.append([*map(timer, runs)])
         spent_s += sum(rounds[-1])
     float32_s, bfloat16_s = (min(times) for times in zip(*rounds, strict=True))
-    chosen = torch.bfloat16 if bfloat16_s < (1 - _MARGIN) * float32_s else torch.float32
+    return _chosen(batch_size, "deepest", float32_s, bfloat16_s)
+
+
+def _chosen(batch_size: int, stage: str, float32_s: float, bfloat16_s: float) -> torch.dtype:
+    dtype = torch.bfloat16 if bfloat16_s < (1 - _MARGIN) * float32_s else torch.float32
     _logger.info(
-        "computing in %s: %d images take %.1f ms in float32 and %.1f ms in bfloat16 at the deepest stage",
-        str(chosen).removeprefix("torch."),
+        "computing in %s: %d images take %.1f ms in float32 and %.1f ms in bfloat16 at the %s stage",
+        str(dtype).removeprefix("torch."),
         batch_size,
         float32_s * 1e3,
         bfloat16_s * 1e3,
+        stage,
     )
-    return chosen
+    return dtype
 
 
 @torch.inference_mode()
-def _deepest_stage(cascade: Cascade, device: str, dtype: torch.dtype, batch_size: int) -> Run:
-    """The last stage for random images that have walked there; the logits arrive on the host."""
-    cascade = prepared(cascade, torch.device(device), dtype)
-    side, last = cascade.config.image_size, cascade.config.num_stages - 1
+def _stage(cascade: Cascade, stage: int, batch_size: int) -> Run:
+    """A stage for random images that have walked there; the logits arrive on the host."""
+    side, weight = cascade.config.image_size, next(cascade.parameters())
     noise = torch.randn(batch_size, 3, side, side, generator=torch.Generator().manual_seed(0))
-    images, state = noise.to(device, dtype), None
-    for stage in range(last):
-        state = cascade.forward_stage(stage, images, state).state
+    images, state = noise.to(weight.device, weight.dtype), None
+    for before in range(stage):
+        state = cascade.forward_stage(before, images, state).state
 
     @torch.inference_mode()
     def run() -> Tensor:
-        return cascade.forward_stage(last, images, state).logits.cpu()
+        return cascade.forward_stage(stage, images, state).logits.cpu()
 
     return run

@@ -4,7 +4,6 @@ Shapes: B batch, padded or not, S image side in pixels, K classes.
 """
 
 import logging
-import time
 from collections.abc import Sequence
 from contextlib import nullcontext
 
@@ -23,11 +22,9 @@ from service.engine.policy import Policy
 from service.engine.preparation import prepared
 from service.engine.state_pool import StatePool
 from service.engine.task import StagePrediction, Task
+from service.engine.warm_up import Times, run_every_size, run_growing_sizes
 
 _logger = logging.getLogger(__name__)
-
-# Of the warm-up on a CPU; no batch size is begun after it that can do without.
-_WARM_UP_S = 3.0
 
 
 class TorchRunner:
@@ -107,6 +104,12 @@ class TorchRunner:
         return self._buckets
 
     @property
+    def sizes(self) -> tuple[int, ...]:
+        """The buckets; powers of two and the largest batch where nothing is padded."""
+        most = self._max_batch_size
+        return self._buckets or (*(1 << power for power in range((most - 1).bit_length())), most)
+
+    @property
     def num_kept(self) -> int:
         """How many images hold reuse state."""
         return len(self._pool)
@@ -116,21 +119,28 @@ class TorchRunner:
         """What the stages are computed in, such as `bfloat16`."""
         return str(self._dtype).removeprefix("torch.")
 
-    def warm_up(self) -> list[tuple[int, int, float]]:
-        """Run every stage for every bucket; without buckets for one image and for a full batch.
-
-        On a CPU, a large model leaves some sizes between these two for when they come: nothing depends on them.
+    def warm_up(self) -> Times:
+        """Run every stage: for every bucket on a GPU, else for growing sizes until a batch takes long enough.
 
         Returns:
-            (stage, batch size, seconds) once it was warm: on a CPU of one image and a full batch, else of every bucket.
+            (stage, batch size, seconds) once it was warm; no larger batch of a stage is worth running.
 
         Raises:
             StateMemoryError: when there is no memory for the reuse state of all images that may be in flight.
         """
-        with self._graphs.recording() if self._graphs is not None else nullcontext():
-            self._run_sizes(_WARM_UP_S)
-        # Once more, as they will run from now on; times of a few sizes tell those between them.
-        times = self._run_sizes(0.0)
+        # Numbers no task of an engine has.
+        policy = Policy(thresholds=(), config_version=0, max_stage=len(self._stage_macs) - 1)
+        tasks = [
+            Task(task_id=-1 - row, pixels=self._staging.numpy()[0], policy=policy, submitted_at=0.0)
+            for row in range(self._max_batch_size)
+        ]
+        if self._device.type == "cpu":
+            times = run_growing_sizes(self, tasks, self.sizes)
+        else:
+            with self._graphs.recording() if self._graphs is not None else nullcontext():
+                run_every_size(self, tasks, self.sizes)
+            # Once more, as they will run from now on.
+            times = run_every_size(self, tasks, self.sizes)
         _logger.info(
             "the reuse state of %d images takes %.1f MB, %.1f kB each",
             self._pool.capacity,
@@ -139,28 +149,6 @@ class TorchRunner:
         )
         if self._graphs is not None:
             _logger.info("%d CUDA graphs were recorded", len(self._graphs))
-        return times
-
-    def _run_sizes(self, budget_s: float) -> list[tuple[int, int, float]]:
-        times = []
-        policy = Policy(thresholds=(), config_version=0, max_stage=len(self._stage_macs) - 1)
-        needed = {1, self._max_batch_size} if self._device.type == "cpu" else set(self._buckets)
-        until = time.perf_counter() + budget_s
-        # The largest first, so that the allocator has what any other needs.
-        for size in sorted(self._buckets or {1, self._max_batch_size}, reverse=True):
-            if size not in needed and time.perf_counter() > until:
-                continue
-            # Numbers no task of an engine has.
-            tasks = [
-                Task(task_id=-1 - row, pixels=self._staging.numpy()[0], policy=policy, submitted_at=0.0)
-                for row in range(size)
-            ]
-            for stage in range(len(self._stage_macs)):
-                started_at = time.perf_counter()
-                self.run(stage, tasks)
-                self.keep(range(size) if stage + 1 < len(self._stage_macs) else ())
-                times.append((stage, size, time.perf_counter() - started_at))
-            self.release(tasks)
         return times
 
     @torch.inference_mode()

@@ -2,7 +2,7 @@
 
 import logging
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from enum import Enum, auto
 from queue import Empty, SimpleQueue
 
@@ -95,6 +95,19 @@ class Worker:
         """How many tasks wait for each stage; what is still in the inbox counts for the first."""
         first, *others = self._scheduler.queue_depths()
         return first + self.inbox.qsize(), *others
+
+    def learn(self, times: Iterable[tuple[int, int, float]]) -> None:
+        """Take what the warm-up found: how long batches take, and that no larger ones of a stage are worth it.
+
+        Args:
+            times: (stage, batch size, seconds)
+        """
+        largest: dict[int, int] = {}
+        for stage, size, seconds in times:
+            self.times.observe(stage, size, seconds)
+            largest[stage] = max(size, largest.get(stage, 0))
+        for stage, size in largest.items():
+            self._limits.cap(stage, size)
 
     def serve(self) -> None:
         """Work until told to stop; sleeps while nothing waits."""

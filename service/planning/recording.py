@@ -55,7 +55,7 @@ def record(
     on_step("warm-up")
     runner = build_runner(stored, settings)
     runner.warm_up()
-    sizes, rounds = batch_sizes(runner, settings.max_batch_size), []
+    sizes, rounds = runner.sizes, []
     for repeat in range(repeats):
         on_step(f"stages alone, round {repeat + 1} of {repeats}")
         rounds.append(stage_round(runner, sizes, stored.manifest.architecture.image_size))
@@ -79,14 +79,6 @@ def record(
 def steps(repeats: int, image_sizes: Sequence[str]) -> int:
     """How often `record` tells its `on_step`."""
     return 2 + repeats + len(image_sizes)
-
-
-def batch_sizes(runner: TorchRunner, max_batch_size: int) -> list[int]:
-    """The runner's buckets; powers of two up to the limit, and the limit, where it has none."""
-    return list(runner.buckets) or [
-        *(1 << power for power in range(max_batch_size.bit_length()) if 1 << power < max_batch_size),
-        max_batch_size,
-    ]
 
 
 def stage_round(runner: Runner, sizes: Sequence[int], side: int) -> Mapping[tuple[int, int], float]:

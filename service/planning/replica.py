@@ -12,6 +12,7 @@ import numpy.typing as npt
 from service.engine.batch_limits import BatchLimits
 from service.engine.scheduler import Scheduler
 from service.engine.stage_times import StageTimes
+from service.engine.warm_up import ENOUGH_S
 from service.planning.recorded import RecordedTimes
 from service.planning.simulation import KnownExits, Outcome, Seconds, Simulation
 
@@ -68,14 +69,24 @@ class Replica:
         return tuple((counts / len(self.exits)).tolist())
 
     @property
+    def largest_batches(self) -> tuple[int, ...]:
+        """Of each stage, as the engine finds them at its warm-up."""
+        largest, sizes = self.max_batch_size, []
+        for stage in range(len(self.times.seconds)):
+            if self.times.on_cpu:
+                warmed = (size for size in self.times.sizes if size < largest)
+                largest = next((size for size in warmed if self.times.alone_s(stage, size) >= ENOUGH_S), largest)
+            sizes.append(largest)
+        return tuple(sizes)
+
+    @property
     def engine_capacity(self) -> float:
         """Images per second in full batches, back to back."""
-        full = self.max_batch_size
-        seconds = [
-            float((self.exits >= stage).mean()) * self.times.alone_s(stage, full)
-            for stage in range(len(self.times.seconds))
-        ]
-        return full / (sum(seconds) + full * self._on_engine_s)
+        seconds = sum(
+            float((self.exits >= stage).mean()) * self.times.alone_s(stage, size) / size
+            for stage, size in enumerate(self.largest_batches)
+        )
+        return 1 / (seconds + self._on_engine_s)
 
     @property
     def front_end_capacity(self) -> float:
@@ -102,7 +113,10 @@ class Replica:
         arrivals = np.cumsum(generator.exponential(1.0, images) / rate).tolist()
         entries = self._through_front_ends(arrivals)
         stages = len(self.times.seconds)
-        scheduler = Scheduler(stages, BatchLimits(stages, self.max_batch_size), StageTimes(stages))
+        limits = BatchLimits(stages, self.max_batch_size)
+        for stage, size in enumerate(self.largest_batches):
+            limits.cap(stage, size)
+        scheduler = Scheduler(stages, limits, StageTimes(stages))
         simulation = Simulation(scheduler, KnownExits(exit_of), self._seconds(seed), self.max_inflight)
         outcome = simulation.open_loop(entries)
         p50_ms, p99_ms = waits_ms(outcome, arrivals)

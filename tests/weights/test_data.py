@@ -37,7 +37,7 @@ def test_load_images_full_disk_raises_with_the_size_needed(tmp_path: Path, monke
 
     monkeypatch.setattr("os.posix_fallocate", refuse)
     path = two_colour_parquet(tmp_path / "train.parquet", 6)
-    with pytest.raises(DataError, match="need .* GB in .*No space left on device.*TMPDIR"):
+    with pytest.raises(DataError, match=r"need .* GB in .*No space left on device.*TMPDIR"):
         load_images([path], PREPROCESSING)
 
 

@@ -38,6 +38,21 @@ def test_fitted_batches_that_are_not_full_prove_nothing() -> None:
     assert limits[0] == 32
 
 
+def test_cap_holds_for_that_stage_also_after_it_has_grown_back() -> None:
+    limits = BatchLimits(2, 64)
+    limits.cap(1, 8)
+    limits.out_of_memory(1, 8)
+    for _ in range(500):
+        limits.fitted(1, limits[1])
+    assert (limits[0], limits[1]) == (64, 8)
+
+
+def test_cap_above_the_limit_changes_nothing() -> None:
+    limits = BatchLimits(1, 64)
+    limits.cap(0, 128)
+    assert limits[0] == 64
+
+
 def test_out_of_memory_again_starts_the_count_anew() -> None:
     limits = BatchLimits(1, 64)
     limits.out_of_memory(0, 64)

@@ -154,6 +154,19 @@ def test_load_level_without_a_ladder_is_zero(start: MakeEngine) -> None:
     assert start().load_level == 0
 
 
+def test_warm_up_largest_batch_of_a_stage_is_the_largest_it_runs(make_engine: MakeEngine, runner: FakeRunner) -> None:
+    runner.warm_up = lambda: [(0, 1, 0.0), (0, 2, 0.0)]  # type: ignore[method-assign,assignment,return-value]
+    engine = make_engine()
+    engine.start()
+    engine.wait_ready(5)
+    runner.gate.clear()
+    tasks = [engine.submit(pixels(0), policy()) for _ in range(8)]
+    runner.gate.set()
+    for task in tasks:
+        task.future.result(5)
+    assert max(len(ids) for stage, ids in runner.batches if stage == 0) == 2
+
+
 def test_warm_up_times_are_known_to_the_scheduler(make_engine: MakeEngine, runner: FakeRunner) -> None:
     runner.warm_up = lambda: [(0, 1, 60.0)]  # type: ignore[method-assign,assignment,return-value]
     engine = make_engine()

@@ -36,20 +36,27 @@ def test_choose_dtype_takes_turns_on_a_batch_that_the_machine_can_do_in_time(
 ) -> None:
     timer = ScriptedTimer(float32_s, float32_s)
     choose_dtype(randomised(TINY_CONFIGS["hybrid"]), device="cpu", max_batch_size=8, timer=timer)
-    assert timer.seen[:2] == [(torch.float32, 1)] * 2
-    assert timer.seen[2:] == [(torch.float32, batch), (torch.bfloat16, batch)] * (1 + rounds)
+    assert timer.seen[:6] == [(torch.float32, 1), (torch.bfloat16, 1)] * 2 + [(torch.float32, 1)] * 2
+    assert timer.seen[6:] == [(torch.float32, batch), (torch.bfloat16, batch)] * (1 + rounds)
+
+
+def test_choose_dtype_type_without_hardware_is_given_up_after_one_image() -> None:
+    timer = ScriptedTimer(0.01, 0.04)
+    chosen = choose_dtype(randomised(TINY_CONFIGS["looks"]), device="cpu", max_batch_size=8, timer=timer)
+    assert chosen is torch.float32
+    assert timer.seen == [(torch.float32, 1), (torch.bfloat16, 1)] * 2
 
 
 def test_choose_dtype_one_disturbed_round_changes_nothing() -> None:
     class Disturbed(ScriptedTimer):
         def __call__(self, run: Run) -> float:
             seconds = super().__call__(run)
-            return seconds * 100 if len(self.seen) == 6 else seconds
+            return seconds * 100 if len(self.seen) == 10 else seconds
 
     timer = Disturbed(0.01, 0.001)
     cascade = randomised(TINY_CONFIGS["hybrid"])
     assert choose_dtype(cascade, device="cpu", max_batch_size=4, timer=timer) is torch.bfloat16
-    assert timer.seen[5][0] is torch.bfloat16
+    assert timer.seen[9][0] is torch.bfloat16
 
 
 def test_prepared_is_a_copy_in_the_type_asked_for_with_the_same_answers() -> None:

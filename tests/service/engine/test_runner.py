@@ -136,28 +136,15 @@ def test_warm_up_leaves_no_state_behind_and_logs_what_it_takes(caplog: pytest.Lo
     assert caplog.messages == [taken]
 
 
+@pytest.mark.parametrize(("limit", "sizes"), [(1, (1,)), (8, (1, 2, 4, 8)), (6, (1, 2, 4, 6))])
+def test_sizes_without_buckets_are_powers_of_two_and_the_limit(limit: int, sizes: tuple[int, ...]) -> None:
+    assert _runner(randomised(TINY_CONFIGS["hybrid"]), max_batch_size=limit).sizes == sizes
+
+
 def test_warm_up_returns_seconds_of_every_stage_and_size() -> None:
     times = _runner(randomised(TINY_CONFIGS["hybrid"]), max_batch_size=5).warm_up()
     ran = [(stage, size) for stage, size, seconds in times if seconds > 0]
-    assert ran == [(stage, size) for size in (5, 1) for stage in range(4)]
-
-
-@pytest.mark.parametrize(("budget_s", "sizes"), [(60.0, (8, 4, 2, 1)), (0.0, (8, 1))])
-def test_warm_up_bfloat16_runs_every_bucket_as_far_as_time_allows(
-    monkeypatch: pytest.MonkeyPatch, budget_s: float, sizes: tuple[int, ...]
-) -> None:
-    monkeypatch.setattr("service.engine.runner._WARM_UP_S", budget_s)
-    ran, run = [], TorchRunner.run
-
-    def spy(runner: TorchRunner, stage: int, tasks: list[Task]) -> list[StagePrediction]:
-        ran.append((stage, len(tasks)))
-        return run(runner, stage, tasks)
-
-    monkeypatch.setattr(TorchRunner, "run", spy)
-    times = _runner(randomised(TINY_CONFIGS["hybrid"]), dtype=torch.bfloat16).warm_up()
-    once_more = [(stage, size) for size in (8, 1) for stage in range(4)]
-    assert ran == [(stage, size) for size in sizes for stage in range(4)] + once_more
-    assert [(stage, size) for stage, size, _ in times] == once_more
+    assert ran == [(stage, size) for stage in range(4) for size in (1, 2, 4, 5)]
 
 
 def test_run_bfloat16_on_a_cpu_pads_to_a_bucket(make_pixels: MakePixels, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,19 +1,11 @@
 """Recording on a tiny cascade: everything is run, nothing is timed."""
 
-import pytest
 from engine_fakes import STAGE_MACS, FakeRunner
 
-from service.backend import build_runner
 from service.planning import recording
 from service.planning.overhead import Overhead
-from service.planning.recording import batch_sizes, record, stage_round, steps
+from service.planning.recording import record, stage_round, steps
 from service.settings import Settings
-
-
-@pytest.mark.parametrize(("limit", "sizes"), [(1, [1]), (8, [1, 2, 4, 8]), (6, [1, 2, 4, 6])])
-def test_batch_sizes_without_buckets_are_powers_of_two_and_the_limit(stored, model, limit, sizes):
-    runner = build_runner(stored, Settings(model=str(model), max_batch_size=limit, device="cpu", dtype="float32"))
-    assert batch_sizes(runner, limit) == sizes
 
 
 def test_stage_round_runs_every_stage_at_every_size_and_leaves_nothing_behind():

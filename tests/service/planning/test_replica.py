@@ -17,6 +17,13 @@ def test_capacity_is_the_engines_in_full_batches_or_the_front_ends(replica_of):
     assert replica_of(overhead_s=0.0).front_end_capacity == math.inf
 
 
+def test_largest_batches_end_where_the_engines_warm_up_does(replica_of, times_of):
+    slow = times_of(seconds=((0.002, 0.008), (0.2, 0.8)))
+    assert replica_of(slow).largest_batches == (8, 1)
+    assert replica_of(slow).engine_capacity == pytest.approx(1 / (0.001 + 0.2 / 2))
+    assert replica_of(slow.model_copy(update={"device": "cuda"})).largest_batches == (8, 8)
+
+
 def test_capacity_engine_bookkeeping_takes_its_part(replica_of, times_of):
     assert replica_of(times_of(engine_ms=1.0)).capacity == pytest.approx(8 / (0.016 + 0.008))
 
