@@ -1,13 +1,14 @@
 """From encoded bytes to the pixels a model reads, under limits a client cannot get around."""
 
 from collections.abc import Sequence
-from io import BytesIO
 
-from PIL import Image, ImageFile, UnidentifiedImageError
+from PIL import Image
 
 from service.engine.task import Pixels
 from service.errors import TooLargeError, UndecodableImageError
-from service.image_files.reduce import FORMATS, reduce_file
+from weights.image_files.decode import decode
+from weights.image_files.errors import ImageTooLargeError, UnreadableImageError
+from weights.image_files.reduce import FORMATS
 from weights.preprocessing import Preprocessing
 
 __all__ = ["FORMATS", "ImageDecoder"]
@@ -25,9 +26,6 @@ _START_OF_SCAN = b"\xff\xda"
 
 # A phone's photo and a 4K screen's picture are below it. One thread decodes what is above, one image after the other.
 _ORDINARY_PIXELS = 16_000_000
-
-# As much as a JPEG's can have; each of its entries is read in Python.
-_MAX_EXIF_BYTES = 65_542
 
 
 class ImageDecoder:
@@ -79,45 +77,19 @@ class ImageDecoder:
             TooLargeError: more bytes or pixels than allowed, which is known before decoding, or than memory holds.
             UndecodableImageError: not a complete image in one of `FORMATS`.
         """
-        pixels = self._decode(data, self.max_pixels, FORMATS)
+        pixels = self._decode(data, None, FORMATS)
         assert pixels is not None, "more pixels than allowed are refused, not left"
         return pixels
 
-    def _decode(self, data: bytes, up_to_pixels: int, formats: Sequence[str]) -> Pixels | None:
+    def _decode(self, data: bytes, up_to_pixels: int | None, formats: Sequence[str]) -> Pixels | None:
         if len(data) > self.max_bytes:
             raise TooLargeError(f"the image has {len(data)} bytes; the limit is {self.max_bytes}")
-        if not data:
-            raise UndecodableImageError("the image is empty")
         try:
-            image_format, reduced = reduce_file(data, max_pixels=self.max_pixels)
-            if image_format not in formats:
-                return None
-            with Image.open(BytesIO(reduced), formats=[image_format]) as image:
-                self._check_pixels(image)
-                if image.width * image.height > up_to_pixels:
-                    return None
-                return self._pixels_of(image, len(reduced))
-        except (TooLargeError, UndecodableImageError):
-            raise
-        except MemoryError as error:
-            raise TooLargeError("the image does not fit into the memory that is left") from error
-        except (Image.DecompressionBombWarning, Image.DecompressionBombError) as error:
-            raise TooLargeError(f"the image has more pixels than the limit of {self.max_pixels}") from error
-        except UnidentifiedImageError as error:
-            raise UndecodableImageError(f"the {image_format} has a header that cannot be read") from error
-        # Pillow's decoders raise anything from struct.error to IndexError on damaged data.
-        except Exception as error:
-            raise UndecodableImageError(f"the image cannot be decoded: {error}") from error
-
-    def _pixels_of(self, image: ImageFile.ImageFile, num_bytes: int) -> Pixels:
-        if len(image.tile) == 1:
-            # Pillow appends piece to piece until there is a whole row: the square of a long row's length.
-            image.decodermaxblock = max(image.decodermaxblock, num_bytes)
-        if len(image.info.get("exif", b"")) > _MAX_EXIF_BYTES:
-            del image.info["exif"]
-        return self._preprocessing.apply(image)
-
-    def _check_pixels(self, image: Image.Image) -> None:
-        pixels = image.width * image.height
-        if pixels > self.max_pixels:
-            raise TooLargeError(f"the image has {image.width} x {image.height} pixels; the limit is {self.max_pixels}")
+            decoded = decode(
+                data, self._preprocessing, max_pixels=self.max_pixels, up_to_pixels=up_to_pixels, formats=formats
+            )
+        except ImageTooLargeError as error:
+            raise TooLargeError(str(error)) from error
+        except UnreadableImageError as error:
+            raise UndecodableImageError(str(error)) from error
+        return None if decoded is None else decoded.pixels

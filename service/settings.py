@@ -20,6 +20,7 @@ from pydantic_settings import (
 from service.cores import usable_cores
 from service.errors import ServiceError
 from service.keys import KeyRing
+from weights.image_files.decode import MAX_PIXELS
 
 PREFIX = "DVT_"
 CONFIG_FILE_VARIABLE = f"{PREFIX}CONFIG_FILE"
@@ -87,7 +88,7 @@ class Settings(BaseSettings):
     max_inflight: int = Field(default=512, ge=1)
     max_batch_size: int = Field(default=64, ge=1)
     max_body_bytes: int = Field(default=32 * 2**20, ge=1)
-    max_image_pixels: int = Field(default=50_000_000, ge=1, le=PILLOW_MAX_PIXELS)
+    max_image_pixels: int = Field(default=MAX_PIXELS, ge=1, le=PILLOW_MAX_PIXELS)
     max_images_per_request: int = Field(default=64, ge=1)
     max_connections: int = Field(default=2048, ge=1)
     client_timeout_s: float = Field(default=20.0, gt=0, allow_inf_nan=False)

@@ -1,14 +1,33 @@
 """The model card, written from a manifest so that it cannot disagree with it."""
 
+import hashlib
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 from models.config import CascadeConfig
 from models.macs import baseline_macs, stage_macs
-from weights.store import Manifest
+from weights.manifest import Manifest
+
+CARD = "README.md"
+_SIGNATURE = "\n<!-- written by dvt; once the text is edited it is not written over: {} -->\n"
 
 TRUNK = "trunk"
 """Key of provenance under which a model says where its trunk comes from; what is trained from it carries it on."""
+
+
+def signed(text: str) -> str:
+    """A card's text with a last line that tells whether it was edited since."""
+    return text + _SIGNATURE.format(hashlib.sha256(text.encode()).hexdigest())
+
+
+def is_edited(path: Path) -> bool:
+    """Whether the card was written by someone else than `signed`, wholly or in part."""
+    if not path.exists():
+        return False
+    written = path.read_text(errors="replace")
+    text = written[: written.rfind(_SIGNATURE.partition("{}")[0])]
+    return written != signed(text)
 
 
 def headline(manifest: Manifest) -> str:

@@ -6,6 +6,9 @@ from typing import Annotated
 import typer
 
 Data = Annotated[list[Path], typer.Argument(help="Parquet files, or one folder with a folder per class.")]
+SkipUnreadable = Annotated[
+    bool, typer.Option("--skip-unreadable", help="Leave out images that cannot be read, and list them.")
+]
 Device = Annotated[str, typer.Option(help="cpu, cuda, or auto.")]
 
 
@@ -30,13 +33,16 @@ def train(
         list[str] | None,
         typer.Option(help="A number of the recipe, such as epochs=5 or look_epochs=2,1,1,0; may be repeated."),
     ] = None,
+    epochs: Annotated[float | None, typer.Option(help="Short for --recipe epochs=…")] = None,
+    batch_size: Annotated[int | None, typer.Option(help="Short for --recipe batch_size=…")] = None,
     resize_px: Annotated[
         int | None, typer.Option(help="Shorter side before the crop; that of --init when left out.")
     ] = None,
     holdout: Annotated[
         float | None, typer.Option(help="Part of the images kept for calibration and test; a tenth, more of few.")
     ] = None,
-    limit: Annotated[int | None, typer.Option(help="Use only the first so many images.")] = None,
+    limit: Annotated[int | None, typer.Option(help="Use at most so many images, evenly over the classes.")] = None,
+    skip_unreadable: SkipUnreadable = False,
     seed: Annotated[int, typer.Option()] = 0,
     device: Device = "auto",
     run_dir: Annotated[
@@ -61,7 +67,9 @@ def train(
         raise typer.BadParameter("the architecture comes from --init; say --init none", param_hint="--variant")
     if start is None and (variant is None or variant not in VARIANTS):
         raise typer.BadParameter(f"{variant!r} is not one of {', '.join(VARIANTS)}", param_hint="--variant")
+    short = {"epochs": epochs, "batch_size": batch_size}
     values = dict(each.partition("=")[::2] for each in recipe or [])
+    values |= {name: str(value) for name, value in short.items() if value is not None}
     try:
         if start is not None:
             manifest = load(start).manifest
@@ -88,12 +96,21 @@ def train(
                 recipe=values,
                 holdout=holdout,
                 limit=limit,
+                skip_unreadable=skip_unreadable,
                 seed=seed,
                 device=_device(device),
                 checkpoint_s=checkpoint_s,
             )
         )
-    except (CheckpointError, DataError, FloatingPointError, ModelFormatError, RecipeError, ValueError) as error:
+    except (
+        CheckpointError,
+        DataError,
+        FloatingPointError,
+        ModelFormatError,
+        OSError,
+        RecipeError,
+        ValueError,
+    ) as error:
         raise _failure(error) from error
     if not finished:
         raise typer.Exit(130)
@@ -127,7 +144,7 @@ def convert(
         conversion = run_conversion(
             checkpoint, out, heads=heads, class_names_file=class_names, deepest=deepest, half=half
         )
-    except (ConversionError, ModelFormatError) as error:
+    except (ConversionError, ModelFormatError, OSError) as error:
         raise _failure(error) from error
     typer.echo(summary(conversion, out))
 
@@ -146,6 +163,7 @@ def calibrate(
         bool,
         typer.Option("--fresh", help="The model was trained on none of these images: half to fit, half to judge on."),
     ] = False,
+    skip_unreadable: SkipUnreadable = False,
     device: Device = "auto",
 ) -> None:
     """Fit temperatures, calibration table and default thresholds on images the model was not trained on.
@@ -163,9 +181,16 @@ def calibrate(
     console = Console()
     try:
         _, judged = calibrate_model(
-            model, data, accuracy_drop=accuracy_drop, half=half, fresh=fresh, device=_device(device), console=console
+            model,
+            data,
+            accuracy_drop=accuracy_drop,
+            half=half,
+            fresh=fresh,
+            skip_unreadable=skip_unreadable,
+            device=_device(device),
+            console=console,
         )
-    except (DataError, InfeasibleTargetError, ModelFormatError) as error:
+    except (DataError, InfeasibleTargetError, ModelFormatError, OSError) as error:
         raise _failure(error) from error
     print_judgement(judged, load(model).manifest, console)
 
@@ -180,6 +205,7 @@ def evaluate(
     fresh: Annotated[
         bool, typer.Option("--fresh", help="The models were trained on none of these images: judge on all.")
     ] = False,
+    skip_unreadable: SkipUnreadable = False,
     device: Device = "auto",
 ) -> None:
     """Accuracy per exit, and accuracy over compute for a grid of budgets, on images nothing was chosen on.
@@ -197,9 +223,16 @@ def evaluate(
     console = Console()
     try:
         evaluation = evaluate_model(
-            model, data, out=out, statics=static or [], fresh=fresh, device=_device(device), console=console
+            model,
+            data,
+            out=out,
+            statics=static or [],
+            fresh=fresh,
+            skip_unreadable=skip_unreadable,
+            device=_device(device),
+            console=console,
         )
-    except (DataError, ModelFormatError, PlotsMissingError) as error:
+    except (DataError, ModelFormatError, OSError, PlotsMissingError) as error:
         raise _failure(error) from error
     print_judgement(evaluation.judgement, load(model).manifest, console)
     print_curves(evaluation, console)
@@ -209,7 +242,15 @@ def evaluate(
 def _device(name: str) -> str:
     import torch
 
-    return ("cuda" if torch.cuda.is_available() else "cpu") if name == "auto" else name
+    if name == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        torch.empty(0, device=name)
+    # torch raises RuntimeError for a name it does not know, AssertionError where it was built without CUDA.
+    except (AssertionError, NotImplementedError, RuntimeError) as error:
+        reason = str(error).splitlines()[0]
+        raise typer.BadParameter(f"{name!r} cannot be used here: {reason}", param_hint="--device") from error
+    return name
 
 
 def _failure(error: Exception) -> typer.Exit:

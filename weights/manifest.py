@@ -7,6 +7,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 
 from models.config import CascadeConfig
 from weights.calibration.table import CalibrationError, CalibrationTable
+from weights.folder import current, is_stale
 from weights.preprocessing import Preprocessing
 
 ZOO = Path(__file__).parent / "zoo"
@@ -100,13 +101,24 @@ def find(name_or_path: str | Path) -> Path:
     raise ModelFormatError(f"no model {str(name_or_path)!r}: neither a folder nor a shipped model ({shipped})")
 
 
+def is_model(folder: Path) -> bool:
+    """Whether the folder holds a model."""
+    return current(folder, CONFIG).is_file()
+
+
+def calibration_path(folder: Path) -> Path | None:
+    """Where the calibration table is; None where there is none."""
+    path = current(folder, CALIBRATION)
+    return path if path.exists() and not is_stale(folder, CALIBRATION) else None
+
+
 def read_manifest(folder: Path) -> Manifest:
     """The manifest of a model folder.
 
     Raises:
         ModelFormatError: when it is missing or not valid.
     """
-    path = folder / CONFIG
+    path = current(folder, CONFIG)
     try:
         return Manifest.model_validate_json(path.read_bytes())
     except OSError as error:
@@ -123,8 +135,8 @@ def read_calibration(folder: Path, manifest: Manifest) -> CalibrationTable | Non
     Raises:
         ModelFormatError: when there is one that is not valid.
     """
-    path = folder / CALIBRATION
-    if not path.exists():
+    path = calibration_path(folder)
+    if path is None:
         return None
     try:
         return CalibrationTable.load(path, manifest.architecture.num_stages)

@@ -6,10 +6,8 @@ Tensors that are equal are stored once; the metadata of `model.safetensors` name
 
 import hashlib
 import json
-import shutil
 from dataclasses import dataclass
 from pathlib import Path
-from tempfile import mkdtemp
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -18,13 +16,18 @@ from torch import Tensor
 
 from models.cascade import Cascade
 from weights.calibration.table import CalibrationTable
+from weights.card import CARD, is_edited, signed
+from weights.folder import CHECKSUMS, checksums, current, is_unused, replaced, sha256
+from weights.folder import check_writable as check_place
 from weights.manifest import (
     CALIBRATION,
     CONFIG,
     Manifest,
     ModelFormatError,
     OperatingPoint,
+    calibration_path,
     find,
+    is_model,
     read_calibration,
     read_manifest,
     shipped_models,
@@ -44,7 +47,9 @@ __all__ = [
     "shipped_models",
 ]
 
-_TENSORS, _CARD, _CHECKSUMS = "model.safetensors", "README.md", "SHA256SUMS"
+_TENSORS, _OTHER_CARD = "model.safetensors", "README.generated.md"
+_POINTER = b"version https://git-lfs"
+_SHOWN_DETAILS = 300
 _ALIASES = "aliases"
 _DIGEST_LENGTH = 16
 
@@ -67,7 +72,7 @@ class StoredModel:
     @property
     def sha256(self) -> str:
         """Checksum of the weights' file."""
-        return _sha256(self.path / _TENSORS)
+        return sha256(current(self.path, _TENSORS))
 
     @property
     def calibration_digest(self) -> str:
@@ -75,7 +80,7 @@ class StoredModel:
 
         Made of the checksums that `load` has verified; no large file is read.
         """
-        sums = _checksums(self.path)
+        sums = checksums(self.path)
         decisive = [sums.get(_TENSORS), sums.get(CALIBRATION), self.manifest.temperatures]
         return hashlib.sha256(json.dumps(decisive).encode()).hexdigest()[:_DIGEST_LENGTH]
 
@@ -91,9 +96,13 @@ def load(name_or_path: str | Path) -> StoredModel:
     manifest = read_manifest(folder)
     cascade = Cascade(manifest.architecture)
     try:
-        cascade.load_state_dict(_read_tensors(folder / _TENSORS))  # half precision becomes float32
+        cascade.load_state_dict(_read_tensors(current(folder, _TENSORS)))  # half precision becomes float32
     except (RuntimeError, SafetensorError) as error:
-        raise ModelFormatError(f"{folder / _TENSORS} does not hold this architecture: {error}") from error
+        details = " ".join(str(error).split())[:_SHOWN_DETAILS]
+        raise ModelFormatError(
+            f"{folder / _TENSORS} does not hold this architecture, which {CONFIG} describes; both must be of one "
+            f"model: {details}"
+        ) from error
     return StoredModel(manifest, cascade.eval(), folder, read_calibration(folder, manifest))
 
 
@@ -110,51 +119,42 @@ def check_writable(folder: Path) -> None:
     """Check that a model can be written there, before the work is done.
 
     Raises:
-        ModelFormatError: when `folder` exists and is not a model folder.
+        ModelFormatError: when `folder` is in use for something else, or cannot be written.
     """
-    if folder.exists() and not (folder / CONFIG).is_file():
-        raise ModelFormatError(f"{folder} exists and is not a model folder; it is left alone")
+    try:
+        if folder.exists() and not (folder.is_dir() and (is_model(folder) or is_unused(folder))):
+            raise ModelFormatError(f"{folder} exists and is not a model folder; it is left alone")
+        check_place(folder)
+    except OSError as error:
+        raise ModelFormatError(f"{folder} cannot be written: {error.strerror}; choose another folder") from error
 
 
 def save(
-    folder: Path, cascade: Cascade, manifest: Manifest, card: str, calibration: CalibrationTable | None = None
+    folder: Path,
+    cascade: Cascade,
+    manifest: Manifest,
+    card: str | None,
+    calibration: CalibrationTable | None = None,
 ) -> None:
-    """Write a model folder whole or not at all, replacing a model that is already there.
+    """Write a model whole or not at all, replacing a model that is already there; other files in the folder stay.
+
+    Args:
+        card: None leaves the card as it is. A card that was edited stays too, and this one is written beside it.
 
     Raises:
-        ModelFormatError: when `folder` exists and is not a model folder.
+        ModelFormatError: when `folder` is in use for something else, or cannot be written.
     """
     check_writable(folder)
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    draft = Path(mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
     try:
-        (draft / CONFIG).write_text(json.dumps(manifest.model_dump(mode="json"), indent=1) + "\n")
-        _write_tensors({key: _compact(value) for key, value in cascade.state_dict().items()}, draft / _TENSORS)
-        if calibration is not None:
-            calibration.save(draft / CALIBRATION)
-        sums = "".join(f"{_sha256(path)}  {path.name}\n" for path in sorted(draft.iterdir()))
-        (draft / _CHECKSUMS).write_text(sums)
-        # Not among the checksums: anyone may add to the card.
-        (draft / _CARD).write_text(card)
-        draft.chmod(0o755)
-        for file in draft.iterdir():
-            file.chmod(0o644)
-        if folder.exists():
-            shutil.rmtree(folder)
-        draft.rename(folder)
-    except BaseException:
-        shutil.rmtree(draft, ignore_errors=True)
-        raise
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def _checksums(folder: Path) -> dict[str, str]:
-    lines = (line.split(maxsplit=1) for line in (folder / _CHECKSUMS).read_text().splitlines())
-    return {parts[1]: parts[0] for parts in lines if len(parts) == 2}
+        with replaced(folder, unlisted=(CARD, _OTHER_CARD), gone=(CALIBRATION,)) as draft:
+            (draft / CONFIG).write_text(json.dumps(manifest.model_dump(mode="json"), indent=1) + "\n")
+            _write_tensors({key: _compact(value) for key, value in cascade.state_dict().items()}, draft / _TENSORS)
+            if calibration is not None:
+                calibration.save(draft / CALIBRATION)
+            if card is not None:
+                (draft / (_OTHER_CARD if is_edited(folder / CARD) else CARD)).write_text(signed(card))
+    except OSError as error:
+        raise ModelFormatError(f"{folder} cannot be written: {error.strerror}") from error
 
 
 def round_to_half(cascade: Cascade) -> None:
@@ -212,11 +212,23 @@ def _read_tensors(path: Path) -> dict[str, Tensor]:
 
 
 def _verify(folder: Path) -> None:
-    for name in (_CHECKSUMS, CONFIG, _TENSORS):
-        if not (folder / name).is_file():
+    for name in (CHECKSUMS, CONFIG, _TENSORS):
+        if not current(folder, name).is_file():
             raise ModelFormatError(f"{folder} has no {name}")
-    sums = _checksums(folder)
-    for name in (CONFIG, _TENSORS, *([CALIBRATION] if (folder / CALIBRATION).exists() else [])):
-        found = _sha256(folder / name)
+    sums = checksums(folder)
+    for name in (CONFIG, _TENSORS, *([CALIBRATION] if calibration_path(folder) else [])):
+        path = current(folder, name)
+        found = sha256(path)
         if sums.get(name) != found:
-            raise ModelFormatError(f"{folder / name}: sha256 is {found}, {_CHECKSUMS} says {sums.get(name)}")
+            raise ModelFormatError(f"{path}: sha256 is {found}, {CHECKSUMS} says {sums.get(name)}: {_cause(path)}")
+
+
+def _cause(path: Path) -> str:
+    """Why a file may not be what it was."""
+    with path.open("rb") as file:
+        start = file.read(len(_POINTER))
+    if start == _POINTER:
+        return "this is a pointer of git-lfs, not the file itself; run `git lfs pull`"
+    if path.name == CONFIG:
+        return "the file was changed; thresholds are changed with PUT /config or `dvt calibrate`, not here"
+    return "the file is damaged or from another model; copy the whole folder anew"

@@ -9,7 +9,6 @@ import pytest
 from image_files import bmp, exif, huge_png, noise, save
 from PIL import Image, ImageFile
 
-from service import images
 from service.errors import TooLargeError, UndecodableImageError
 from service.images import FORMATS, ImageDecoder
 from service.settings import PILLOW_MAX_PIXELS
@@ -269,7 +268,7 @@ def test_decode_long_row_is_read_in_one_piece(preprocessing: Preprocessing, monk
             sizes.append(size)
             return super().read(size)
 
-    monkeypatch.setattr(images, "BytesIO", Counted)
+    monkeypatch.setattr("weights.image_files.decode.BytesIO", Counted)
     data = bmp(400_000, 1, bytes(1_200_000), bits=24, compression=0)
     ImageDecoder(preprocessing, max_bytes=2_000_000, max_pixels=400_000).decode(data)
 

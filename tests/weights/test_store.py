@@ -169,7 +169,7 @@ def test_save_folder_holds_card_and_standard_checksums(saved: Path) -> None:
 
 def test_save_over_a_model_replaces_it_whole(saved: Path) -> None:
     save(saved, randomised(TINY, seed=1), _manifest(TINY), "# new card\n")
-    assert (saved / "README.md").read_text() == "# new card\n"
+    assert (saved / "README.md").read_text().startswith("# new card\n")
     assert torch.equal(load_model(saved).stages[0].head.weight, randomised(TINY, seed=1).stages[0].head.weight)
     assert [path.name for path in saved.parent.iterdir()] == ["tiny"]
 
@@ -180,6 +180,51 @@ def test_save_over_another_folder_refuses_and_leaves_it(tmp_path: Path) -> None:
     with pytest.raises(ModelFormatError, match="photos exists and is not a model folder"):
         save(tmp_path / "photos", randomised(TINY), _manifest(TINY), "")
     assert [path.name for path in (tmp_path / "photos").iterdir()] == ["cat.jpg"]
+
+
+def test_save_keeps_files_of_others_and_an_edited_card(saved: Path) -> None:
+    (saved / "notes.txt").write_text("mine")
+    (saved / ".git").mkdir()
+    card = saved / "README.md"
+    card.write_text(card.read_text() + "\nnot for faces\n")
+    save(saved, randomised(TINY, seed=1), _manifest(TINY), "# new card\n")
+    assert (saved / "notes.txt").read_text() == "mine"
+    assert (saved / ".git").is_dir()
+    assert "not for faces" in card.read_text()
+    assert (saved / "README.generated.md").read_text().startswith("# new card\n")
+
+
+def test_save_without_a_card_leaves_the_one_there(saved: Path) -> None:
+    before = (saved / "README.md").read_text()
+    save(saved, randomised(TINY, seed=1), _manifest(TINY), None)
+    assert (saved / "README.md").read_text() == before
+
+
+def test_save_without_calibration_removes_the_old_table(tmp_path: Path) -> None:
+    table = CalibrationTable(np.full((4, 2), 0.5, dtype=np.float32), np.ones((4, 2), dtype=bool))
+    for each in (table, None):
+        save(tmp_path / "model", randomised(TINY), _manifest(TINY), "", each)
+        assert (load(tmp_path / "model").calibration is None) == (each is None)
+
+
+def test_save_into_a_link_writes_where_it_leads(saved: Path) -> None:
+    link = saved.parent / "link"
+    link.symlink_to("tiny")
+    save(link, randomised(TINY, seed=1), _manifest(TINY), "")
+    assert link.is_symlink()
+    assert torch.equal(load_model(saved).stages[0].head.weight, randomised(TINY, seed=1).stages[0].head.weight)
+
+
+def test_save_where_nothing_can_be_written_says_so(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(ModelFormatError, match="cannot be written: Not a directory; choose another folder"):
+        save(tmp_path / "file" / "model", randomised(TINY), _manifest(TINY), "")
+
+
+def test_load_pointer_of_git_lfs_says_how_to_get_the_file(saved: Path) -> None:
+    (saved / "model.safetensors").write_text("version https://git-lfs.github.com/spec/v1\noid sha256:1\nsize 1\n")
+    with pytest.raises(ModelFormatError, match=r"pointer of git-lfs.*git lfs pull"):
+        load(saved)
 
 
 def _digest(folder: Path, *, seed: int = 0, table: CalibrationTable | None = None, **changes: object) -> str:

@@ -11,13 +11,14 @@ from rich.table import Table
 
 from weights.calibration.calibrate import Calibration, Judgement, calibrate, cumulative_macs, held_out_logits, judge
 from weights.calibration.evaluate import Evaluation, evaluate
-from weights.calibration.held_out import CALIBRATED_ON, FRESH, check_classes, held_out
+from weights.calibration.held_out import CALIBRATED_ON, FRESH, held_out
 from weights.calibration.held_out import held_out_parts as held_out_parts
 from weights.calibration.plots import StaticResult, plot_accuracy, plot_exit_shares
 from weights.calibration.thresholds import Floats
 from weights.card import model_card
 from weights.data import DataError, LabelledImages, load_images
-from weights.store import Manifest, StoredModel, load, round_to_half, save
+from weights.folder import check_writable as check_place
+from weights.store import Manifest, StoredModel, check_writable, load, round_to_half, save
 
 
 def calibrate_model(
@@ -29,22 +30,25 @@ def calibrate_model(
     device: str,
     console: Console,
     fresh: bool = False,
+    skip_unreadable: bool = False,
 ) -> tuple[Calibration, Judgement]:
     """Fit temperatures, calibration table and default thresholds, and write them into the model's folder.
 
     Args:
         half: round the weights to half precision first.
         fresh: whether the model was trained on none of the images; half of them are to calibrate on then.
+        skip_unreadable: leave out images that cannot be decoded.
 
     Raises:
         DataError: when the data cannot be used, has other classes or too few held-out images.
         ModelFormatError: when the model cannot be used.
     """
     stored = load(model)
+    check_writable(stored.path)
     manifest = stored.manifest
     if half:
         round_to_half(stored.cascade)
-    parts = held_out(manifest, data, load_images(data, manifest.preprocessing), fresh=fresh)
+    parts = held_out(manifest, data, _read(data, manifest, skip_unreadable, console), fresh=fresh)
     console.print(str(parts))
     seen, unseen = parts.calibration, parts.test
     if not len(seen):
@@ -66,7 +70,7 @@ def calibrate_model(
         }
     )
     # A card of another kind (a converted model's) has a text of its own.
-    card = model_card(changed) if "recipe" in provenance else (stored.path / "README.md").read_text()
+    card = model_card(changed) if "recipe" in provenance else None
     save(stored.path, stored.cascade, changed, card, fitted.table)
     return fitted, judged
 
@@ -80,6 +84,7 @@ def evaluate_model(
     device: str,
     console: Console,
     fresh: bool = False,
+    skip_unreadable: bool = False,
 ) -> Evaluation:
     """Judge a calibrated model; writes `evaluation.json` and two pictures into `out`.
 
@@ -87,6 +92,7 @@ def evaluate_model(
         statics: model folders with a single stage, to compare with on the same images.
         fresh: whether the models were trained on none of the images: all are judged then, or the half that the
             model was not calibrated on.
+        skip_unreadable: leave out images that cannot be decoded.
 
     Raises:
         DataError: when the data cannot be used, has other classes or no held-out image, or the model was never
@@ -97,11 +103,14 @@ def evaluate_model(
     stored = load(model)
     if stored.calibration is None:
         raise DataError(f"{stored.path} has no calibration table; run `dvt calibrate` first")
-    images = _images_to_judge(stored.manifest, data, fresh, console)
+    out.mkdir(parents=True, exist_ok=True)
+    check_place(out)
+    images = _images_to_judge(
+        stored.manifest, data, _read(data, stored.manifest, skip_unreadable, console), fresh, console
+    )
     logits = _logits(stored, images, device, console)
     evaluation = evaluate(stored.manifest, stored.calibration, logits, images.labels)
     static_results = [_static(each, images, device, console) for each in statics]
-    out.mkdir(parents=True, exist_ok=True)
     report = {**evaluation.report(), "statics": [asdict(static) for static in static_results]}
     (out / "evaluation.json").write_text(json.dumps(report, indent=1) + "\n")
     plot_accuracy(evaluation, static_results, out / "accuracy.png")
@@ -109,11 +118,18 @@ def evaluate_model(
     return evaluation
 
 
-def _images_to_judge(manifest: Manifest, paths: Sequence[Path], fresh: bool, console: Console) -> LabelledImages:
-    data = load_images(paths, manifest.preprocessing)
+def _read(paths: Sequence[Path], manifest: Manifest, skip_unreadable: bool, console: Console) -> LabelledImages:
+    data = load_images(paths, manifest.preprocessing, skip_unreadable=skip_unreadable)
+    for note in data.notes:
+        console.print(note)
+    return data
+
+
+def _images_to_judge(
+    manifest: Manifest, paths: Sequence[Path], data: LabelledImages, fresh: bool, console: Console
+) -> LabelledImages:
     if fresh and manifest.provenance.get("split", {}).get(CALIBRATED_ON) != FRESH:
-        check_classes(manifest, data)
-        return data
+        return data.relabelled(manifest.class_names)
     parts = held_out(manifest, paths, data, fresh=fresh)
     console.print(str(parts))
     return parts.test

@@ -61,7 +61,7 @@ def held_out(manifest: Manifest, paths: Sequence[Path], data: LabelledImages, *,
     Raises:
         DataError: when the data has other classes than the model, none of it is held out, or which is is not known.
     """
-    check_classes(manifest, data)
+    data = data.relabelled(manifest.class_names)
     split = manifest.provenance.get("split", {})
     if fresh:
         parts = draw(data.images, holdout=1.0, seed=0)
@@ -89,19 +89,6 @@ def held_out_parts(
     """
     parts = held_out(manifest, paths, data)
     return parts.calibration, parts.test
-
-
-def check_classes(manifest: Manifest, data: LabelledImages) -> None:
-    """Refuse data with other classes.
-
-    Raises:
-        DataError: when the data has other classes than the model.
-    """
-    if data.class_names != manifest.class_names:
-        raise DataError(
-            f"the data has {len(data.class_names)} classes ({', '.join(data.class_names[:3])} …), "
-            f"the model {len(manifest.class_names)} ({', '.join(manifest.class_names[:3])} …)"
-        )
 
 
 def _by_position(provenance: dict[str, Any], paths: Sequence[Path], data: LabelledImages) -> Split:

@@ -11,7 +11,7 @@ import torch
 from models.cascade import Cascade
 from models.config import CascadeConfig, TrunkEmbeddingConfig
 from weights.card import TRUNK
-from weights.data import LabelledImages, load_images
+from weights.data import DataError, LabelledImages, load_images
 from weights.preprocessing import Preprocessing
 from weights.splitting import Split, default_holdout, split
 from weights.store import check_writable, load
@@ -33,7 +33,8 @@ class TrainingRun:
         looks_only: take its trunks and their classifiers alone; what comes behind them may differ then.
         recipe: values that differ from the recipe for this amount of data, by name.
         holdout: part of the images kept from training, halved into calibration and test; None chooses by their number.
-        limit: use only the first so many images.
+        limit: use at most so many images, evenly over the classes.
+        skip_unreadable: leave out images that cannot be decoded.
         checkpoint_s: seconds between checkpoints.
     """
 
@@ -48,6 +49,7 @@ class TrainingRun:
     looks_only: bool = False
     holdout: float | None = None
     limit: int | None = None
+    skip_unreadable: bool = False
     seed: int = 0
     device: str = "cpu"
     checkpoint_s: float = 120.0
@@ -101,9 +103,10 @@ def planned(run: TrainingRun) -> Plan:
         ModelFormatError: when the folder to start from cannot be used, or is the one to write.
     """
     check_writable(run.out)
-    data = load_images(run.data, run.preprocessing, limit=run.limit)
+    data = load_images(run.data, run.preprocessing, limit=run.limit, skip_unreadable=run.skip_unreadable)
     holdout = default_holdout(len(data)) if run.holdout is None else run.holdout
     parts = split(data.images, holdout, run.seed)
+    _check_classes(data, parts)
     architecture = replace(run.architecture, num_classes=len(data.class_names))
     recipe = recipe_for(architecture, len(parts.train), data.native_px, run.seed).with_values(run.recipe)
     if isinstance(architecture.embedding, TrunkEmbeddingConfig):
@@ -124,6 +127,20 @@ def planned(run: TrainingRun) -> Plan:
         origin=origin,
         trunk=trunk,
     )
+
+
+def _check_classes(data: LabelledImages, parts: Split) -> None:
+    if len(data.class_names) < 2:
+        raise DataError(f"there is only the class {data.class_names[0]!r}: training needs images of at least two")
+    left = data.subset(parts.train).counts
+    short = [
+        f"{name} ({count})" for name, count, kept in zip(data.class_names, data.counts, left, strict=True) if not kept
+    ]
+    if short:
+        raise DataError(
+            f"no image is left to train with in {len(short)} of the {len(left)} classes: {', '.join(short[:10])}. "
+            "Add images to them, or leave them out"
+        )
 
 
 def _content(data: LabelledImages) -> str:

@@ -6,7 +6,8 @@ import torch
 from rich.console import Console
 
 from models.host_memory import keep_freed_memory
-from weights.manifest import CONFIG
+from weights.folder import check_writable as check_place
+from weights.manifest import is_model
 from weights.training import checkpoint
 from weights.training.export import export
 from weights.training.interruption import Interrupted, interruptible
@@ -30,15 +31,17 @@ def train(run: TrainingRun, console: Console | None = None) -> bool:
         RecipeError: when the recipe cannot be followed.
         CheckpointError: when the run folder holds another run.
         ModelFormatError: when the folder to start from cannot be used, or is the one to write.
+        OSError: when the run folder cannot be written.
     """
     console = console or Console()
     device = torch.device(run.device)
     if device.type == "cpu":
         keep_freed_memory()
+    check_place(run.run_dir)
     plan = planned(run)
     path, fingerprint = run.run_dir / "checkpoint.pt", plan.fingerprint()
     state = checkpoint.read(path, fingerprint, device) if path.exists() else None
-    if state is not None and state["exported"] and (run.out / CONFIG).is_file():
+    if state is not None and state["exported"] and is_model(run.out):
         console.print(f"this run is finished already: {run.out}\nto train anew, delete {run.run_dir}")
         return True
     console.print(announcement(plan))

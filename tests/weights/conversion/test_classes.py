@@ -26,7 +26,7 @@ def test_class_names_other_number_are_indices() -> None:
     assert class_names(3) == ("0", "1", "2")
 
 
-@pytest.mark.parametrize("text", ["cat\ndog \n", '["cat", "dog"]'])
+@pytest.mark.parametrize("text", ["cat\ndog \n", '["cat", "dog"]', "\ufeffcat\r\ndog"])
 def test_class_names_file_is_lines_or_json(tmp_path: Path, text: str) -> None:
     (tmp_path / "names").write_text(text)
     assert class_names(2, tmp_path / "names") == ("cat", "dog")
@@ -38,6 +38,7 @@ def test_class_names_file_is_lines_or_json(tmp_path: Path, text: str) -> None:
         ("cat\n", "expected 2 names, none of them empty; found 1"),
         ("cat\n\n", "none of them empty"),
         ("[1, 2]", "expected 2 names"),
+        ("cat\ncat", "'cat' is the name of 2 classes"),
         ("[", "not a readable list of class names"),
     ],
 )

@@ -124,6 +124,7 @@ def test_convert_missing_tensor_leaves_an_older_model_alone(tmp_path: Path, weig
 
 def test_convert_into_another_folder_refuses_before_reading(tmp_path: Path) -> None:
     (tmp_path / "photos").mkdir()
+    (tmp_path / "photos" / "cat.jpg").touch()
     with pytest.raises(ModelFormatError, match="photos exists and is not a model folder"):
         convert(tmp_path / "nowhere.pth", tmp_path / "photos")
 

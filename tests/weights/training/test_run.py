@@ -3,9 +3,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from cascades import TINY
-from images import two_colour_parquet
+from images import encode, two_colour_parquet
 from training import LOOKS, changed, looking, run_of, saved, snapshot
 
 from weights.card import TRUNK
@@ -72,8 +73,41 @@ def test_planned_recipe_that_cannot_be_followed_raises(tmp_path: Path, recipe: d
 def test_planned_folder_of_something_else_is_refused_before_the_data_are_read(tmp_path: Path) -> None:
     run = replace(_small_run(tmp_path), data=(tmp_path / "nothing.parquet",))
     (tmp_path / "small").mkdir()
+    (tmp_path / "small" / "cat.jpg").touch()
     with pytest.raises(ModelFormatError, match="not a model folder"):
         planned(run)
+
+
+def _folder_run(tmp_path: Path, **counts: int) -> TrainingRun:
+    """Of classes with so many images each, all of them different."""
+    generator = np.random.default_rng(0)
+    for name, count in counts.items():
+        (tmp_path / "photos" / name).mkdir(parents=True)
+        for row in range(count):
+            pixels = generator.integers(0, 256, (3, 32, 32), dtype=np.uint8)
+            (tmp_path / "photos" / name / f"{row}.png").write_bytes(encode(pixels))
+    return replace(_small_run(tmp_path), data=(tmp_path / "photos",))
+
+
+def test_planned_single_class_raises_naming_it(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="only the class 'cat'.*at least two"):
+        planned(_folder_run(tmp_path, cat=20))
+
+
+def test_planned_class_without_a_training_image_raises_with_its_count(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"no image is left to train with in 1 of the 2 classes: dog \(1\)"):
+        planned(replace(_folder_run(tmp_path, cat=40, dog=1), holdout=0.97, seed=1))
+
+
+def test_planned_junk_in_the_folder_leaves_the_right_classes_and_says_so(tmp_path: Path) -> None:
+    run = _folder_run(tmp_path, cat=20, dog=20)
+    for junk in ("__MACOSX/cat/._0.png", ".ipynb_checkpoints/0.png", "yak/1.heic", "cat/0.txt", "dog/broken.jpg"):
+        (tmp_path / "photos" / junk).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "photos" / junk).write_bytes(b"junk")
+    plan = planned(replace(run, skip_unreadable=True))
+    assert (plan.data.class_names, plan.data.counts) == (("cat", "dog"), [20, 20])
+    notes = "\n".join(plan.data.notes)
+    assert all(text in notes for text in ("1 .heic", "1 .txt", "the folders yak", "broken.jpg"))
 
 
 def test_planned_too_few_images_for_every_part_raises(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from cascades import TINY
 from training import looking, run_of, saved
@@ -18,7 +19,10 @@ def plan(tmp_path_factory: pytest.TempPathFactory) -> Plan:
 
 def test_announcement_counts_the_images_and_names_the_start(plan: Plan) -> None:
     parts = plan.parts
-    first, second, third = announcement(plan).splitlines()
+    classes, first, second, third = announcement(plan).splitlines()
+    assert classes == "images: " + ", ".join(
+        f"{name} {count}" for name, count in zip(plan.data.class_names, plan.data.counts, strict=True)
+    )
     assert first == (
         f"{len(parts.train)} images of 2 classes to train with, {len(parts.calibration)} to calibrate with, "
         f"{len(parts.test)} to judge on; starting from the weights of start"
@@ -26,7 +30,7 @@ def test_announcement_counts_the_images_and_names_the_start(plan: Plan) -> None:
     assert second == (
         "epochs of each look: 32 px 2, 49 px 1, 63 px 0.5; then of the Transformers: 2, batches of 8, seed 0"
     )
-    assert third == "augmentation: padding_px 28, min_scale 1, flip 1, distortion_rate 0.5"
+    assert third == "augmentation: padding_px 28, flip 1"
 
 
 @pytest.mark.parametrize(
@@ -37,14 +41,22 @@ def test_announcement_counts_the_images_and_names_the_start(plan: Plan) -> None:
     ],
 )
 def test_announcement_says_what_the_run_starts_from(plan: Plan, origin: dict[str, Any], text: str) -> None:
-    assert announcement(replace(plan, origin=origin)).splitlines()[0].endswith(text)
+    assert announcement(replace(plan, origin=origin)).splitlines()[1].endswith(text)
 
 
 def test_announcement_of_a_run_without_looks_has_one_number_of_epochs(plan: Plan, tmp_path: Path) -> None:
     settled = replace(plan, recipe=replace(plan.recipe, look_epochs=()))
     hybrid = planned(run_of(tmp_path, "hybrid", replace(TINY, num_classes=2), recipe={"epochs": "2"}))
     for each in (settled, hybrid):
-        assert announcement(each).splitlines()[1].startswith("epochs: 2, batches of ")
+        assert announcement(each).splitlines()[2].startswith("epochs: 2, batches of ")
+
+
+def test_announcement_of_many_classes_names_the_smallest_and_the_largest_and_what_was_left_out(plan: Plan) -> None:
+    labels = np.repeat(np.arange(30), np.arange(1, 31))
+    names = tuple(f"class {index}" for index in range(30))
+    data = replace(plan.data, labels=labels, class_names=names, notes=("left out: 3 .heic",))
+    notes, classes = announcement(replace(plan, data=data)).splitlines()[:2]
+    assert (notes, classes) == ("left out: 3 .heic", "30 classes, from class 0 (1 images) to class 29 (30)")
 
 
 def test_outcome_gives_every_exit_with_its_interval_and_the_folder(plan: Plan) -> None:

@@ -4,7 +4,7 @@ import struct
 from dataclasses import dataclass
 from math import ceil
 
-from service.errors import TooLargeError, UndecodableImageError
+from weights.image_files.errors import ImageTooLargeError, UnreadableImageError
 
 COMPRESSIONS = {
     1: "none",
@@ -48,8 +48,8 @@ def reduced(data: bytes, *, max_pixels: int) -> bytes:
     """The file with a directory of the first picture's own tags only, after which there is no other.
 
     Raises:
-        TooLargeError: more tags or strips than the limit, or tiles of more than `max_pixels`.
-        UndecodableImageError: a compression that is not accepted, or a directory that cannot be.
+        ImageTooLargeError: more tags or strips than the limit, or tiles of more than `max_pixels`.
+        UnreadableImageError: a compression that is not accepted, or a directory that cannot be.
     """
     endian = "<" if data[:2] == b"II" else ">"
     big = 43 in data[2:4]
@@ -60,12 +60,12 @@ def reduced(data: bytes, *, max_pixels: int) -> bytes:
         (position,) = struct.unpack_from(number, data, start)
         (num_tags,) = struct.unpack_from(count, data, position)
         if num_tags > MAX_TAGS:
-            raise TooLargeError(f"the TIFF has {num_tags} tags; the limit is {MAX_TAGS}")
+            raise ImageTooLargeError(f"the TIFF has {num_tags} tags; the limit is {MAX_TAGS}")
         position += struct.calcsize(count)
         step = struct.calcsize(entry)
         entries = [_Entry(*struct.unpack_from(entry, data, position + index * step)) for index in range(num_tags)]
     except (struct.error, OverflowError) as error:
-        raise UndecodableImageError("the TIFF ends within its directory") from error
+        raise UnreadableImageError("the TIFF ends within its directory") from error
     # The first of several with one number holds.
     kept = {item.tag: item for item in reversed(entries) if item.tag in _KEPT}
     _check_sizes(kept)
@@ -81,21 +81,21 @@ def reduced(data: bytes, *, max_pixels: int) -> bytes:
 def _check_sizes(kept: dict[int, _Entry]) -> None:
     for item in kept.values():
         if item.kind not in _VALUE_BYTES:
-            raise UndecodableImageError(f"the TIFF's tag {item.tag} has the unknown type {item.kind}")
+            raise UnreadableImageError(f"the TIFF's tag {item.tag} has the unknown type {item.kind}")
         if item.count > MAX_STRIPS:
-            raise TooLargeError(f"the TIFF's tag {item.tag} has {item.count} values; the limit is {MAX_STRIPS}")
+            raise ImageTooLargeError(f"the TIFF's tag {item.tag} has {item.count} values; the limit is {MAX_STRIPS}")
 
 
 def _check_geometry(kept: dict[int, _Entry], endian: str, max_pixels: int) -> None:
     values = {tag: _number(kept[tag], endian) for tag in _GEOMETRY if tag in kept}
     width, height = values.get(_WIDTH, 0), values.get(_HEIGHT, 0)
     if not width or not height:
-        raise UndecodableImageError("the TIFF does not say how large it is")
+        raise UnreadableImageError("the TIFF does not say how large it is")
     if (compression := values.get(_COMPRESSION, 1)) not in COMPRESSIONS:
         names = ", ".join(sorted(set(COMPRESSIONS.values())))
-        raise UndecodableImageError(f"the TIFF's compression {compression} is not accepted; accepted are {names}")
+        raise UnreadableImageError(f"the TIFF's compression {compression} is not accepted; accepted are {names}")
     if (samples := values.get(_SAMPLES, 1)) > MAX_SAMPLES:
-        raise UndecodableImageError(f"the TIFF has {samples} samples per pixel; the limit is {MAX_SAMPLES}")
+        raise UnreadableImageError(f"the TIFF has {samples} samples per pixel; the limit is {MAX_SAMPLES}")
     planes = samples if values.get(_PLANES, 1) == 2 else 1
     if _STRIPS in kept:
         rows = max(1, min(values.get(_ROWS, height), height))
@@ -103,21 +103,23 @@ def _check_geometry(kept: dict[int, _Entry], endian: str, max_pixels: int) -> No
     if {_TILES, _TILE_WIDTH, _TILE_HEIGHT} & kept.keys():
         tile_width, tile_height = values.get(_TILE_WIDTH, 0), values.get(_TILE_HEIGHT, 0)
         if not tile_width or not tile_height or _TILES not in kept:
-            raise UndecodableImageError("the TIFF does not say how large its tiles are, or where")
+            raise UnreadableImageError("the TIFF does not say how large its tiles are, or where")
         # A tile is decoded whole, however little of it the picture covers.
         if tile_width * tile_height > max_pixels:
-            raise TooLargeError(f"the TIFF's tiles have {tile_width} x {tile_height} pixels; the limit is {max_pixels}")
+            raise ImageTooLargeError(
+                f"the TIFF's tiles have {tile_width} x {tile_height} pixels; the limit is {max_pixels}"
+            )
         _check_count(kept[_TILES], ceil(width / tile_width) * ceil(height / tile_height) * planes, "tiles")
 
 
 def _check_count(offsets: _Entry, needed: int, name: str) -> None:
     if offsets.count != needed:
-        raise UndecodableImageError(f"the TIFF has {offsets.count} {name}; its picture consists of {needed}")
+        raise UnreadableImageError(f"the TIFF has {offsets.count} {name}; its picture consists of {needed}")
 
 
 def _number(item: _Entry, endian: str) -> int:
     form = _UNSIGNED.get(item.kind)
     if form is None or item.count != 1 or struct.calcsize(f"{endian}{form}") > len(item.value):
-        raise UndecodableImageError(f"the TIFF's tag {item.tag} is not one number")
+        raise UnreadableImageError(f"the TIFF's tag {item.tag} is not one number")
     (value,) = struct.unpack_from(f"{endian}{form}", item.value)
     return int(value)

@@ -1,6 +1,6 @@
 """PNG: the chunks that hold the picture, and a small Exif block."""
 
-from service.errors import TooLargeError
+from weights.image_files.errors import ImageTooLargeError
 
 SIGNATURE = b"\x89PNG\r\n\x1a\n"
 
@@ -17,7 +17,7 @@ def reduced(data: bytes) -> bytes:
     """The file without texts and profiles, which inflate to a thousand times their size, and further frames.
 
     Raises:
-        TooLargeError: more chunks than the limit.
+        ImageTooLargeError: more chunks than the limit.
     """
     kept = [SIGNATURE]
     position = len(SIGNATURE)
@@ -31,4 +31,4 @@ def reduced(data: bytes) -> bytes:
         if kind in _KEPT or (kind == b"eXIf" and length <= MAX_EXIF_BYTES):
             kept.append(data[position:end])
         position = end
-    raise TooLargeError(f"the PNG has more than {MAX_CHUNKS} chunks")
+    raise ImageTooLargeError(f"the PNG has more than {MAX_CHUNKS} chunks")

@@ -1,6 +1,6 @@
 """GIF: everything from the first frame on; before it, only which colour is transparent."""
 
-from service.errors import TooLargeError, UndecodableImageError
+from weights.image_files.errors import ImageTooLargeError, UnreadableImageError
 
 MAX_BLOCKS = 65_536
 """Before the first frame, up to 255 bytes each."""
@@ -14,8 +14,8 @@ def reduced(data: bytes) -> bytes:
     """The file without comments and applications' data, and without what its first frame leaves to the next.
 
     Raises:
-        TooLargeError: more blocks before the first frame than the limit.
-        UndecodableImageError: it has no frame.
+        ImageTooLargeError: more blocks before the first frame than the limit.
+        UnreadableImageError: it has no frame.
     """
     flags = data[10] if len(data) >= _HEADER_BYTES else 0
     position = start = _HEADER_BYTES + ((6 << (flags & 7)) if flags & 0x80 else 0)
@@ -34,10 +34,10 @@ def reduced(data: bytes) -> bytes:
             in_extension = True
             position += 2
         elif kind == _END:
-            raise UndecodableImageError("the GIF has no frame")
+            raise UnreadableImageError("the GIF has no frame")
         else:
             position += 1
-    raise TooLargeError(f"the GIF has more than {MAX_BLOCKS} blocks before its first frame")
+    raise ImageTooLargeError(f"the GIF has more than {MAX_BLOCKS} blocks before its first frame")
 
 
 def _control(extension: bytes) -> bytes:

@@ -8,13 +8,13 @@ from image_corpus import corpus
 from image_files import INFLATES, bmp, exif, gif, gif_blocks, grey_tiff, jpeg, jpeg_segment, png, png_chunk
 from PIL import Image
 
-from service.errors import TooLargeError, UndecodableImageError
-from service.image_files import bmp as bmp_files
-from service.image_files import gif as gif_files
-from service.image_files import jpeg as jpeg_files
-from service.image_files import png as png_files
-from service.image_files import tiff as tiff_files
-from service.image_files.reduce import reduce_file
+from weights.image_files import bmp as bmp_files
+from weights.image_files import gif as gif_files
+from weights.image_files import jpeg as jpeg_files
+from weights.image_files import png as png_files
+from weights.image_files import tiff as tiff_files
+from weights.image_files.errors import ImageTooLargeError, UnreadableImageError
+from weights.image_files.reduce import reduce_file
 
 MAX_PIXELS = 50_000_000
 TAKEN = [case for case in corpus() if case.status == 200]
@@ -52,7 +52,7 @@ def test_reduce_file_decodes_to_the_pixels_of_the_whole_file(case):
     ],
 )
 def test_reduce_file_limit_on_parts_holds(whole, limit):
-    with pytest.raises(TooLargeError, match=str(limit)):
+    with pytest.raises(ImageTooLargeError, match=str(limit)):
         reduce_file(whole(limit + 1), max_pixels=MAX_PIXELS)
     # What every file has besides is far less than this.
     reduce_file(whole(limit - 50), max_pixels=MAX_PIXELS)
@@ -86,14 +86,14 @@ def test_reduce_gif_keeps_transparency_without_disposal():
 @pytest.mark.parametrize(
     ("tags", "error", "message"),
     [
-        ({"_259": 50000}, UndecodableImageError, "compression 50000 is not accepted; accepted are JPEG, LZW"),
-        ({"_273": [16, 16]}, UndecodableImageError, "has 2 strips; its picture consists of 1"),
-        ({"_278": 1}, UndecodableImageError, "has 1 strips; its picture consists of 4"),
-        ({"_277": 7}, UndecodableImageError, f"7 samples per pixel; the limit is {tiff_files.MAX_SAMPLES}"),
-        ({"_322": 10_000, "_323": 5_001, "_324": 16}, TooLargeError, "10000 x 5001 pixels; the limit is 50000000"),
-        ({"_322": 16}, UndecodableImageError, "how large its tiles are"),
-        ({"_320": range(65_537)}, TooLargeError, "tag 320 has 65537 values; the limit is 65536"),
-        ({"_256": 0}, UndecodableImageError, "how large it is"),
+        ({"_259": 50000}, UnreadableImageError, "compression 50000 is not accepted; accepted are JPEG, LZW"),
+        ({"_273": [16, 16]}, UnreadableImageError, "has 2 strips; its picture consists of 1"),
+        ({"_278": 1}, UnreadableImageError, "has 1 strips; its picture consists of 4"),
+        ({"_277": 7}, UnreadableImageError, f"7 samples per pixel; the limit is {tiff_files.MAX_SAMPLES}"),
+        ({"_322": 10_000, "_323": 5_001, "_324": 16}, ImageTooLargeError, "10000 x 5001 pixels; the limit is 50000000"),
+        ({"_322": 16}, UnreadableImageError, "how large its tiles are"),
+        ({"_320": range(65_537)}, ImageTooLargeError, "tag 320 has 65537 values; the limit is 65536"),
+        ({"_256": 0}, UnreadableImageError, "how large it is"),
     ],
 )
 def test_reduce_tiff_that_asks_for_too_much_is_refused_naming_it(tags, error, message):
@@ -113,10 +113,14 @@ def test_reduce_tiff_keeps_no_tag_that_says_nothing_of_pixels():
 @pytest.mark.parametrize(
     ("data", "error", "message"),
     [
-        (bmp(1025, 1024, b""), TooLargeError, f"1025 x 1024 pixels; the limit is {bmp_files.MAX_RUN_LENGTH_PIXELS}"),
-        (bmp(4, -262_145, b""), TooLargeError, "4 x 262145 pixels"),
-        (bmp(4, 4, bytes(2**21)), TooLargeError, f"bytes; the limit is {bmp_files.MAX_RUN_LENGTH_BYTES}"),
-        (bmp(4, 4, b"", bits=4, num_colours=17, compression=0), UndecodableImageError, "17 colours; 4 bits"),
+        (
+            bmp(1025, 1024, b""),
+            ImageTooLargeError,
+            f"1025 x 1024 pixels; the limit is {bmp_files.MAX_RUN_LENGTH_PIXELS}",
+        ),
+        (bmp(4, -262_145, b""), ImageTooLargeError, "4 x 262145 pixels"),
+        (bmp(4, 4, bytes(2**21)), ImageTooLargeError, f"bytes; the limit is {bmp_files.MAX_RUN_LENGTH_BYTES}"),
+        (bmp(4, 4, b"", bits=4, num_colours=17, compression=0), UnreadableImageError, "17 colours; 4 bits"),
     ],
 )
 def test_reduce_bmp_that_takes_too_long_is_refused_naming_it(data, error, message):

@@ -4,6 +4,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from images import encode, two_colour_images, two_colour_parquet, write_parquet
+from PIL import Image
 
 from weights.data import DataError, load_images
 from weights.preprocessing import Preprocessing
@@ -26,9 +27,11 @@ def test_load_images_several_parquet_files_are_joined_in_order(tmp_path: Path) -
     assert len(load_images([tmp_path], PREPROCESSING)) == 8
 
 
-def test_load_images_limit_takes_the_first(tmp_path: Path) -> None:
+def test_load_images_limit_keeps_the_balance_of_classes(tmp_path: Path) -> None:
     path = two_colour_parquet(tmp_path / "train.parquet", 6)
     assert load_images([path], PREPROCESSING, limit=3).labels.tolist() == [0, 1, 0]
+    with pytest.raises(DataError, match="limit must be at least 1 image, got 0"):
+        load_images([path], PREPROCESSING, limit=0)
 
 
 def test_load_images_full_disk_raises_with_the_size_needed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -71,8 +74,39 @@ def test_load_images_native_px_is_the_median_shorter_side_as_stored(tmp_path: Pa
 def test_load_images_corrupt_row_raises_naming_it(tmp_path: Path) -> None:
     good = encode(two_colour_images(1)[0][0])
     path = write_parquet(tmp_path / "a.parquet", [good, b"not an image"], [0, 1], ["red", "blue"])
-    with pytest.raises(DataError, match=r"a\.parquet, row 1 is not a readable image"):
+    with pytest.raises(DataError, match=r"a\.parquet, row 1: not an image.*--skip-unreadable"):
         load_images([path], PREPROCESSING)
+
+
+def test_load_images_skip_unreadable_goes_on_and_lists_them(tmp_path: Path) -> None:
+    good = encode(two_colour_images(1)[0][0])
+    path = write_parquet(tmp_path / "a.parquet", [b"bad", good, b"", good], [0, 1, 0, 0], ["red", "blue"])
+    data = load_images([path], PREPROCESSING, skip_unreadable=True)
+    assert data.labels.tolist() == [1, 0]
+    assert data.images.shape[0] == 2
+    assert "2 images that cannot be read" in data.notes[0]
+    assert "row 0: not an image" in data.notes[0]
+    assert "row 2: the image is empty" in data.notes[0]
+
+
+def test_load_images_nothing_readable_raises(tmp_path: Path) -> None:
+    path = write_parquet(tmp_path / "a.parquet", [b"bad"], [0], ["red"])
+    with pytest.raises(DataError, match="none of the 1 images can be read"):
+        load_images([path], PREPROCESSING, skip_unreadable=True)
+
+
+def test_load_images_bomb_raises_naming_file_and_limit(tmp_path: Path) -> None:
+    (tmp_path / "cat").mkdir()
+    Image.new("1", (9000, 9000)).save(tmp_path / "cat" / "huge.png")
+    with pytest.raises(DataError, match=r"huge\.png: .*9000 x 9000 pixels; the limit is 50000000"):
+        load_images([tmp_path], PREPROCESSING)
+
+
+def test_load_images_two_folders_raises_saying_what_to_give(tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        (tmp_path / name).mkdir()
+    with pytest.raises(DataError, match=r"2 paths were given.*give one folder"):
+        load_images([tmp_path / "a", tmp_path / "b"], PREPROCESSING)
 
 
 def test_load_images_label_beyond_classes_raises(tmp_path: Path) -> None:
@@ -80,9 +114,3 @@ def test_load_images_label_beyond_classes_raises(tmp_path: Path) -> None:
     path = write_parquet(tmp_path / "a.parquet", [good], [2], ["red", "blue"])
     with pytest.raises(DataError, match="labels reach from 2 to 2, with 2 classes"):
         load_images([path], PREPROCESSING)
-
-
-@pytest.mark.parametrize("name", ["missing.parquet", "photo.jpg", "."])
-def test_load_images_neither_parquet_nor_folder_raises(tmp_path: Path, name: str) -> None:
-    with pytest.raises(DataError, match=r"neither a parquet file nor|no images in"):
-        load_images([tmp_path / name], PREPROCESSING)

@@ -1,7 +1,7 @@
 """Which format a file has, and its bytes without what its first image's pixels do not need."""
 
-from service.errors import UndecodableImageError
-from service.image_files import bmp, gif, jpeg, png, tiff, webp
+from weights.image_files import bmp, gif, jpeg, png, tiff, webp
+from weights.image_files.errors import UnreadableImageError
 
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF")
 """The only formats whose decoders see a client's bytes."""
@@ -13,8 +13,8 @@ def reduce_file(data: bytes, *, max_pixels: int) -> tuple[str, bytes]:
     """The format by a file's first bytes, and the file as its decoder should see it.
 
     Raises:
-        TooLargeError: its structure asks for more than `max_pixels`, or for more steps than any honest file.
-        UndecodableImageError: it has none of `FORMATS`, or ends within its headers.
+        ImageTooLargeError: its structure asks for more than `max_pixels`, or for more steps than any honest file.
+        UnreadableImageError: it has none of `FORMATS`, or ends within its headers.
     """
     if data.startswith(b"\xff\xd8\xff"):
         return "JPEG", jpeg.reduced(data)
@@ -30,4 +30,4 @@ def reduce_file(data: bytes, *, max_pixels: int) -> tuple[str, bytes]:
         return "BMP", data
     if data.startswith(_TIFF_STARTS):
         return "TIFF", tiff.reduced(data, max_pixels=max_pixels)
-    raise UndecodableImageError(f"not an image; accepted are {', '.join(FORMATS)}")
+    raise UnreadableImageError(f"not an image; accepted are {', '.join(FORMATS)}")

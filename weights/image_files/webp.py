@@ -1,13 +1,13 @@
 """WebP: its size, before its decoder makes room for it twice."""
 
-from service.errors import TooLargeError
+from weights.image_files.errors import ImageTooLargeError
 
 
 def check(data: bytes, *, max_pixels: int) -> None:
     """Refuse a canvas that is too large.
 
     Raises:
-        TooLargeError: more than `max_pixels`.
+        ImageTooLargeError: more than `max_pixels`.
     """
     kind = data[12:16]
     if kind == b"VP8X":
@@ -18,7 +18,7 @@ def check(data: bytes, *, max_pixels: int) -> None:
     else:
         width, height = _number(data, 26, 2) & 0x3FFF, _number(data, 28, 2) & 0x3FFF
     if width * height > max_pixels:
-        raise TooLargeError(f"the image has {width} x {height} pixels; the limit is {max_pixels}")
+        raise ImageTooLargeError(f"the image has {width} x {height} pixels; the limit is {max_pixels}")
 
 
 def _number(data: bytes, start: int, length: int) -> int:

@@ -1,6 +1,6 @@
 """BMP: what its decoder would spend too long on."""
 
-from service.errors import TooLargeError, UndecodableImageError
+from weights.image_files.errors import ImageTooLargeError, UnreadableImageError
 
 MAX_RUN_LENGTH_PIXELS = 2**20
 MAX_RUN_LENGTH_BYTES = 2**21
@@ -14,8 +14,8 @@ def check(data: bytes) -> None:
     """Refuse what takes longer than an image of its size may.
 
     Raises:
-        TooLargeError: run-length encoded, and too large for it.
-        UndecodableImageError: more colours than its pixels can tell apart.
+        ImageTooLargeError: run-length encoded, and too large for it.
+        UnreadableImageError: more colours than its pixels can tell apart.
     """
     if int.from_bytes(data[_HEADER : _HEADER + 4], "little") < 40:
         return
@@ -25,12 +25,14 @@ def check(data: bytes) -> None:
     bits, compression = int.from_bytes(data[28:30], "little"), int.from_bytes(data[30:34], "little")
     colours = int.from_bytes(data[46:50], "little")
     if bits <= 8 and colours > 1 << bits:
-        raise UndecodableImageError(f"the BMP has {colours} colours; {bits} bits tell {1 << bits} apart")
+        raise UnreadableImageError(f"the BMP has {colours} colours; {bits} bits tell {1 << bits} apart")
     if compression not in _RUN_LENGTHS:
         return
     if width * height > MAX_RUN_LENGTH_PIXELS:
-        raise TooLargeError(
+        raise ImageTooLargeError(
             f"the run-length encoded BMP has {width} x {height} pixels; the limit is {MAX_RUN_LENGTH_PIXELS}"
         )
     if len(data) > MAX_RUN_LENGTH_BYTES:
-        raise TooLargeError(f"the run-length encoded BMP has {len(data)} bytes; the limit is {MAX_RUN_LENGTH_BYTES}")
+        raise ImageTooLargeError(
+            f"the run-length encoded BMP has {len(data)} bytes; the limit is {MAX_RUN_LENGTH_BYTES}"
+        )

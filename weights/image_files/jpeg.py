@@ -1,6 +1,6 @@
 """JPEG: the segments that say how to decode, the first Exif block, the scans, and nothing after the image's end."""
 
-from service.errors import TooLargeError, UndecodableImageError
+from weights.image_files.errors import ImageTooLargeError, UnreadableImageError
 
 MAX_SEGMENTS = 1024
 """Before the first scan; a profile takes up to 255, and 32 MiB fill 512."""
@@ -20,8 +20,8 @@ def reduced(data: bytes) -> bytes:
     """The file without profiles, comments, previews, and whatever follows its image.
 
     Raises:
-        TooLargeError: more segments or scans than the limit.
-        UndecodableImageError: it ends before its first scan.
+        ImageTooLargeError: more segments or scans than the limit.
+        UnreadableImageError: it ends before its first scan.
     """
     kept = [data[:2]]
     has_exif = False
@@ -29,7 +29,7 @@ def reduced(data: bytes) -> bytes:
     for _ in range(MAX_SEGMENTS):
         position = data.find(b"\xff", position)
         if position < 0 or position + 4 > len(data):
-            raise UndecodableImageError("the JPEG ends before its first scan")
+            raise UnreadableImageError("the JPEG ends before its first scan")
         marker = data[position + 1]
         if marker == _START_OF_SCAN:
             return b"".join((*kept, _scans(data, position)))
@@ -44,7 +44,7 @@ def reduced(data: bytes) -> bytes:
         elif marker in _KEPT_APPLICATIONS or not (0xE0 <= marker <= 0xEF or marker == _COMMENT):
             kept.append(data[position:end])
         position = end
-    raise TooLargeError(f"the JPEG has more than {MAX_SEGMENTS} segments before its first scan")
+    raise ImageTooLargeError(f"the JPEG has more than {MAX_SEGMENTS} segments before its first scan")
 
 
 def _scans(data: bytes, start: int) -> bytes:
@@ -52,5 +52,5 @@ def _scans(data: bytes, start: int) -> bytes:
     end = data.find(b"\xff\xd9", start)
     scans = data[start:] if end < 0 else data[start : end + 2]
     if (count := scans.count(b"\xff\xda")) > MAX_SCANS:
-        raise TooLargeError(f"the JPEG has {count} scans; the limit is {MAX_SCANS}")
+        raise ImageTooLargeError(f"the JPEG has {count} scans; the limit is {MAX_SCANS}")
     return scans

@@ -1,0 +1,116 @@
+"""The files of a model folder, replaced together: at any moment, also after a kill, all are old or all are new.
+
+New files are written into a draft folder inside, which one rename then makes the folder `.new`. From then on they
+count, wherever they are, and move to their places. The model folder itself may be a mount point or a link, and
+whatever else is in it stays.
+"""
+
+import hashlib
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from tempfile import TemporaryFile, mkdtemp
+
+CHECKSUMS = "SHA256SUMS"
+_COMMITTED, _DRAFT = ".new", ".draft-"
+
+
+def current(folder: Path, name: str) -> Path:
+    """Where the file of this name is: in its place, or still on the way there."""
+    moving = folder / _COMMITTED / name
+    return moving if moving.exists() else folder / name
+
+
+def checksums(folder: Path) -> dict[str, str]:
+    """The recorded SHA-256 of the folder's files by name.
+
+    Raises:
+        OSError: when they cannot be read.
+    """
+    lines = (line.split(maxsplit=1) for line in current(folder, CHECKSUMS).read_text().splitlines())
+    return {parts[1].lstrip("*"): parts[0] for parts in lines if len(parts) == 2}
+
+
+def sha256(path: Path) -> str:
+    """Checksum of a file's content."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def is_stale(folder: Path, name: str) -> bool:
+    """Whether the file is of the model that is being replaced, and has no successor."""
+    return (folder / _COMMITTED / CHECKSUMS).exists() and name not in checksums(folder)
+
+
+def is_unused(folder: Path) -> bool:
+    """Whether nothing but what an earlier `replaced` has left is in the folder."""
+    return all(child.name.startswith(_DRAFT) or child.name == "lost+found" for child in folder.iterdir())
+
+
+def check_writable(folder: Path) -> None:
+    """Try to write into a folder, or into the nearest one above that exists.
+
+    Raises:
+        OSError: when that is not possible.
+    """
+    place = folder.resolve()
+    while not place.exists():
+        place = place.parent
+    with TemporaryFile(dir=place) as file:
+        file.write(b"1")
+
+
+@contextmanager
+def replaced(folder: Path, unlisted: tuple[str, ...] = (), gone: tuple[str, ...] = ()) -> Iterator[Path]:
+    """A draft folder; the files in it afterwards take the places of those of the same names, with checksums.
+
+    Args:
+        unlisted: names that have no checksum, because anyone may change them.
+        gone: names to remove where the draft has none.
+
+    Raises:
+        OSError: when a file cannot be written or moved; the old files count then, or all the new ones.
+    """
+    folder = folder.resolve()
+    folder.mkdir(parents=True, exist_ok=True)
+    _settle(folder)
+    for left in folder.glob(f"{_DRAFT}*"):
+        shutil.rmtree(left, ignore_errors=True)
+    draft = Path(mkdtemp(prefix=_DRAFT, dir=folder))
+    try:
+        yield draft
+        files = sorted(path for path in draft.iterdir() if path.name not in unlisted)
+        (draft / CHECKSUMS).write_text("".join(f"{sha256(path)}  {path.name}\n" for path in files))
+        for path in [*draft.iterdir(), draft]:
+            path.chmod(0o755 if path.is_dir() else 0o644)
+            _sync(path)
+        draft.rename(folder / _COMMITTED)
+        _sync(folder)
+    except BaseException:
+        shutil.rmtree(draft, ignore_errors=True)
+        raise
+    for name in gone:
+        if not (folder / _COMMITTED / name).exists():
+            (folder / name).unlink(missing_ok=True)
+    _settle(folder)
+
+
+def _settle(folder: Path) -> None:
+    """Move files that count already to their places; the checksums last, which say that some may be missing."""
+    committed = folder / _COMMITTED
+    if not committed.exists():
+        return
+    for path in sorted(committed.iterdir(), key=lambda path: path.name == CHECKSUMS):
+        path.replace(folder / path.name)
+    committed.rmdir()
+    _sync(folder)
+
+
+def _sync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
