@@ -69,6 +69,7 @@ class CascadeConfig:
         positions: trained position embeddings, or a table of sines that is stored but not trained.
         feature_reuse: None switches feature reuse off.
         relation_reuse: None switches relation reuse off.
+        logit_reuse: whether an exit adds a share of the logits of the exit before, which calibration chooses.
     """
 
     image_size: int
@@ -84,6 +85,7 @@ class CascadeConfig:
     embedding: EmbeddingConfig = field(default_factory=PatchEmbeddingConfig)
     feature_reuse: FeatureReuseConfig | None = field(default_factory=FeatureReuseConfig)
     relation_reuse: RelationReuseConfig | None = field(default_factory=RelationReuseConfig)
+    logit_reuse: bool = False
 
     def __post_init__(self) -> None:
         for name in ("image_size", "num_classes", "embed_dim", "depth", "num_heads"):
@@ -172,7 +174,9 @@ class CascadeConfig:
             embedding = replace(embedding, stage_blocks=(sum(embedding.stage_blocks[: last + 1]),))
         elif isinstance(embedding, TrunkEmbeddingConfig):
             embedding = replace(embedding, looks=(self._look(grid),))
-        return replace(self, grids=(grid,), embedding=embedding, feature_reuse=None, relation_reuse=None)
+        return replace(
+            self, grids=(grid,), embedding=embedding, feature_reuse=None, relation_reuse=None, logit_reuse=False
+        )
 
     @property
     def is_convolutional(self) -> bool:
@@ -242,6 +246,7 @@ VARIANTS: dict[str, CascadeConfig] = {
         embedding=_LOOKS_224,
         feature_reuse=FeatureReuseConfig(hidden_dim=64, out_dim=32),
         relation_reuse=RelationReuseConfig(expansion=2),
+        logit_reuse=True,
     ),
     "dvt_deit_small": _DVT_DEIT_SMALL,
     "dvt_t2t_vit_12": _DVT_T2T_VIT_12,

@@ -1,7 +1,8 @@
 """What one stage hands to the next, and the modules that make use of it.
 
 Shapes: B batch, N tokens of this stage, M tokens of the stage before, D embedding, H heads, L layers, R = L x H
-relation channels (layer-major), F reused feature channels, s and t grids of the stage before and of this one.
+relation channels (layer-major), K classes, F reused feature channels, s and t grids of the stage before and of this
+one.
 """
 
 from collections.abc import Sequence
@@ -24,11 +25,13 @@ class ReuseState:
     Attributes:
         tokens: the last block's tokens before the final norm, [B, N, D].
         relations: the relations of all layers, [B, R, N, N].
+        logits: of the exit, [B, K].
         feature_map: the shared stem's map as the stage read it, deepened by its own blocks, [B, channels, side, side].
     """
 
     tokens: Tensor | None = None
     relations: Tensor | None = None
+    logits: Tensor | None = None
     feature_map: Tensor | None = None
 
 

@@ -39,6 +39,7 @@ class Stage(nn.Module):
         self.is_last = index == config.num_stages - 1
         self.hands_on_tokens = config.feature_reuse is not None and not self.is_last
         self.hands_on_relations = config.relation_reuse is not None and not self.is_last
+        self.hands_on_logits = config.logit_reuse and not self.is_last
 
         dim, grid = config.embed_dim, config.grids[index]
         self.embedding = build_embedding(config, index)
@@ -64,6 +65,8 @@ class Stage(nn.Module):
         self.norm = nn.LayerNorm(dim, eps=config.norm_eps)
         self.head = nn.Linear(dim, config.num_classes)
         self.pooled_head = nn.Linear(config.pooled_dim, config.num_classes) if config.pooled_dim else None
+        # Training images, which every exit knows by heart, cannot tell it: calibration chooses it on others.
+        self.logit_share = nn.Parameter(torch.zeros(()), requires_grad=False) if config.logit_reuse and index else None
 
     def forward(self, source: Tensor, upstream: ReuseState | None = None) -> StageOutput:
         """Classify a batch at this stage.
@@ -113,11 +116,14 @@ class Stage(nn.Module):
         logits = self.head(self.norm(x_BND[:, 0]))
         if self.pooled_head is not None:
             logits = logits + self.pooled_head(pooled_BF)
+        if self.logit_share is not None:
+            logits = logits + self.logit_share * _required(upstream, "logits")
         if self.is_last:
             return StageOutput(logits, None)
         state = ReuseState(
             tokens=x_BND if self.hands_on_tokens else None,
             relations=torch.cat(relations, dim=1) if self.hands_on_relations else None,
+            logits=logits if self.hands_on_logits else None,
         )
         return StageOutput(logits, state)
 

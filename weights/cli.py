@@ -29,6 +29,7 @@ def train(
     ] = None,
     feature_reuse: Annotated[bool, typer.Option(help="Without it: an ablation.")] = True,
     relation_reuse: Annotated[bool, typer.Option(help="Without it: an ablation.")] = True,
+    logit_reuse: Annotated[bool, typer.Option(help="Without it: an ablation.")] = True,
     recipe: Annotated[
         list[str] | None,
         typer.Option(help="A number of the recipe, such as epochs=5 or look_epochs=2,1,1,0; may be repeated."),
@@ -83,6 +84,8 @@ def train(
             architecture = replace(architecture, feature_reuse=None)
         if not relation_reuse:
             architecture = replace(architecture, relation_reuse=None)
+        if not logit_reuse:
+            architecture = replace(architecture, logit_reuse=False)
         finished = run_training(
             TrainingRun(
                 name=out.name,

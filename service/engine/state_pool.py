@@ -82,6 +82,7 @@ class StatePool:
         source, target = self._index(rows), self._index([slot.row for slot in slots])
         self._write("tokens", boundary, state.tokens, source, target)
         self._write("relations", boundary, state.relations, source, target)
+        self._write("logits", boundary, state.logits, source, target)
         if self._map_origins[boundary] == boundary:
             self._write("feature_map", boundary, _cells_first(state.feature_map), source, target)
         for slot in slots:
@@ -103,6 +104,7 @@ class StatePool:
         return ReuseState(
             tokens=self._read("tokens", boundary, index),
             relations=self._read("relations", boundary, index),
+            logits=self._read("logits", boundary, index),
             feature_map=_channels_first(self._read("feature_map", self._map_origins[boundary], index)),
         )
 

@@ -41,6 +41,7 @@ TINY_T2T = replace(
 _SMALL_TRUNK = TrunkConfig(width=0.3, depth=0.4, stem_channels=8, head_channels=24)
 TINY_LOOKS = replace(
     TINY,
+    logit_reuse=True,
     image_size=63,
     grids=(2, 3, 4),
     embedding=TrunkEmbeddingConfig(
@@ -77,6 +78,7 @@ TINY_CONFIGS = {
     "features_only": replace(TINY, relation_reuse=None),
     "relations_only": replace(TINY, feature_reuse=None),
     "no_reuse": replace(TINY, feature_reuse=None, relation_reuse=None),
+    "logits_only": replace(TINY, feature_reuse=None, relation_reuse=None, logit_reuse=True),
     "authors_grids": replace(TINY, grids=(7, 10, 14), image_size=56, embedding=PatchEmbeddingConfig()),
     "t2t": TINY_T2T,
     "looks": TINY_LOOKS,
@@ -93,7 +95,7 @@ def randomised(config: CascadeConfig, seed: int = 0) -> Cascade:
                 noise = torch.randn(tensor.shape, generator=generator)
                 if name.endswith("running_var"):
                     tensor.copy_(0.5 + noise.abs())
-                elif tensor.ndim == 1:
+                elif tensor.ndim < 2:
                     tensor.copy_(("norm" in name and name.endswith("weight")) + 0.2 * noise)
                 else:
                     tensor.copy_(noise * (tensor[0].numel() ** -0.5 if tensor.ndim > 3 else 0.4))

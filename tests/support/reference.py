@@ -251,6 +251,8 @@ def _stage(
     logits = _linear(w, "head", _norm(w, "norm", x, eps)[:, 0])
     if pooled is not None:
         logits = logits + _linear(w, "pooled_head", pooled)
+    if upstream is not None and config.logit_reuse:
+        logits = logits + w["logit_share"] * upstream.logits
     return ReferenceStage(logits, x, torch.stack(relations, dim=1), biases, steps)
 
 

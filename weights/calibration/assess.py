@@ -9,7 +9,13 @@ from rich.console import Console
 from rich.progress import Progress
 from rich.table import Table
 
-from weights.calibration.calibrate import Calibration, Judgement, calibrate, cumulative_macs, held_out_logits, judge
+from weights.calibration.calibrate import (
+    Calibration,
+    Judgement,
+    calibrate_and_judge,
+    cumulative_macs,
+    held_out_logits,
+)
 from weights.calibration.evaluate import Evaluation, evaluate
 from weights.calibration.held_out import CALIBRATED_ON, FRESH, held_out
 from weights.calibration.held_out import held_out_parts as held_out_parts
@@ -54,8 +60,9 @@ def calibrate_model(
     if not len(seen):
         raise DataError(f"none of the images is left to calibrate on; give more: {parts}")
     logits = [_logits(stored, part, device, console) for part in (seen, unseen)]
-    fitted = calibrate(logits[0], seen.labels, manifest.architecture, accuracy_drop)
-    judged = judge(logits[1], unseen.labels, manifest.architecture, fitted.temperatures, fitted.default.thresholds)
+    fitted, judged = calibrate_and_judge(
+        stored.cascade, (logits[0], seen.labels), (logits[1], unseen.labels), accuracy_drop
+    )
     provenance = {
         **manifest.provenance,
         "split": parts.provenance(manifest.provenance.get("split", {}), fresh=fresh),

@@ -15,6 +15,7 @@ from models.cascade import Cascade
 from models.config import CascadeConfig
 from models.look import look_at
 from models.macs import stage_macs
+from weights.calibration.logit_reuse import fit_shares, set_shares, shares_of, with_shares
 from weights.calibration.solver import Solution, Solver
 from weights.calibration.table import (
     CalibrationTable,
@@ -26,6 +27,9 @@ from weights.calibration.table import (
 from weights.calibration.thresholds import Floats, Outcome, shared_threshold, simulate
 from weights.data import LabelledImages
 from weights.preprocessing import Preprocessing, centre_crop, normalise
+
+LabelledLogits = tuple[Floats, npt.NDArray[np.int64]]
+"""[E, N, K] and [N]"""
 
 DEFAULT_ACCURACY_DROP = 0.005
 """The default operating point stays within half a point of the full cascade."""
@@ -114,6 +118,26 @@ def judge(
         calibration_error_by_chance=tuple(map(calibration_error_by_chance, table.confidence_EN)),
         default=simulate(table.confidence_EN, table.correct_EN, cumulative_macs(architecture), thresholds),
     )
+
+
+def calibrate_and_judge(
+    cascade: Cascade, seen: LabelledLogits, unseen: LabelledLogits, accuracy_drop: float = DEFAULT_ACCURACY_DROP
+) -> tuple[Calibration, Judgement]:
+    """`calibrate` on the seen images and `judge` on the unseen; where exits reuse logits, the shares are set first.
+
+    Args:
+        cascade: as it computed the logits; its shares are changed.
+
+    Raises:
+        InfeasibleTargetError: as `calibrate`.
+    """
+    if cascade.config.logit_reuse:
+        old = shares_of(cascade)
+        new, seen_ENK = fit_shares(*seen, old)
+        seen, unseen = (seen_ENK, seen[1]), (with_shares(unseen[0], old, new), unseen[1])
+        set_shares(cascade, new)
+    fitted = calibrate(*seen, cascade.config, accuracy_drop)
+    return fitted, judge(*unseen, cascade.config, fitted.temperatures, fitted.default.thresholds)
 
 
 @torch.inference_mode()

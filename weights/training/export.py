@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from weights.calibration.calibrate import calibrate, held_out_logits, judge
+from weights.calibration.calibrate import calibrate_and_judge, held_out_logits
 from weights.calibration.thresholds import Floats
 from weights.card import TRUNK, model_card
 from weights.data import LabelledImages
@@ -44,8 +44,8 @@ def export(plan: Plan, trainer: Trainer, seconds: float, report: Report) -> dict
         )
 
     calibration, test = plan.data.subset(parts.calibration), plan.data.subset(parts.test)
-    fitted = calibrate(logits("calibrating", calibration), calibration.labels, architecture)
-    judged = judge(logits("judging", test), test.labels, architecture, fitted.temperatures, fitted.default.thresholds)
+    seen = logits("calibrating", calibration), calibration.labels
+    fitted, judged = calibrate_and_judge(cascade, seen, (logits("judging", test), test.labels))
     interval = partial(wilson_interval, total=len(test))
     results = {
         **asdict(judged),

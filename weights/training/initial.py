@@ -42,7 +42,7 @@ def start_from(
         same_classes = stored.manifest.class_names == class_names
         for name, value in stored.cascade.stages[source].state_dict().items():
             key, part = f"stages.{stage}.{name}", name.split(".")[0]
-            if part in ("head", "pooled_head") and not same_classes:
+            if part == "logit_share" or (part in ("head", "pooled_head") and not same_classes):
                 continue
             if looks_only and not name.startswith(("pooled_head.", "embedding.trunk.")):
                 continue
@@ -60,7 +60,7 @@ def start_from(
 def _sizes(config: CascadeConfig) -> dict[str, Any]:
     """What must agree, whatever stages, classes and reuse there are."""
     sizes = asdict(replace(config, num_classes=1))
-    for name in ("grids", "feature_reuse", "relation_reuse"):
+    for name in ("grids", "feature_reuse", "relation_reuse", "logit_reuse"):
         del sizes[name]
     sizes["embedding"].pop("looks", None)
     return sizes

@@ -31,6 +31,11 @@ def test_fit_temperature_recovers_the_sharpness(sharpness: float) -> None:
     assert fit_temperature(logits, labels) == pytest.approx(sharpness, rel=0.05)
 
 
+def test_fit_temperature_of_a_handful_that_are_all_right_stays_near_one() -> None:
+    logits = 3.0 * np.eye(4)
+    assert 0.3 < fit_temperature(logits, np.arange(4)) < 1.0
+
+
 def test_fit_temperature_lowers_the_calibration_error() -> None:
     logits, labels = _logits(5000, 3.0)
     temperature = fit_temperature(logits, labels)

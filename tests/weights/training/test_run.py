@@ -90,7 +90,7 @@ def _folder_run(tmp_path: Path, **counts: int) -> TrainingRun:
 
 
 def test_planned_single_class_raises_naming_it(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="only the class 'cat'.*at least two"):
+    with pytest.raises(DataError, match=r"only the class 'cat'.*at least two"):
         planned(_folder_run(tmp_path, cat=20))
 
 
