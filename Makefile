@@ -8,8 +8,9 @@ BIN := $(VENV)/bin
 serve: $(VENV)/.installed
 	$(BIN)/dvt serve
 
+# A file's tests stay together, with the server they share.
 test: lint
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --numprocesses 3 --dist loadfile
 
 # As root, with dockerd and debootstrap: builds the image and runs it.
 test-image: $(VENV)/.installed-dev

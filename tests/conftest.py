@@ -1,6 +1,10 @@
 """Shared fixtures: a tiny seeded cascade of each kind, and images the tests make themselves."""
 
 import os
+
+# Tiny models gain nothing by a second thread, which waits for the first one spinning. Before torch is loaded.
+os.environ["OMP_NUM_THREADS"] = "1"
+
 from collections.abc import Callable
 
 import numpy as np

@@ -66,6 +66,8 @@ def train(
     start = None if init == "none" else init
     if variant is not None and start is not None:
         raise typer.BadParameter("the architecture comes from --init; say --init none", param_hint="--variant")
+    if start is None and looks_only:
+        raise typer.BadParameter("with --init none there is nothing to take", param_hint="--looks-only")
     if start is None and (variant is None or variant not in VARIANTS):
         raise typer.BadParameter(f"{variant!r} is not one of {', '.join(VARIANTS)}", param_hint="--variant")
     short = {"epochs": epochs, "batch_size": batch_size}

@@ -74,6 +74,24 @@ def test_train_init_takes_architecture_and_preprocessing_from_the_model(init: Pa
     assert manifest.provenance["init"]["name"] == "init"
 
 
+def test_train_looks_of_nothing_are_refused(tmp_path: Path) -> None:
+    out = ("--out", tmp_path / "out")
+    code, output = _dvt("train", "data", *out, "--init", "none", "--variant", "micro_56", "--looks-only")
+    assert code == 2
+    assert "there is nothing to take" in output
+
+
+def test_train_device_that_is_not_here_is_refused_naming_it(init: Path, tmp_path: Path) -> None:
+    code, output = _dvt("train", "data", "--out", tmp_path / "out", "--init", init, "--device", "cuda:99")
+    assert code == 2
+    assert "'cuda:99' cannot be used here" in " ".join(output.replace("│", " ").split())
+
+
+def test_train_short_options_are_values_of_the_recipe(init: Path, tmp_path: Path, asked: list[TrainingRun]) -> None:
+    _dvt("train", "data", "--out", tmp_path / "out", "--init", init, "--epochs", 2, "--batch-size", 9)
+    assert asked[0].recipe == {"epochs": "2.0", "batch_size": "9"}
+
+
 def test_train_init_and_variant_together_are_refused(init: Path, tmp_path: Path) -> None:
     code, output = _dvt("train", "data", "--out", tmp_path / "out", "--init", init, "--variant", "micro_56")
     assert code == 2

@@ -65,6 +65,15 @@ class Recipe:
         if min(self.weight_decay, self.frozen_blocks) < 0:
             raise RecipeError(f"weight_decay and frozen_blocks must not be negative, got {self}")
 
+    def check_images(self, side_px: int) -> None:
+        """Check what depends on the size of the images as they are stored.
+
+        Raises:
+            RecipeError: when more is reflected at their border than they have.
+        """
+        if self.augmentation.padding_px >= side_px:
+            raise RecipeError(f"padding_px must be below the images' {side_px} px, got {self.augmentation.padding_px}")
+
     def check_looks(self, embedding: TrunkEmbeddingConfig) -> None:
         """Check what depends on the trunks.
 

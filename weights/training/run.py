@@ -109,6 +109,7 @@ def planned(run: TrainingRun) -> Plan:
     _check_classes(data, parts)
     architecture = replace(run.architecture, num_classes=len(data.class_names))
     recipe = recipe_for(architecture, len(parts.train), data.native_px, run.seed).with_values(run.recipe)
+    recipe.check_images(run.preprocessing.resize_px)
     if isinstance(architecture.embedding, TrunkEmbeddingConfig):
         recipe.check_looks(architecture.embedding)
     torch.manual_seed(run.seed)

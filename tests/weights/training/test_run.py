@@ -62,6 +62,7 @@ def test_planned_from_a_model_knows_its_origin_and_trunk(tmp_path: Path) -> None
     [
         ({"look_epochs": "1"}, r"look_epochs needs a number for each of the 3 looks, got \(1\.0,\)"),
         ({"frozen_blocks": "9"}, "frozen_blocks must be at most 8"),
+        ({"padding_px": "99"}, "padding_px must be below the images' [0-9]+ px, got 99"),
         ({"pace": "1"}, "a recipe has no 'pace'"),
     ],
 )
