@@ -25,115 +25,21 @@ import os
 import shlex
 import shutil
 import signal
-import statistics
-import subprocess
 import sys
 import tarfile
 import tempfile
-import time
 from collections.abc import Callable
-from datetime import UTC, datetime
-from itertools import product
 from pathlib import Path
-from typing import Any
 from xml.etree import ElementTree
 
-ROOT = Path(__file__).resolve().parents[1]
-MIB = 2**20
-PIECE_BYTES, LOG_BYTES = 15 * MIB, MIB
+from gpu_session import MIB, ROOT, Session
+from gpu_stages import part_stages
+
+PIECE_BYTES = 15 * MIB
 # Shares of the whole time; trainings have what is left.
 TESTS_SHARE, STAGES_SHARE = 0.25, 0.3
-# Kept for a part to end itself, and for the archives.
-GRACE_SHARE, PACKING_SHARE = 0.05, 0.07
-NUM_IMAGES = 32
-DTYPES = ("float32", "bfloat16")
 # Names and epochs of what a rehearsal trains: one that finishes, and one that runs out of time.
 TINY, TINY_S = (("finished", 0.2), ("unfinished", 10_000)), 25.0
-
-
-class Session:
-    """The parts of one call, the time that is left, and the report.
-
-    Attributes:
-        environment: of the parts' processes.
-    """
-
-    def __init__(self, out: Path, seconds: float) -> None:
-        self.out, self.seconds = out, seconds
-        self.report: dict[str, Any] = {"date": datetime.now(UTC).date().isoformat(), "parts": []}
-        self.environment = {**os.environ, "PYTHONUNBUFFERED": "1", "COLUMNS": "140"}
-        self._until = time.monotonic() + seconds * (1 - PACKING_SHARE)
-        self._log = out / "log.txt"
-        self._log.write_bytes(b"")
-
-    @property
-    def left_s(self) -> float:
-        """Seconds until the last part must be asked to end."""
-        return self._until - time.monotonic() - self.seconds * GRACE_SHARE
-
-    def run(self, name: str, command: list[str], limit_s: float) -> dict[str, Any]:
-        """Run a part, and show what it prints; it is interrupted at its limit, and killed some time later."""
-        limit_s = min(limit_s, self.left_s)
-        if limit_s <= 0:
-            return self.skip(name, "no time was left")
-        print(f"== {name}, at most {limit_s:.0f} s", flush=True)
-        start, interrupted = time.monotonic(), False
-        with self._log.open("ab") as log, self._log.open("rb") as shown:
-            log.write(f"== {name}: {shlex.join(command)}\n".encode())
-            log.flush()
-            shown.seek(0, os.SEEK_END)
-            process = subprocess.Popen(
-                command, cwd=ROOT, env=self.environment, stdout=log, stderr=subprocess.STDOUT, start_new_session=True
-            )
-            try:
-                while process.poll() is None:
-                    spent_s = time.monotonic() - start
-                    if spent_s > limit_s and not interrupted:
-                        process.send_signal(signal.SIGINT)
-                        interrupted = True
-                    if spent_s > limit_s + self.seconds * GRACE_SHARE:
-                        break
-                    time.sleep(0.2)
-                    print(shown.read().decode(errors="replace"), end="", flush=True)
-            finally:
-                end_session(process)
-            print(shown.read().decode(errors="replace"), end="", flush=True)
-        status = "done" if process.returncode == 0 else "out of time" if interrupted else "failed"
-        return self._add(
-            {
-                "name": name,
-                "status": status,
-                "exit_code": process.returncode,
-                "seconds": round(time.monotonic() - start, 1),
-            }
-        )
-
-    def skip(self, name: str, reason: str) -> dict[str, Any]:
-        """Say why a part is left out."""
-        return self._add({"name": name, "status": "skipped", "reason": reason})
-
-    def _add(self, part: dict[str, Any]) -> dict[str, Any]:
-        self.report["parts"].append(part)
-        print(f"== {part['name']}: {part['status']}{'; ' + part['reason'] if 'reason' in part else ''}", flush=True)
-        self.write()
-        return part
-
-    def write(self) -> None:
-        """Write the report as far as it is."""
-        (self.out / "report.json").write_text(json.dumps(self.report, indent=1) + "\n")
-
-    def close(self) -> None:
-        """Write the report, and keep the end of a long log."""
-        self.write()
-        text = self._log.read_bytes()
-        self._log.write_bytes(text[-LOG_BYTES:])
-
-
-def end_session(process: "subprocess.Popen[bytes]") -> None:
-    """Kill what is left of a process and of those it started."""
-    with contextlib.suppress(ProcessLookupError):
-        os.killpg(process.pid, signal.SIGKILL)
-    process.wait()
 
 
 def tests(session: Session, work: Path) -> None:
@@ -227,72 +133,6 @@ def part_images(args: argparse.Namespace) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         pixels = generator.integers(0, 128, (8, 8, 3), dtype=np.uint8) + np.uint8(number % 2 * 100)
         Image.fromarray(pixels).resize((64, 64), Image.Resampling.NEAREST).save(folder / f"{number}.png")
-
-
-def part_stages(args: argparse.Namespace) -> None:
-    """Time every stage at every batch size, the models of a kind in turn; what is known is written all the time."""
-    from service.bench.engine.stage_times import stage_seconds
-    from service.engine.policy import Policy
-
-    # A CPU may be many times slower in bfloat16.
-    dtypes = DTYPES[:1] if args.rehearse else DTYPES
-    until, sizes = time.monotonic() + 0.9 * args.seconds, [int(size) for size in args.batch_sizes.split(",")]
-    policy, cases = Policy(thresholds=(), config_version=1, max_stage=0, top_k=1), list(product(args.model, dtypes))
-    times: dict[tuple[str, str, str, bool, int], list[list[float]]] = {}
-    for number, (model, dtype) in enumerate(cases):
-        case_until = time.monotonic() + (until - time.monotonic()) / (len(cases) - number)
-        images, runners = runners_of(model, dtype, sizes, args.device)
-        for done in range(args.rounds):
-            if done > 0 and time.monotonic() > case_until:
-                break
-            for size, ((kind, graphs), runner) in product(sizes, runners.items()):
-                seconds = stage_seconds(runner, images, policy, size)
-                rounds = times.setdefault((model, kind, dtype, graphs, size), [])
-                rounds.append([1e3 * statistics.median(each) for each in seconds])
-            write_times(times, args.out)
-        print(f"{model}, {dtype}: {done + 1} rounds", flush=True)
-
-
-def runners_of(model: str, dtype: str, sizes: list[int], device: str) -> tuple[list[Any], dict[tuple[str, bool], Any]]:
-    """Random images, and warm runners by kind of model and whether they replay CUDA graphs."""
-    import numpy as np
-    import torch
-
-    from models import Cascade
-    from service.engine.runner import TorchRunner
-    from weights import load
-
-    stored = load(model)
-    config, preprocessing = stored.manifest.architecture, stored.manifest.preprocessing
-    cascades = {"cascade": stored.cascade}
-    cascades |= {f"static {grid}x{grid}": Cascade(config.plain(grid)) for grid in config.grids[-2:]}
-    runners = {}
-    for graphs, (kind, cascade) in product((True, False) if device == "cuda" else (False,), cascades.items()):
-        runners[kind, graphs] = TorchRunner(
-            cascade,
-            mean=preprocessing.mean,
-            std=preprocessing.std,
-            temperatures=(1.0,) * cascade.config.num_stages,
-            max_batch_size=max(sizes),
-            capacity=max(sizes),
-            device=device,
-            dtype=getattr(torch, dtype),
-            buckets=sizes,
-            cuda_graphs=graphs,
-        )
-        runners[kind, graphs].warm_up()
-    shape = (NUM_IMAGES, 3, config.image_size, config.image_size)
-    return list(np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8)), runners
-
-
-def write_times(times: dict[tuple[str, str, str, bool, int], list[list[float]]], path: Path) -> None:
-    """Write the medians over the rounds."""
-    rows = []
-    for key, rounds in times.items():
-        row = dict(zip(("model", "kind", "dtype", "cuda_graphs", "batch_size"), key, strict=True))
-        stage_ms = [round(statistics.median(each), 4) for each in zip(*rounds, strict=True)]
-        rows.append({**row, "rounds": len(rounds), "stage_ms": stage_ms})
-    path.write_text(json.dumps(rows))
 
 
 def arguments() -> argparse.Namespace:
