@@ -25,7 +25,7 @@ def open_store(setting: str | None, *, model: str, num_stages: int) -> Store:
         known = ", ".join(_REDIS_SCHEMES)
         # The rest of a URL may hold a password.
         raise SettingsError(f"DVT_CONFIG_STORE: {setting.split('://')[0]}:// is not one of {known}")
-    store = FileStore(Path(setting) if setting else default_path(), model=model, num_stages=num_stages)
+    store = FileStore(Path(setting) if setting else default_path(model), model=model, num_stages=num_stages)
     try:
         store.check()
     except StoreUnavailableError as error:

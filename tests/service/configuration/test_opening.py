@@ -21,7 +21,7 @@ async def test_open_store_each_form_of_the_setting(tmp_path, monkeypatch, make_h
     await redis.close()
     default = opened(None)
     await default.replace(make_history(1, 2), over=1)
-    assert (tmp_path / "dvt" / "config.json").is_file()
+    assert (tmp_path / "dvt" / "a.json").is_file()
 
 
 def test_open_store_unknown_scheme_is_refused_without_the_rest_of_the_url() -> None:
