@@ -10,6 +10,7 @@ import typer
 
 from service.bench.cli import bench
 from service.planning.cli import plan
+from service.streams import open_standard_streams
 from service.terminal import errors_as_messages
 from weights.cli import calibrate, convert, evaluate, train
 
@@ -19,6 +20,13 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
+
+
+@app.callback()
+def dvt() -> None:
+    """Run before every command."""
+    open_standard_streams()
+
 
 for command in (train, calibrate, evaluate, convert, plan):
     app.command()(command)
@@ -45,8 +53,9 @@ def serve(
     # until there is something to lose, an exception in the middle of an import would be the worse end.
     signal.signal(signal.SIGTERM, lambda *_: os._exit(0))
     with errors_as_messages():
-        from service.serve import serve as run_server
+        from service.listener import bind
         from service.settings import load_settings
+        from weights.manifest import find, read_manifest
 
         settings = load_settings(
             model=model,
@@ -58,7 +67,12 @@ def serve(
             max_batch_size=max_batch_size,
             log_level=log_level,
         )
-        raise typer.Exit(run_server(settings))
+        # What may be wrong is said before the seconds that the rest takes to import.
+        read_manifest(find(settings.model))
+        listener = bind(settings)
+        from service.serve import serve as run_server
+
+        raise typer.Exit(run_server(settings, listener))
 
 
 @app.command()

@@ -17,6 +17,7 @@ from typer.testing import CliRunner
 from models.cascade import Cascade
 from models.config import CascadeConfig
 from service import backend, local
+from service.children import child_environment
 from service.cli import app
 from weights.preprocessing import Preprocessing
 from weights.store import Manifest, save
@@ -204,6 +205,34 @@ def test_serve_setting_out_of_range_is_one_line_and_exit_code_2(model):
 
     assert result.exit_code == 2
     assert result.stderr == "error: DVT_HTTP_PORT: Input should be less than or equal to 65535, got 65536\n"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--port", "65536"], "DVT_HTTP_PORT"),
+        (["--model", "no-such-model"], "no model 'no-such-model'"),
+        (["--host", "192.0.2.1"], "cannot listen on 192.0.2.1"),
+    ],
+)
+def test_serve_what_is_wrong_is_said_before_torch_is_imported(arguments, message):
+    code = """
+import sys
+from service.cli import app
+app(sys.argv[1:], standalone_mode=False) == 2 or sys.exit("not refused")
+sys.exit("imported" if "torch" in sys.modules else 0)
+"""
+    result = subprocess.run(
+        [sys.executable, "-c", code, "serve", *arguments],
+        env=child_environment(),
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+
+    assert message in result.stderr
+    assert len(result.stderr.splitlines()) == 1
+    assert result.returncode == 0
 
 
 def test_help_names_every_command():
