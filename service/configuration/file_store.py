@@ -51,13 +51,13 @@ class FileStore:
         self._num_stages = num_stages
         self.durable = self._is_writable()
 
-    def check(self) -> None:
-        """Read what is there.
+    def check(self) -> History | None:
+        """What is stored, read at once.
 
         Raises:
-            StoreUnavailableError: it is not a configuration of this model.
+            StoreUnavailableError: as `Store.read`; by an OSError where the file cannot be read at all.
         """
-        self._read()
+        return self._read()
 
     async def read(self) -> History | None:
         """As `Store.read`."""
