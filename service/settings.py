@@ -176,7 +176,7 @@ def _secret(values: dict[str, Any], name: str) -> str:
     if values.get(name) is not None:
         raise ValueError(f"{name} and {name}_file exclude each other")
     try:
-        return Path(values[f"{name}_file"]).read_text(encoding="utf-8").strip()
+        return Path(values[f"{name}_file"]).read_text(encoding="utf-8-sig").strip()
     except OSError as error:
         raise ValueError(f"{name}_file cannot be read: {error}") from error
     except UnicodeDecodeError:

@@ -139,9 +139,10 @@ def test_load_settings_file_that_does_not_exist_is_refused(monkeypatch, tmp_path
 
 
 @pytest.mark.parametrize("name", SECRETS)
-def test_load_settings_secret_file_is_read_without_its_line_end(monkeypatch, tmp_path, name):
+@pytest.mark.parametrize("mark", ["", "\ufeff"])
+def test_load_settings_secret_file_is_read_without_its_line_end_and_byte_order_mark(monkeypatch, tmp_path, name, mark):
     path = tmp_path / "key"
-    path.write_text(f"{KEY}\n")
+    path.write_text(f"{mark}{KEY}\r\n", encoding="utf-8")
     monkeypatch.setenv(f"DVT_{name.upper()}_FILE", str(path))
 
     secret = getattr(load_settings(), name)
