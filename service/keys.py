@@ -52,7 +52,7 @@ def _entry(entry: str, number: int, name: str) -> tuple[str, bytes]:
         if not character.isprintable():
             # Nobody who types the key could send it; in a header some of these are not even allowed.
             raise ValueError(
-                f"entry {number} has a character at place {place} that cannot be seen or sent (U+{ord(character):04X}); "
-                "write the key anew"
+                f"entry {number} has a character at place {place} that cannot be seen or sent "
+                f"(U+{ord(character):04X}); write the key anew"
             )
     return (holder or name, key.encode())

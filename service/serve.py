@@ -12,7 +12,7 @@ from service.images import ImageDecoder
 from service.listener import listen
 from service.processes.replica import Replica
 from service.server import StandaloneServer
-from service.settings import Settings, unknown_variables
+from service.settings import Settings, kubernetes_variables, unknown_variables
 
 _logger = logging.getLogger(__name__)
 
@@ -40,6 +40,8 @@ def serve(settings: Settings, listener: socket.socket) -> int:
     logging.basicConfig(level=settings.log_level.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     for name in unknown_variables(os.environ):
         _logger.warning("%s is not a setting: is it misspelt?", name)
+    if ignored := kubernetes_variables(os.environ):
+        _logger.info("ignored, since Kubernetes sets them for a service of such a name: %s", ", ".join(ignored))
     make_room(settings.max_connections)
     backend = build(settings)
     code = run(backend, settings, listener)

@@ -153,12 +153,15 @@ def test_serve_warm_up_that_fails_ends_the_process_with_1(model, monkeypatch, ht
 
 
 def test_serve_variable_that_nobody_reads_is_named_in_the_log(monkeypatch, caplog):
+    caplog.set_level("INFO")
     monkeypatch.setenv("DVT_MAX_INFLIHGT", "5")
+    monkeypatch.setenv("DVT_HTTP_PORT", "tcp://10.0.0.1:80")
     monkeypatch.setattr(serve_module, "build", lambda settings: SimpleNamespace(engine=SimpleNamespace(running=False)))
     monkeypatch.setattr(serve_module, "run", lambda backend, settings, listener: 0)
 
     with socket.socket() as listener:
         assert serve(Settings(), listener) == 0
+    assert "ignored, since Kubernetes sets them for a service of such a name: DVT_HTTP_PORT" in caplog.messages
     assert "DVT_MAX_INFLIHGT is not a setting: is it misspelt?" in caplog.messages
 
 
