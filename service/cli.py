@@ -3,7 +3,6 @@
 import json
 import os
 import signal
-from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -12,19 +11,30 @@ from service.bench.cli import bench
 from service.planning.cli import plan
 from service.streams import open_standard_streams
 from service.terminal import errors_as_messages
+from service.version import SERVICE_NAME, service_version
 from weights.cli import calibrate, convert, evaluate, train
 
 app = typer.Typer(
-    help="A cascade of Vision Transformers that spends compute only where an image needs it.",
     no_args_is_help=True,
     add_completion=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
     pretty_exceptions_enable=False,
 )
 
 
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"{SERVICE_NAME} {service_version()}")
+        raise typer.Exit
+
+
 @app.callback()
-def dvt() -> None:
-    """Run before every command."""
+def before_every_command(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Show the version and end.")
+    ] = False,
+) -> None:
+    """A cascade of Vision Transformers that spends compute only where an image needs it."""
     open_standard_streams()
 
 
@@ -77,7 +87,14 @@ def serve(
 
 @app.command()
 def classify(
-    files: Annotated[list[Path], typer.Argument(help="Image files.", metavar="FILE…", show_default=False)],
+    files: Annotated[
+        list[str],
+        typer.Argument(
+            help="Image files, folders with images in or below them, or - for standard input.",
+            metavar="FILE…",
+            show_default=False,
+        ),
+    ],
     model: Model = None,
     device: Device = None,
     dtype: Dtype = None,
@@ -86,7 +103,7 @@ def classify(
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
 ) -> None:
-    """Classify image files without a server; fails when one of them could not be."""
+    """Classify images without a server; fails when one of them could not be."""
     with errors_as_messages():
         from service.local import classify_files
         from service.settings import load_settings

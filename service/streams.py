@@ -2,6 +2,7 @@
 
 import os
 import sys
+from io import TextIOWrapper
 
 _MODES = {"stdin": "r", "stdout": "w", "stderr": "w"}
 
@@ -10,7 +11,7 @@ def open_standard_streams() -> None:
     """Lead standard streams that are closed to nowhere, in this process and those it starts.
 
     Otherwise the next file or socket that is opened takes the place of one, is read and written as such, and libuv
-    aborts when it is closed.
+    aborts when it is closed. Characters that standard output cannot encode are escaped.
     """
     for name, mode in _MODES.items():
         if getattr(sys, name) is None:
@@ -18,3 +19,6 @@ def open_standard_streams() -> None:
             stream = open(os.devnull, mode)  # noqa: SIM115 - open until the end
             os.set_inheritable(stream.fileno(), True)
             setattr(sys, name, stream)
+    # As standard error does by itself: one such character is no reason to lose all the rest.
+    if isinstance(sys.stdout, TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")

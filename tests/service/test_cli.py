@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import os
 import re
 import shutil
 import signal
@@ -19,6 +20,7 @@ from models.config import CascadeConfig
 from service import backend, local
 from service.children import child_environment
 from service.cli import app
+from service.version import service_version
 from weights.preprocessing import Preprocessing
 from weights.store import Manifest, save
 
@@ -113,6 +115,36 @@ def test_classify_more_files_than_may_be_in_flight_are_all_answered_in_order(mod
     assert [answer["confidence"] for answer in answers[:3]] == pytest.approx(
         [answer["confidence"] for answer in answers[3:]]
     )
+
+
+def test_classify_folders_and_standard_input_are_rows_like_files(model, images):
+    folder, data = images[0].parent, images[0].read_bytes()
+    result = CliRunner().invoke(app, ["classify", "-", str(folder), "--model", str(model), "--json"], input=data)
+
+    assert result.exit_code == 0
+    answers = json.loads(result.stdout)
+    assert [answer["file"] for answer in answers] == ["-", *map(str, images)]
+    assert answers[0]["confidence"] == pytest.approx(answers[1]["confidence"])
+
+
+@pytest.mark.parametrize("as_json", [False, True])
+def test_classify_file_names_that_cannot_be_shown_are_escaped(model, images, as_json):
+    strange = os.path.join(os.fsencode(images[0].parent), b"caf\xe9\n\x1b[2J.png")
+    os.rename(images[0], strange)
+    result = subprocess.run(
+        [sys.executable, "-m", "service", "classify", strange, images[1], "--model", model, *["--json"] * as_json],
+        env={**child_environment(), "COLUMNS": "200", "PYTHONIOENCODING": "ascii"},
+        capture_output=True,
+        timeout=120,
+    )
+
+    assert result.returncode == 0, result.stderr
+    if as_json:
+        strange_answer, _ = json.loads(result.stdout)
+        assert strange_answer["file"].endswith("caf\\xe9\n\x1b[2J.png")
+    else:
+        first, _ = (line for line in result.stdout.splitlines() if b".png" in line)
+        assert rb"caf\xe9\n\x1b[2J.png" in first
 
 
 @pytest.mark.parametrize(("limit", "used"), [("2", 2), ("64", 3)])
@@ -241,6 +273,20 @@ def test_help_names_every_command():
     assert result.exit_code == 0
     for command in ("serve", "classify", "info", "train"):
         assert re.search(rf"\b{command}\b", result.stdout)
+
+
+@pytest.mark.parametrize("arguments", [["-h"], ["serve", "-h"], ["bench", "http", "-h"]])
+def test_help_has_a_short_form_everywhere(arguments):
+    result = dvt(*arguments)
+
+    assert result.exit_code == 0
+    assert "Usage" in result.stdout
+
+
+def test_version_is_printed():
+    result = dvt("--version")
+
+    assert (result.exit_code, result.stdout) == (0, f"dynamic-vit-service {service_version()}\n")
 
 
 def test_help_does_not_wait_for_torch():
