@@ -62,8 +62,11 @@ class Settings(BaseSettings):
         client_timeout_s: seconds in which a client must send or take 1 KiB for each of them, while it is its turn.
         decode_threads: threads that decode images.
         torch_threads: threads a stage computes with on a CPU; None leaves one core to HTTP and decoding.
-        admin_key: needed to change the configuration; None accepts changes from loopback only. Several as
-            `alice:KEY,bob:KEY`, whose holders the configuration's history then names.
+        admin_key: needed to change the configuration; None accepts changes from loopback only, and only where
+            `http_host` is on loopback or `trust_loopback` is set. Several as `alice:KEY,bob:KEY`, whose holders the
+            configuration's history then names.
+        trust_loopback: without an admin key, take changes from loopback though others can connect too; not where a
+            proxy on this machine, such as a sidecar, passes on requests without naming who sent them.
         api_key: needed to classify; None accepts anybody. Several like `admin_key`.
         config_store: where the live configuration is kept: a file's path, `redis://…` or `memory`; None for a file in
             the user's state folder.
@@ -99,6 +102,7 @@ class Settings(BaseSettings):
     decode_threads: int = Field(default_factory=lambda: min(8, usable_cores()), ge=1)
     torch_threads: int | None = Field(default=None, ge=1)
     admin_key: SecretStr | None = Field(default=None, min_length=1)
+    trust_loopback: bool = False
     api_key: SecretStr | None = Field(default=None, min_length=1)
     config_store: SecretStr | None = Field(default=None, min_length=1)
     admin_key_file: Path | None = None
