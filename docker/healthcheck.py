@@ -9,7 +9,9 @@ TIMEOUT_S = 2.0
 
 def main() -> int:
     """0 when the service is ready, 1 when it is not or does not answer."""
-    connection = HTTPConnection("127.0.0.1", int(os.environ.get("DVT_HTTP_PORT") or 8000), timeout=TIMEOUT_S)
+    port = os.environ.get("DVT_HTTP_PORT", "")
+    # Kubernetes sets it to tcp://… for a service named dvt-http, which the service ignores too.
+    connection = HTTPConnection("127.0.0.1", int(port) if port.isdecimal() else 8000, timeout=TIMEOUT_S)
     try:
         connection.request("GET", "/readyz")
         response = connection.getresponse()

@@ -9,6 +9,7 @@ import torch
 from service.configuration.adaptation import Adaptation
 from service.configuration.opening import open_store
 from service.configuration.operating_points import OperatingPoints
+from service.configuration.store import Store
 from service.cores import usable_cores
 from service.engine.engine import Engine
 from service.engine.interfaces import Runner
@@ -18,6 +19,8 @@ from service.forecast import Forecast
 from service.metrics import Metrics
 from service.settings import Settings, SettingsError
 from service.shedding import ThresholdLadder
+from weights.calibration.table import CalibrationTable
+from weights.manifest import Manifest, find, read_manifest
 from weights.store import StoredModel, load
 
 _logger = logging.getLogger(__name__)
@@ -45,16 +48,20 @@ def build(settings: Settings) -> Backend:
 
     Raises:
         ModelFormatError: the model cannot be used.
-        SettingsError: the device does not exist here, or thresholds may give way but nothing says how far.
+        SettingsError: the device does not exist here, the configuration's store cannot be used, or thresholds may give
+            way but nothing says how far.
     """
+    resolve_device(settings.device)
+    store = store_of(settings, read_manifest(find(settings.model)))
     model = load(settings.model)
+    _table(model, settings.shed_accuracy_drop)
     manifest = model.manifest
     if "warning" in manifest.provenance:
         _logger.warning("%s: %s", manifest.name, manifest.provenance["warning"])
-    return around(build_runner(model, settings), model, settings)
+    return around(build_runner(model, settings), model, settings, store)
 
 
-def around(runner: Runner, model: StoredModel, settings: Settings) -> Backend:
+def around(runner: Runner, model: StoredModel, settings: Settings, store: Store) -> Backend:
     """A backend that computes with this runner.
 
     Raises:
@@ -68,10 +75,6 @@ def around(runner: Runner, model: StoredModel, settings: Settings) -> Backend:
         max_inflight=settings.max_inflight,
         max_batch_size=settings.max_batch_size,
         ladder=_ladder(settings.shed_accuracy_drop, model, tuple(accumulate(runner.stage_macs))),
-    )
-    setting = settings.config_store
-    store = open_store(
-        None if setting is None else setting.get_secret_value(), model=manifest.name, num_stages=len(runner.stage_macs)
     )
     forecast = Forecast(model.calibration, runner.stage_macs, runner.baseline_macs)
     adaptation = Adaptation(calibration=model.calibration_digest, solve=forecast.solve)
@@ -90,6 +93,16 @@ def around(runner: Runner, model: StoredModel, settings: Settings) -> Backend:
         metrics=metrics,
         device=resolve_device(settings.device),
     )
+
+
+def store_of(settings: Settings, manifest: Manifest) -> Store:
+    """The store of this model's configuration.
+
+    Raises:
+        SettingsError: it cannot be used.
+    """
+    setting = None if settings.config_store is None else settings.config_store.get_secret_value()
+    return open_store(setting, model=manifest.name, num_stages=manifest.architecture.num_stages)
 
 
 def resolve_device(name: str) -> str:
@@ -133,13 +146,18 @@ def build_runner(stored: StoredModel, settings: Settings) -> TorchRunner:
     )
 
 
-def _ladder(accuracy_drop: float | None, stored: StoredModel, walk_macs: tuple[int, ...]) -> ThresholdLadder | None:
-    if accuracy_drop is None:
-        return None
-    if stored.calibration is None:
+def _table(stored: StoredModel, accuracy_drop: float | None) -> CalibrationTable | None:
+    if accuracy_drop is not None and stored.calibration is None:
         raise SettingsError(
             f"DVT_SHED_ACCURACY_DROP: {accuracy_drop} needs a calibration table, and {stored.manifest.name} has none"
         )
-    ladder = ThresholdLadder(stored.calibration, walk_macs, accuracy_drop)
+    return stored.calibration
+
+
+def _ladder(accuracy_drop: float | None, stored: StoredModel, walk_macs: tuple[int, ...]) -> ThresholdLadder | None:
+    table = _table(stored, accuracy_drop)
+    if accuracy_drop is None or table is None:
+        return None
+    ladder = ThresholdLadder(table, walk_macs, accuracy_drop)
     ladder(1, stored.manifest.thresholds)  # solved now rather than under the first load
     return ladder

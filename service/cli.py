@@ -3,22 +3,40 @@
 import json
 import os
 import signal
-from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from service.bench.cli import bench
 from service.planning.cli import plan
+from service.streams import open_standard_streams
 from service.terminal import errors_as_messages
+from service.version import SERVICE_NAME, service_version
 from weights.cli import calibrate, convert, evaluate, train
 
 app = typer.Typer(
-    help="A cascade of Vision Transformers that spends compute only where an image needs it.",
     no_args_is_help=True,
     add_completion=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
     pretty_exceptions_enable=False,
 )
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"{SERVICE_NAME} {service_version()}")
+        raise typer.Exit
+
+
+@app.callback()
+def before_every_command(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Show the version and end.")
+    ] = False,
+) -> None:
+    """A cascade of Vision Transformers that spends compute only where an image needs it."""
+    open_standard_streams()
+
 
 for command in (train, calibrate, evaluate, convert, plan):
     app.command()(command)
@@ -45,8 +63,9 @@ def serve(
     # until there is something to lose, an exception in the middle of an import would be the worse end.
     signal.signal(signal.SIGTERM, lambda *_: os._exit(0))
     with errors_as_messages():
-        from service.serve import serve as run_server
+        from service.listener import bind
         from service.settings import load_settings
+        from weights.manifest import find, read_manifest
 
         settings = load_settings(
             model=model,
@@ -58,12 +77,24 @@ def serve(
             max_batch_size=max_batch_size,
             log_level=log_level,
         )
-        raise typer.Exit(run_server(settings))
+        # What may be wrong is said before the seconds that the rest takes to import.
+        read_manifest(find(settings.model))
+        listener = bind(settings)
+        from service.serve import serve as run_server
+
+        raise typer.Exit(run_server(settings, listener))
 
 
 @app.command()
 def classify(
-    files: Annotated[list[Path], typer.Argument(help="Image files.", metavar="FILE…", show_default=False)],
+    files: Annotated[
+        list[str],
+        typer.Argument(
+            help="Image files, folders with images in or below them, or - for standard input.",
+            metavar="FILE…",
+            show_default=False,
+        ),
+    ],
     model: Model = None,
     device: Device = None,
     dtype: Dtype = None,
@@ -72,7 +103,7 @@ def classify(
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
 ) -> None:
-    """Classify image files without a server; fails when one of them could not be."""
+    """Classify images without a server; fails when one of them could not be."""
     with errors_as_messages():
         from service.local import classify_files
         from service.settings import load_settings

@@ -19,7 +19,8 @@ class KeyRing:
         """Keys separated by commas or line ends, each as `holder:key`; one without a holder belongs to `name`.
 
         Raises:
-            ValueError: there is none, a holder's name is not one, or two are the same; without showing a key.
+            ValueError: there is none, a holder's name is not one, two are the same, or a key cannot be sent;
+                without showing one.
         """
         entries = [entry.strip() for entry in _SEPARATORS.split(text) if entry.strip()]
         keys = tuple(_entry(entry, number, name) for number, entry in enumerate(entries, 1))
@@ -41,9 +42,17 @@ class KeyRing:
 
 def _entry(entry: str, number: int, name: str) -> tuple[str, bytes]:
     holder, colon, key = entry.rpartition(":")
+    key = key.strip()
     if colon and not (_NAME.fullmatch(holder) and key):
         raise ValueError(
             f"entry {number} is not like alice:KEY: a name has up to 64 letters, digits, '_', '.' or '-', "
             "a key has no ':' and is not empty"
         )
+    for place, character in enumerate(key, 1):
+        if not character.isprintable():
+            # Nobody who types the key could send it; in a header some of these are not even allowed.
+            raise ValueError(
+                f"entry {number} has a character at place {place} that cannot be seen or sent "
+                f"(U+{ord(character):04X}); write the key anew"
+            )
     return (holder or name, key.encode())

@@ -5,7 +5,6 @@ from collections.abc import Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
 from itertools import islice
-from pathlib import Path
 from typing import Any
 
 from pydantic import SecretStr
@@ -18,9 +17,10 @@ from service.api.walk import Walked
 from service.backend import build
 from service.engine.policy import Policy
 from service.engine.task import Pixels
-from service.errors import ServiceError, UndecodableImageError
+from service.errors import ServiceError
 from service.serve import context_of
 from service.settings import Settings
+from service.sources import expanded, read, shown
 
 _WARM_UP_TIMEOUT_S = 600.0
 _STOP_TIMEOUT_S = 10.0
@@ -28,21 +28,25 @@ _STOP_TIMEOUT_S = 10.0
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FileResult:
-    """One file with its answer, or the error that took its place."""
+    """One file with its answer, or the error that took its place.
 
-    path: Path
+    Attributes:
+        name: of the file, to be shown.
+    """
+
+    name: str
     result: ImageResult | None = None
     error: str | None = None
 
     def report(self) -> dict[str, Any]:
         """The result as JSON data."""
         if self.result is None:
-            return {"file": str(self.path), "error": self.error}
-        return {"file": str(self.path), **self.result}
+            return {"file": self.name, "error": self.error}
+        return {"file": self.name, **self.result}
 
 
-def classify_files(paths: Sequence[Path], settings: Settings, thresholds: str | None) -> list[FileResult]:
-    """Classify these files, one result each, in order.
+def classify_files(sources: Sequence[str], settings: Settings, thresholds: str | None) -> list[FileResult]:
+    """Classify these files, one result each, in order; of folders all images in and below them, of `-` standard input.
 
     Raises:
         InvalidParameterError: the thresholds do not fit the model.
@@ -50,7 +54,8 @@ def classify_files(paths: Sequence[Path], settings: Settings, thresholds: str | 
         NotReadyError: the engine did not get ready.
         SettingsError: the device does not exist here.
     """
-    batch_size = min(settings.max_batch_size, len(paths))
+    sources = expanded(sources)
+    batch_size = min(settings.max_batch_size, len(sources))
     # Nobody is kept waiting here, so thresholds give way to nothing; and a server's configuration is not this one's.
     settings = settings.model_copy(
         update={"max_batch_size": batch_size, "shed_accuracy_drop": None, "config_store": SecretStr("memory")}
@@ -62,7 +67,7 @@ def classify_files(paths: Sequence[Path], settings: Settings, thresholds: str | 
     engine.start()
     try:
         engine.wait_ready(_WARM_UP_TIMEOUT_S)
-        remaining = iter(paths)
+        remaining = iter(sources)
         results: list[FileResult] = []
         while group := list(islice(remaining, settings.max_inflight)):
             results += _classify_group(group, context, policy)
@@ -72,22 +77,18 @@ def classify_files(paths: Sequence[Path], settings: Settings, thresholds: str | 
         context.decode_pool.shutdown(cancel_futures=True)
 
 
-def _classify_group(paths: Sequence[Path], context: Context, policy: Policy) -> list[FileResult]:
-    with context.engine.admit(len(paths)):
-        decodings = [context.decode_pool.submit(_decode, path, context) for path in paths]
+def _classify_group(sources: Sequence[str], context: Context, policy: Policy) -> list[FileResult]:
+    with context.engine.admit(len(sources)):
+        decodings = [context.decode_pool.submit(_decode, source, context) for source in sources]
         # All are submitted before the first is waited for, so that they share batches.
         walks = [_submit(decoding, context, policy) for decoding in decodings]
-        return [_result(path, walk, context, policy) for path, walk in zip(paths, walks, strict=True)]
+        return [_result(shown(source), walk, context, policy) for source, walk in zip(sources, walks, strict=True)]
 
 
-def _decode(path: Path, context: Context) -> tuple[Pixels, float]:
+def _decode(source: str, context: Context) -> tuple[Pixels, float]:
     started_at = time.perf_counter()
-    try:
-        # One byte over the limit is enough for the decoder to refuse it.
-        with path.open("rb") as file:
-            data = file.read(context.decoder.max_bytes + 1)
-    except OSError as error:
-        raise UndecodableImageError(f"the file cannot be read: {error.strerror}") from error
+    # One byte over the limit is enough for the decoder to refuse it.
+    data = read(source, context.decoder.max_bytes + 1)
     return context.decoder.decode(data), time.perf_counter() - started_at
 
 
@@ -101,14 +102,14 @@ def _submit(
         return error
 
 
-def _result(path: Path, walk: tuple[Submitted, float] | ServiceError, context: Context, policy: Policy) -> FileResult:
+def _result(name: str, walk: tuple[Submitted, float] | ServiceError, context: Context, policy: Policy) -> FileResult:
     if isinstance(walk, ServiceError):
-        return FileResult(path=path, error=str(walk))
+        return FileResult(name=name, error=str(walk))
     task, decode_s = walk
     try:
         answer = task.future.result()
     except ServiceError as error:
-        return FileResult(path=path, error=str(error))
+        return FileResult(name=name, error=str(error))
     total_s = decode_s + answer.queue_s + answer.compute_s
     walked = Walked(answer=answer, thresholds=policy.thresholds, decode_s=decode_s, total_s=total_s)
-    return FileResult(path=path, result=image_result(walked, context))
+    return FileResult(name=name, result=image_result(walked, context))

@@ -2,15 +2,17 @@
 
 import logging
 import os
+import socket
 
 from service.api.context import Context
 from service.backend import Backend, build
 from service.descriptors import make_room
 from service.heap import settle_heap
 from service.images import ImageDecoder
+from service.listener import listen
 from service.processes.replica import Replica
 from service.server import StandaloneServer
-from service.settings import Settings, unknown_variables
+from service.settings import Settings, kubernetes_variables, unknown_variables
 
 _logger = logging.getLogger(__name__)
 
@@ -25,19 +27,24 @@ def assemble(settings: Settings) -> Context:
     return context_of(build(settings), settings)
 
 
-def serve(settings: Settings) -> int:
+def serve(settings: Settings, listener: socket.socket) -> int:
     """Serve until a signal or the engine's death; returns the process's exit code.
+
+    Args:
+        listener: bound to the address.
 
     Raises:
         ModelFormatError: the model cannot be used.
-        SettingsError: the device does not exist here.
+        SettingsError: the device does not exist here, or the configuration's store cannot be used.
     """
     logging.basicConfig(level=settings.log_level.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     for name in unknown_variables(os.environ):
         _logger.warning("%s is not a setting: is it misspelt?", name)
+    if ignored := kubernetes_variables(os.environ):
+        _logger.info("ignored, since Kubernetes sets them for a service of such a name: %s", ", ".join(ignored))
     make_room(settings.max_connections)
     backend = build(settings)
-    code = run(backend, settings)
+    code = run(backend, settings, listener)
     if backend.engine.running:
         # A warm-up or a hung device; the interpreter's own end would crash under a thread that computes.
         logging.shutdown()
@@ -45,13 +52,14 @@ def serve(settings: Settings) -> int:
     return code
 
 
-def run(backend: Backend, settings: Settings) -> int:
+def run(backend: Backend, settings: Settings, listener: socket.socket) -> int:
     """Serve a backend until a signal or its engine's death; returns the process's exit code."""
     settle_heap()
     if settings.http_workers:
-        return Replica(backend, settings).run()
+        return Replica(backend, settings, listener).run()
     server = StandaloneServer(context_of(backend, settings))
-    server.run()
+    listen(listener)
+    server.run(sockets=[listener])
     return 1 if server.failed else 0
 
 

@@ -16,6 +16,7 @@ from service.api.context import Context
 from service.api.door import Door
 from service.connection import Bounds, Connection, connections
 from service.engine.engine import EngineState
+from service.listener import url_of
 
 _logger = logging.getLogger(__name__)
 
@@ -139,6 +140,12 @@ class StandaloneServer(Server):
         # Nobody has been told to come here yet, so nobody needs time to go elsewhere.
         starting = self.context.engine.state is EngineState.STARTING
         self._exit_at = time.monotonic() + (0.0 if starting else self.context.settings.drain_delay_s)
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Begin to accept, and say where."""
+        await super().startup(sockets)
+        for listener in sockets or ():
+            _logger.info("running on %s", url_of(listener))
 
     async def on_tick(self, counter: int) -> bool:
         """Whether to shut down; asked ten times a second."""

@@ -12,6 +12,7 @@ from typing import Any, Literal
 from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
 from pydantic_settings import (
     BaseSettings,
+    EnvSettingsSource,
     PydanticBaseSettingsSource,
     SettingsConfigDict,
     TomlConfigSettingsSource,
@@ -28,7 +29,11 @@ CONFIG_FILE_VARIABLE = f"{PREFIX}CONFIG_FILE"
 SECRETS = ("admin_key", "api_key", "config_store")
 """Settings that are never shown; each can be in a file that `DVT_…_FILE` names."""
 
-_OF_KUBERNETES = re.compile(rf"{PREFIX}(PORT|SERVICE_HOST|SERVICE_PORT)(_|$)")
+# What Kubernetes sets for a service whose name begins with `dvt`; some of these are told by their value alone.
+_OF_KUBERNETES = re.compile(
+    rf"{PREFIX}(\w+_)?(SERVICE_HOST|SERVICE_PORT(_\w+)?|PORT_\d+_(TCP|UDP|SCTP)(_PROTO|_PORT|_ADDR)?)"
+)
+_PORT_OF_KUBERNETES = re.compile(r"(tcp|udp|sctp)://\S+:\d+")
 
 # Pillow refuses more than this on its own account; above it our limit would not be the one that holds.
 PILLOW_MAX_PIXELS = 89_478_485
@@ -58,8 +63,11 @@ class Settings(BaseSettings):
         client_timeout_s: seconds in which a client must send or take 1 KiB for each of them, while it is its turn.
         decode_threads: threads that decode images.
         torch_threads: threads a stage computes with on a CPU; None leaves one core to HTTP and decoding.
-        admin_key: needed to change the configuration; None accepts changes from loopback only. Several as
-            `alice:KEY,bob:KEY`, whose holders the configuration's history then names.
+        admin_key: needed to change the configuration; None accepts changes from loopback only, and only where
+            `http_host` is on loopback or `trust_loopback` is set. Several as `alice:KEY,bob:KEY`, whose holders the
+            configuration's history then names.
+        trust_loopback: without an admin key, take changes from loopback though others can connect too; not where a
+            proxy on this machine, such as a sidecar, passes on requests without naming who sent them.
         api_key: needed to classify; None accepts anybody. Several like `admin_key`.
         config_store: where the live configuration is kept: a file's path, `redis://…` or `memory`; None for a file in
             the user's state folder.
@@ -95,6 +103,7 @@ class Settings(BaseSettings):
     decode_threads: int = Field(default_factory=lambda: min(8, usable_cores()), ge=1)
     torch_threads: int | None = Field(default=None, ge=1)
     admin_key: SecretStr | None = Field(default=None, min_length=1)
+    trust_loopback: bool = False
     api_key: SecretStr | None = Field(default=None, min_length=1)
     config_store: SecretStr | None = Field(default=None, min_length=1)
     admin_key_file: Path | None = None
@@ -138,6 +147,10 @@ class Settings(BaseSettings):
         file_secret_settings: PydanticBaseSettingsSource,
     ) -> tuple[PydanticBaseSettingsSource, ...]:
         """Order the sources, most important first."""
+        assert isinstance(env_settings, EnvSettingsSource)
+        env_settings.env_vars = {
+            name: value for name, value in env_settings.env_vars.items() if not _is_of_kubernetes(name, value or "")
+        }
         config_file = os.environ.get(CONFIG_FILE_VARIABLE)
         if not config_file:
             return init_settings, env_settings
@@ -161,23 +174,32 @@ def load_settings(**command_line: Any) -> Settings:
 
 
 def unknown_variables(environment: Mapping[str, str]) -> list[str]:
-    """Variables with our prefix that nobody reads, so most likely misspelt.
-
-    Not counted are those that Kubernetes sets for a service named `dvt`.
-    """
+    """Variables with our prefix that nobody reads, so most likely misspelt."""
     known = {f"{PREFIX}{name}".upper() for name in Settings.model_fields} | {CONFIG_FILE_VARIABLE}
     return sorted(
         name
-        for name in environment
-        if name.upper().startswith(PREFIX) and name.upper() not in known and not _OF_KUBERNETES.match(name)
+        for name, value in environment.items()
+        if name.upper().startswith(PREFIX) and name.upper() not in known and not _is_of_kubernetes(name, value)
     )
+
+
+def kubernetes_variables(environment: Mapping[str, str]) -> list[str]:
+    """Variables with our prefix that are no settings, since Kubernetes set them for a service."""
+    return sorted(name for name, value in environment.items() if _is_of_kubernetes(name, value))
+
+
+def _is_of_kubernetes(name: str, value: str) -> bool:
+    name = name.upper()
+    if name.startswith(PREFIX) and name.endswith("_PORT") and _PORT_OF_KUBERNETES.fullmatch(value):
+        return True
+    return _OF_KUBERNETES.fullmatch(name) is not None
 
 
 def _secret(values: dict[str, Any], name: str) -> str:
     if values.get(name) is not None:
         raise ValueError(f"{name} and {name}_file exclude each other")
     try:
-        return Path(values[f"{name}_file"]).read_text(encoding="utf-8").strip()
+        return Path(values[f"{name}_file"]).read_text(encoding="utf-8-sig").strip()
     except OSError as error:
         raise ValueError(f"{name}_file cannot be read: {error}") from error
     except UnicodeDecodeError:

@@ -22,11 +22,11 @@ def print_files(results: Sequence[FileResult]) -> None:
         table.add_column(name, justify="right")
     for result in results:
         if result.result is None:
-            table.add_row(Text(str(result.path)), Text(result.error or "", style="red"))
+            table.add_row(Text(_printable(result.name)), Text(result.error or "", style="red"))
             continue
         answer = result.result
         table.add_row(
-            Text(str(result.path)),
+            Text(_printable(result.name)),
             Text(answer["label"]),
             f"{answer['confidence']:.3f}",
             _grid(answer["exit"]["grid"]),
@@ -41,6 +41,11 @@ def print_model(stored: StoredModel) -> None:
     console = Console()
     console.print(_stages(stored.manifest))
     console.print(_facts(stored))
+
+
+def _printable(name: str) -> str:
+    # A name may hold what a terminal takes for a command.
+    return "".join(each if each.isprintable() else each.encode("unicode_escape").decode() for each in name)
 
 
 def _stages(manifest: Manifest) -> Table:

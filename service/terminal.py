@@ -17,7 +17,7 @@ def errors_as_messages() -> Iterator[None]:
         raise _failure(error) from error
     except ValueError as error:
         from weights.data import DataError
-        from weights.store import ModelFormatError
+        from weights.manifest import ModelFormatError
 
         if not isinstance(error, ModelFormatError | DataError):
             raise

@@ -30,13 +30,20 @@ def require_admin(request: Request, context: Context) -> str:
     """Let nobody else change the configuration; returns whose key it was.
 
     Raises:
-        ForbiddenError: the key is wrong, or the request comes from elsewhere and there are no keys.
+        ForbiddenError: the key is wrong; or there are no keys, and the request comes from elsewhere or could.
         UnauthorizedError: there is none in the request.
     """
     if context.admin_keys is not None:
         return _holder(request, context.admin_keys, "changing the configuration needs the admin key")
     if not _from_loopback(request):
         raise ForbiddenError("without an admin key, the configuration can be changed from loopback only")
+    settings = context.settings
+    # Where others can connect, a proxy beside the service that adds no header makes them look like loopback.
+    if not (settings.trust_loopback or _is_loopback(_address_of(settings.http_host))):
+        raise ForbiddenError(
+            "without an admin key, the configuration can be changed only where the service listens on loopback alone; "
+            "set DVT_ADMIN_KEY, or DVT_TRUST_LOOPBACK=true"
+        )
     return FROM_LOOPBACK
 
 
@@ -64,9 +71,12 @@ def _from_loopback(request: Request) -> bool:
 
 def _host_of(origin: str) -> str:
     try:
-        host = urlsplit(origin).hostname or ""
+        return _address_of(urlsplit(origin).hostname or "")
     except ValueError:
         return ""
+
+
+def _address_of(host: str) -> str:
     return "127.0.0.1" if host == "localhost" else host
 
 

@@ -13,11 +13,10 @@ from dataclasses import dataclass
 from http.client import HTTPConnection, HTTPException
 from pathlib import Path
 
+from service.children import child_environment
 from service.errors import ServiceError
 
 SERVE = ("-m", "service", "serve")
-ROOT = Path(__file__).parents[2]
-"""Where the packages are, for a source tree that was never installed."""
 _START_TIMEOUT_S = 300.0
 _STOP_TIMEOUT_S = 60.0
 _POLL_S = 0.05
@@ -70,12 +69,6 @@ def served(
             if process.poll() is None:
                 os.killpg(process.pid, signal.SIGKILL)
                 process.wait()
-
-
-def child_environment(added: Mapping[str, str]) -> dict[str, str]:
-    """This process's environment with some variables on top, in which the packages are found."""
-    path = os.pathsep.join(filter(None, (str(ROOT), os.environ.get("PYTHONPATH", ""))))
-    return {**os.environ, **added, "PYTHONPATH": path}
 
 
 def _free_port() -> int:

@@ -75,6 +75,8 @@ def connect(url: str) -> Any:
     """
     return Redis.from_url(
         url,
+        # All that is needed here; Redis before version 6 and some proxies have no other.
+        protocol=2,
         socket_timeout=_TIMEOUT_S,
         socket_connect_timeout=_TIMEOUT_S,
         retry=Retry(NoBackoff(), 1),

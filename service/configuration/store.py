@@ -16,7 +16,7 @@ class Store(Protocol):
 
     Attributes:
         poll_interval_s: seconds after which somebody else may have changed it; None where nobody else does.
-        durable: whether what is stored outlives this process.
+        durable: whether what is stored lasts as long as who chose this store expects.
     """
 
     @property
@@ -45,17 +45,21 @@ class Store(Protocol):
 
 
 class MemoryStore:
-    """Forgets at once: the process itself remembers while it lives."""
+    """Remembers while the process lives."""
 
     poll_interval_s = None
     durable = True
 
+    def __init__(self, history: History | None = None) -> None:
+        self._history = history
+
     async def read(self) -> History | None:
-        """Nothing."""
-        return None
+        """As `Store.read`."""
+        return self._history
 
     async def replace(self, history: History, *, over: int) -> None:
-        """Nothing is done."""
+        """As `Store.replace`; nobody else stores anything here."""
+        self._history = history
 
     async def close(self) -> None:
         """Nothing is held."""

@@ -1,13 +1,13 @@
 """A front-end process as its parent sees it."""
 
 import asyncio
-import os
 import socket
 import subprocess
 import sys
 from dataclasses import dataclass
 from typing import Self
 
+from service.children import child_environment
 from service.settings import PREFIX
 
 
@@ -33,7 +33,7 @@ class FrontEnd:
         with theirs:
             descriptors = (theirs.fileno(), listener_fd, permits_fd)
             # Its settings come with the first message; nothing in its surroundings may say otherwise.
-            environment = {name: value for name, value in os.environ.items() if not name.startswith(PREFIX)}
+            environment = {name: value for name, value in child_environment().items() if not name.startswith(PREFIX)}
             process = subprocess.Popen(  # noqa: S603 - our own interpreter and module
                 [sys.executable, "-m", "service.processes.front_end", *map(str, descriptors), str(index)],
                 pass_fds=descriptors,

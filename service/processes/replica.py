@@ -13,15 +13,15 @@ from typing import Any
 
 from service.backend import Backend
 from service.engine.engine import EngineState
+from service.listener import listen, url_of
 from service.processes.channel import Channel
 from service.processes.front_ends import FrontEnd
 from service.processes.gateway import Gateway
 from service.processes.messages import Drain, FromFrontEnd, ShutDown, State, Welcome
-from service.settings import SECRETS, Settings, SettingsError
+from service.settings import SECRETS, Settings
 
 _logger = logging.getLogger(__name__)
 
-_BACKLOG = 2048
 _SWITCH_INTERVAL_S = 5e-5
 _WATCH_INTERVAL_S = 0.05
 # A front end that dies young this often in a row will not live longer the next time.
@@ -39,10 +39,15 @@ _KILLED_GRACE_S = 1.0
 
 
 class Replica:
-    """One engine and its front ends, from start to end."""
+    """One engine and its front ends, from start to end.
 
-    def __init__(self, backend: Backend, settings: Settings) -> None:
+    Args:
+        listener: bound to the address.
+    """
+
+    def __init__(self, backend: Backend, settings: Settings, listener: socket.socket) -> None:
         self._backend = backend
+        self._listener = listener
         self._settings = settings
         self._gateway = Gateway(backend.engine, backend.operating_points, backend.metrics)
         self._front_ends: dict[int, FrontEnd] = {}
@@ -66,7 +71,9 @@ class Replica:
         return uvloop.run(self._run())
 
     async def _run(self) -> int:
-        listener, permits = _listen(self._settings), _shared_memory(8 * self._settings.http_workers)
+        # Kept here too, so that a connection in it outlives a front end.
+        listener, permits = self._listener, _shared_memory(8 * self._settings.http_workers)
+        listen(listener)
         loop = asyncio.get_running_loop()
         for number in (signal.SIGINT, signal.SIGTERM):
             loop.add_signal_handler(number, self._on_signal)
@@ -99,10 +106,8 @@ class Replica:
         return 1 if self._failed else 0
 
     async def _announce(self, listener: socket.socket) -> None:
-        host, port = listener.getsockname()[:2]
         await self._gateway.reached.wait()
-        shown = f"[{host}]" if ":" in host else host
-        _logger.info("running on http://%s:%d with %d front end(s)", shown, port, self._settings.http_workers)
+        _logger.info("running on %s with %d front end(s)", url_of(listener), self._settings.http_workers)
 
     async def _front_ends_end(self, keeping: list[asyncio.Task[None]]) -> None:
         """Wait for the front ends, as long as they may take, or until told not to."""
@@ -203,21 +208,6 @@ class Replica:
             configuration=self._backend.operating_points.history,
             state=engine.state,
         )
-
-
-def _listen(settings: Settings) -> socket.socket:
-    """The socket all front ends accept from; it is kept here too, so that a connection in it outlives a front end."""
-    family = socket.AF_INET6 if ":" in settings.http_host else socket.AF_INET
-    listener = socket.socket(family)
-    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    try:
-        listener.bind((settings.http_host, settings.http_port))
-    except OSError as error:
-        listener.close()
-        raise SettingsError(f"cannot listen on {settings.http_host}:{settings.http_port}: {error.strerror}") from error
-    listener.setblocking(False)  # for all processes that share it
-    listener.listen(_BACKLOG)
-    return listener
 
 
 def _shared_memory(size: int) -> tuple[int, memoryview]:

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import os
 import re
 import shutil
 import signal
@@ -17,7 +18,9 @@ from typer.testing import CliRunner
 from models.cascade import Cascade
 from models.config import CascadeConfig
 from service import backend, local
+from service.children import child_environment
 from service.cli import app
+from service.version import service_version
 from weights.preprocessing import Preprocessing
 from weights.store import Manifest, save
 
@@ -114,6 +117,36 @@ def test_classify_more_files_than_may_be_in_flight_are_all_answered_in_order(mod
     )
 
 
+def test_classify_folders_and_standard_input_are_rows_like_files(model, images):
+    folder, data = images[0].parent, images[0].read_bytes()
+    result = CliRunner().invoke(app, ["classify", "-", str(folder), "--model", str(model), "--json"], input=data)
+
+    assert result.exit_code == 0
+    answers = json.loads(result.stdout)
+    assert [answer["file"] for answer in answers] == ["-", *map(str, images)]
+    assert answers[0]["confidence"] == pytest.approx(answers[1]["confidence"])
+
+
+@pytest.mark.parametrize("as_json", [False, True])
+def test_classify_file_names_that_cannot_be_shown_are_escaped(model, images, as_json):
+    strange = os.path.join(os.fsencode(images[0].parent), b"caf\xe9\n\x1b[2J.png")
+    os.rename(images[0], strange)
+    result = subprocess.run(
+        [sys.executable, "-m", "service", "classify", strange, images[1], "--model", model, *["--json"] * as_json],
+        env={**child_environment(), "COLUMNS": "200", "PYTHONIOENCODING": "ascii"},
+        capture_output=True,
+        timeout=120,
+    )
+
+    assert result.returncode == 0, result.stderr
+    if as_json:
+        strange_answer, _ = json.loads(result.stdout)
+        assert strange_answer["file"].endswith("caf\\xe9\n\x1b[2J.png")
+    else:
+        first, _ = (line for line in result.stdout.splitlines() if b".png" in line)
+        assert rb"caf\xe9\n\x1b[2J.png" in first
+
+
 @pytest.mark.parametrize(("limit", "used"), [("2", 2), ("64", 3)])
 def test_classify_batches_are_no_larger_than_allowed_or_needed(model, images, monkeypatch, limit, used):
     sizes = []
@@ -206,12 +239,54 @@ def test_serve_setting_out_of_range_is_one_line_and_exit_code_2(model):
     assert result.stderr == "error: DVT_HTTP_PORT: Input should be less than or equal to 65535, got 65536\n"
 
 
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--port", "65536"], "DVT_HTTP_PORT"),
+        (["--model", "no-such-model"], "no model 'no-such-model'"),
+        (["--host", "192.0.2.1"], "cannot listen on 192.0.2.1"),
+    ],
+)
+def test_serve_what_is_wrong_is_said_before_torch_is_imported(arguments, message):
+    code = """
+import sys
+from service.cli import app
+app(sys.argv[1:], standalone_mode=False) == 2 or sys.exit("not refused")
+sys.exit("imported" if "torch" in sys.modules else 0)
+"""
+    result = subprocess.run(
+        [sys.executable, "-c", code, "serve", *arguments],
+        env=child_environment(),
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+
+    assert message in result.stderr
+    assert len(result.stderr.splitlines()) == 1
+    assert result.returncode == 0
+
+
 def test_help_names_every_command():
     result = dvt("--help")
 
     assert result.exit_code == 0
     for command in ("serve", "classify", "info", "train"):
         assert re.search(rf"\b{command}\b", result.stdout)
+
+
+@pytest.mark.parametrize("arguments", [["-h"], ["serve", "-h"], ["bench", "http", "-h"]])
+def test_help_has_a_short_form_everywhere(arguments):
+    result = dvt(*arguments)
+
+    assert result.exit_code == 0
+    assert "Usage" in result.stdout
+
+
+def test_version_is_printed():
+    result = dvt("--version")
+
+    assert (result.exit_code, result.stdout) == (0, f"dynamic-vit-service {service_version()}\n")
 
 
 def test_help_does_not_wait_for_torch():

@@ -13,6 +13,7 @@ from service.keys import KeyRing
         (" alice:hush \r\n\n bob.b-2_:shush\n", {"hush": "alice", "shush": "bob.b-2_"}),
         ("hush,bob:shush", {"hush": "admin", "shush": "bob"}),
         ("schlüssel==", {"schlüssel==": "admin"}),
+        ("alice: hush", {"hush": "alice"}),
     ],
 )
 def test_holder_of_each_key_is_who_it_was_given_to(text, holders) -> None:
@@ -34,6 +35,11 @@ def test_holder_of_each_key_is_who_it_was_given_to(text, holders) -> None:
         (":hush", "entry 1 is not like"),
         ("ok,a b:hush", "entry 2 is not like"),
         ("a:b:hush", "entry 1 is not like"),
+        ("\ufeffhush", r"entry 1 has a character at place 1 that cannot be seen or sent \(U\+FEFF\)"),
+        ("ok,bob:hu\u200bsh", r"entry 2 has a character at place 3 that cannot be seen or sent \(U\+200B\)"),
+        ("hush\x00", r"U\+0000"),
+        ("hush\x7f", r"U\+007F"),
+        ("hush\tsh", r"U\+0009"),
     ],
 )
 def test_parse_what_is_not_keys_raises_without_showing_one(text, words) -> None:

@@ -70,6 +70,15 @@ def classify(replica: Replica) -> httpx.Response:
     return httpx.post(replica.url + "/classify", content=png(), headers=PNG, timeout=30)
 
 
+# What is run with some of its descriptors closed.
+CLOSED = """
+import os, sys
+for descriptor in map(int, sys.argv[1]):
+    os.close(descriptor)
+os.execv(sys.executable, [sys.executable, *sys.argv[2:]])
+"""
+
+
 def until_nobody_listens(replica: Replica) -> None:
     def refused() -> bool:
         try:
@@ -173,3 +182,19 @@ def test_replica_sigterm_while_it_loads_ends_soon_with_0(
     replica.process.terminate()
 
     assert replica.process.wait(20) == 0
+
+
+@pytest.mark.parametrize("closed", ["0", "1", "2", "012"])
+def test_replica_without_standard_streams_gets_ready_and_ends_with_0(
+    model: str, tmp_path: Path, http_workers: int, closed: str
+) -> None:
+    settings = {"DVT_MODEL": model, "DVT_HTTP_WORKERS": str(http_workers)}
+    program = ["-c", CLOSED, closed, "-m", "service", "serve"]
+    replica = Replica("127.0.0.1", free_port("127.0.0.1"), tmp_path / "log", settings, program)
+    replica.start()
+    try:
+        replica.until_status("/readyz", 200)
+        replica.process.terminate()
+        assert replica.process.wait(20) == 0
+    finally:
+        replica.kill()

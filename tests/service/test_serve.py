@@ -22,6 +22,7 @@ from service import backend as backend_module
 from service import serve as serve_module
 from service import server as server_module
 from service.engine.engine import EngineState
+from service.listener import bind
 from service.serve import assemble, serve
 from service.server import StandaloneServer
 from service.settings import Settings, SettingsError
@@ -82,6 +83,16 @@ def test_assemble_thresholds_may_give_way_without_a_calibration_table_is_refused
         assemble(Settings(model=model, shed_accuracy_drop=0.01))
 
 
+@pytest.mark.parametrize(
+    "wrong", [{"device": "abacus"}, {"config_store": "postgres://host"}, {"shed_accuracy_drop": 0.01}]
+)
+def test_assemble_wrong_setting_is_refused_before_precisions_are_measured(model, monkeypatch, wrong):
+    monkeypatch.delattr(backend_module, "choose_dtype")
+
+    with pytest.raises(SettingsError, match=f"DVT_{next(iter(wrong)).upper()}"):
+        assemble(Settings(model=model, **wrong))
+
+
 def test_assemble_thresholds_may_give_way_the_engine_gets_the_tables_ladder(monkeypatch):
     ladders = []
 
@@ -137,15 +148,20 @@ def test_serve_warm_up_that_fails_ends_the_process_with_1(model, monkeypatch, ht
 
     monkeypatch.setattr(backend_module.TorchRunner, "warm_up", broken)
 
-    assert serve(Settings(model=model, http_port=0, http_workers=http_workers, log_level="error")) == 1
+    settings = Settings(model=model, http_port=0, http_workers=http_workers, log_level="error")
+    assert serve(settings, bind(settings)) == 1
 
 
 def test_serve_variable_that_nobody_reads_is_named_in_the_log(monkeypatch, caplog):
+    caplog.set_level("INFO")
     monkeypatch.setenv("DVT_MAX_INFLIHGT", "5")
+    monkeypatch.setenv("DVT_HTTP_PORT", "tcp://10.0.0.1:80")
     monkeypatch.setattr(serve_module, "build", lambda settings: SimpleNamespace(engine=SimpleNamespace(running=False)))
-    monkeypatch.setattr(serve_module, "run", lambda backend, settings: 0)
+    monkeypatch.setattr(serve_module, "run", lambda backend, settings, listener: 0)
 
-    assert serve(Settings()) == 0
+    with socket.socket() as listener:
+        assert serve(Settings(), listener) == 0
+    assert "ignored, since Kubernetes sets them for a service of such a name: DVT_HTTP_PORT" in caplog.messages
     assert "DVT_MAX_INFLIHGT is not a setting: is it misspelt?" in caplog.messages
 
 

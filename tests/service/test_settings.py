@@ -8,6 +8,7 @@ from service.settings import (
     SECRETS,
     Settings,
     SettingsError,
+    kubernetes_variables,
     load_settings,
     unknown_variables,
 )
@@ -71,11 +72,37 @@ def test_load_settings_empty_variable_is_not_given(monkeypatch):
     assert load_settings().max_inflight == 512
 
 
-def test_load_settings_what_kubernetes_sets_for_a_service_named_dvt_is_ignored(monkeypatch):
-    monkeypatch.setenv("DVT_PORT", "tcp://10.0.0.1:8000")
-    monkeypatch.setenv("DVT_SERVICE_HOST", "10.0.0.1")
+def of_kubernetes(service):
+    """What Kubernetes sets for a service with a port named `web`."""
+    name = f"{service.upper().replace('-', '_')}"
+    return {
+        f"{name}_SERVICE_HOST": "10.0.0.1",
+        f"{name}_SERVICE_PORT": "80",
+        f"{name}_SERVICE_PORT_WEB": "80",
+        f"{name}_PORT": "tcp://10.0.0.1:80",
+        f"{name}_PORT_80_TCP": "tcp://10.0.0.1:80",
+        f"{name}_PORT_80_TCP_PROTO": "tcp",
+        f"{name}_PORT_80_TCP_PORT": "80",
+        f"{name}_PORT_80_TCP_ADDR": "10.0.0.1",
+    }
 
-    assert load_settings().http_port == 8000
+
+@pytest.mark.parametrize("service", ["dvt", "dvt-http", "dvt-model"])
+def test_load_settings_what_kubernetes_sets_for_a_service_is_ignored(monkeypatch, config_file, service):
+    config_file("http_port = 81")
+    for name, value in of_kubernetes(service).items():
+        monkeypatch.setenv(name, value)
+
+    assert load_settings().http_port == 81
+    assert load_settings(http_port=82).http_port == 82
+
+
+@pytest.mark.parametrize("service", ["dvt", "dvt-http", "dvt-model"])
+def test_kubernetes_variables_are_known_by_their_shape(service):
+    assert kubernetes_variables({**of_kubernetes(service), "DVT_HTTP_WORKERS": "2"}) == sorted(of_kubernetes(service))
+    assert unknown_variables(of_kubernetes(service)) == []
+    assert kubernetes_variables({"DVT_HTTP_PORT": "80", "DVT_PORT": "80", "PORT": "tcp://10.0.0.1:80"}) == []
+    assert unknown_variables({"DVT_PORT": "80"}) == ["DVT_PORT"]
 
 
 @pytest.mark.parametrize(
@@ -139,9 +166,10 @@ def test_load_settings_file_that_does_not_exist_is_refused(monkeypatch, tmp_path
 
 
 @pytest.mark.parametrize("name", SECRETS)
-def test_load_settings_secret_file_is_read_without_its_line_end(monkeypatch, tmp_path, name):
+@pytest.mark.parametrize("mark", ["", "\ufeff"])
+def test_load_settings_secret_file_is_read_without_its_line_end_and_byte_order_mark(monkeypatch, tmp_path, name, mark):
     path = tmp_path / "key"
-    path.write_text(f"{KEY}\n")
+    path.write_text(f"{mark}{KEY}\r\n", encoding="utf-8")
     monkeypatch.setenv(f"DVT_{name.upper()}_FILE", str(path))
 
     secret = getattr(load_settings(), name)
@@ -174,14 +202,8 @@ def test_load_settings_keys_that_are_none_are_refused_without_showing_them(monke
 
 def test_unknown_variables_are_those_nobody_reads():
     known = {"DVT_MODEL": "m", "DVT_ADMIN_KEY_FILE": "f", "DVT_CONFIG_FILE": "c", "dvt_log_level": "info"}
-    kubernetes = {
-        "DVT_PORT": "tcp://…",
-        "DVT_PORT_8000_TCP_ADDR": "…",
-        "DVT_SERVICE_HOST": "…",
-        "DVT_SERVICE_PORT": "…",
-    }
 
-    assert unknown_variables({**known, **kubernetes, "HOME": "/"}) == []
+    assert unknown_variables({**known, "HOME": "/"}) == []
     assert unknown_variables({**known, "DVT_MAX_INFLIHGT": "5", "DVT_ADMINKEY": "x"}) == [
         "DVT_ADMINKEY",
         "DVT_MAX_INFLIHGT",

@@ -45,6 +45,7 @@ class Replica:
 
     Attributes:
         program: what Python runs.
+        folder: the working directory.
     """
 
     host: str
@@ -52,6 +53,7 @@ class Replica:
     log: Path
     settings: dict[str, str]
     program: Sequence[str] = ("-m", "service", "serve")
+    folder: Path = ROOT
     process: subprocess.Popen[bytes] = field(init=False)
 
     @property
@@ -73,7 +75,7 @@ class Replica:
             self.process = subprocess.Popen(
                 [sys.executable, *self.program],
                 env={**os.environ, **settings},
-                cwd=ROOT,
+                cwd=self.folder,
                 stdout=output,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,

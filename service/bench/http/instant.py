@@ -9,8 +9,9 @@ import sys
 from collections.abc import Sequence
 
 from models.macs import baseline_macs, stage_macs
-from service.backend import Backend, around
+from service.backend import Backend, around, store_of
 from service.engine.task import StagePrediction, Task
+from service.listener import bind
 from service.serve import run
 from service.settings import Settings, load_settings
 from weights.store import load
@@ -51,13 +52,18 @@ def instant_backend(settings: Settings) -> Backend:
     model = load(settings.model)
     config = model.manifest.architecture
     totals = tuple(stage.total for stage in stage_macs(config))
-    return around(InstantRunner(totals, baseline_macs(config), config.num_classes), model, settings)
+    return around(
+        InstantRunner(totals, baseline_macs(config), config.num_classes),
+        model,
+        settings,
+        store_of(settings, model.manifest),
+    )
 
 
 def main() -> int:
     """Serve until a signal; returns the process's exit code."""
     settings = load_settings()
-    return run(instant_backend(settings), settings)
+    return run(instant_backend(settings), settings, bind(settings))
 
 
 if __name__ == "__main__":

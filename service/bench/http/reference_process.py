@@ -7,7 +7,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
-from service.bench.child import ServerFailedError, child_environment
+from service.bench.child import ServerFailedError
+from service.children import child_environment
 
 
 class ReferenceProcess:

@@ -12,10 +12,11 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 
 from service.bench.books import Metrics, balance, read_metrics
-from service.bench.child import Child, child_environment
+from service.bench.child import Child
 from service.bench.http.connection import Connection
 from service.bench.http.payload import Seen, answers, payloads
 from service.bench.sample_images import sample_jpegs
+from service.children import child_environment
 
 _SETTLE_S = 20.0
 _PROBE_INTERVAL_S = 0.05
@@ -95,7 +96,7 @@ async def attack(child: Child, seconds: float, *, hostile: int, honest: int) -> 
     truth = await _truth(child)
     arguments = ("-m", __name__, child.host, str(child.port), str(seconds), str(hostile))
     attackers = await asyncio.create_subprocess_exec(
-        sys.executable, *arguments, env=child_environment({}), stdout=asyncio.subprocess.PIPE
+        sys.executable, *arguments, env=child_environment(), stdout=asyncio.subprocess.PIPE
     )
     assert attackers.stdout is not None
     await attackers.stdout.readline()  # they have begun

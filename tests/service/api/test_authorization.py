@@ -25,6 +25,30 @@ async def test_patch_config_without_a_key_is_403_from_elsewhere(serve, peer):
         assert (await serving.client.get("/config")).status_code == 200
 
 
+@pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.0.2.1", "a-name", ""])
+async def test_patch_config_without_a_key_where_others_can_connect_is_403_from_loopback_too(serve, host):
+    # A proxy beside the service that adds no header makes everybody look like loopback.
+    async with serve(http_host=host) as serving:
+        response = await serving.client.patch("/config", json={"thresholds": 0})
+        assert response.status_code == 403
+        assert "set DVT_ADMIN_KEY, or DVT_TRUST_LOOPBACK=true" in response.json()["detail"]
+        assert unchanged(serving)
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [{"http_host": "localhost"}, {"http_host": "::1"}, {"http_host": "0.0.0.0", "trust_loopback": True}],
+)
+async def test_patch_config_without_a_key_is_taken_where_only_loopback_connects_or_is_trusted(serve, settings):
+    async with serve(**settings) as serving:
+        assert (await serving.client.patch("/config", json={"thresholds": 0})).status_code == 200
+
+
+async def test_patch_config_trusted_loopback_is_no_trust_in_others(serve):
+    async with serve(http_host="0.0.0.0", trust_loopback=True, peer="192.0.2.1") as serving:
+        assert (await serving.client.patch("/config", json={"thresholds": 0})).status_code == 403
+
+
 @pytest.mark.parametrize("header", ["Forwarded", "X-Forwarded-For", "X-Real-IP", "Via"])
 async def test_patch_config_that_a_local_proxy_forwards_does_not_count_as_loopback(serving, header):
     response = await serving.client.patch("/config", json={"thresholds": 0}, headers={header: "127.0.0.1"})

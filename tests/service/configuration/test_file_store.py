@@ -1,15 +1,36 @@
+import asyncio
+import fcntl
 import json
 import os
+from contextlib import contextmanager
+from stat import S_IMODE
 
 import pytest
 
+from service.configuration import file_store
 from service.configuration.file_store import FileStore, default_path
+from service.configuration.operating_points import OperatingPoints
+from service.engine.operating import Change
 from service.errors import StoreUnavailableError, VersionConflictError
 
 
 @pytest.fixture
 def path(tmp_path):
     return tmp_path / "state" / "dvt" / "config.json"
+
+
+@contextmanager
+def locked(path):
+    descriptor = os.open(path.with_name(f".{path.name}.lock"), os.O_RDWR | os.O_CREAT)
+    fcntl.flock(descriptor, fcntl.LOCK_EX)
+    try:
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def names_in(folder):
+    return {entry.name for entry in folder.iterdir()} - {".config.json.lock"}
 
 
 def store_at(path, model="a", num_stages=4):
@@ -25,7 +46,7 @@ async def test_replace_is_what_another_process_reads(path, make_history) -> None
     await store_at(path).replace(history, over=1)
 
     assert await store_at(path).read() == history
-    assert [entry.name for entry in path.parent.iterdir()] == [path.name]
+    assert names_in(path.parent) == {path.name}
 
 
 async def test_replace_leaves_other_models_entries(path, make_history) -> None:
@@ -57,7 +78,7 @@ async def test_replace_that_fails_half_way_leaves_the_old_file_whole(path, make_
     with pytest.raises(StoreUnavailableError, match="cannot be written: no space left"):
         await store.replace(make_history(1, 3), over=2)
     assert path.read_bytes() == before
-    assert [entry.name for entry in path.parent.iterdir()] == [path.name]
+    assert names_in(path.parent) == {path.name}
 
 
 @pytest.mark.parametrize("text", ["", "[]", "{", '{"a": 5}', '{"a": []}'])
@@ -98,9 +119,50 @@ async def test_file_is_readable_to_people(path, make_history) -> None:
     assert path.read_text().count("\n") > 5
 
 
-@pytest.mark.parametrize(("state", "expected"), [("/x/state", "/x/state/dvt/config.json"), ("", None)])
+@pytest.mark.parametrize("models", [("a", "a"), ("a", "b")])
+async def test_replace_of_two_at_once_on_one_file_loses_no_change(path, models) -> None:
+    replicas = [OperatingPoints((2.0, 2.0, 2.0), store_at(path, model)) for model in models]
+    for _ in range(50):
+        await asyncio.gather(
+            *(replica.change(Change(thresholds=(0.5, 0.5, 0.5), changed_by="alice")) for replica in replicas)
+        )
+
+    for model in models:
+        assert (await store_at(path, model).read())[-1].version == 1 + 50 * models.count(model)
+
+
+async def test_replace_while_another_process_keeps_the_lock_is_refused_in_time(path, make_history, monkeypatch) -> None:
+    store = store_at(path)
+    monkeypatch.setattr(file_store, "_LOCK_TIMEOUT_S", 0.05)
+    with locked(path), pytest.raises(StoreUnavailableError, match=r"config\.json .* another process has locked it"):
+        await store.replace(make_history(1, 2), over=1)
+    await store.replace(make_history(1, 2), over=1)
+
+
+async def test_replace_behind_a_symlink_keeps_it_and_the_mode_of_its_file(path, tmp_path, make_history) -> None:
+    target = tmp_path / "elsewhere" / "real.json"
+    await store_at(target).replace(make_history(1, 2), over=1)
+    target.chmod(0o640)
+    path.parent.mkdir(parents=True)
+    path.symlink_to(target)
+    await store_at(path).replace(make_history(1, 3), over=2)
+
+    assert path.readlink() == target
+    assert (await store_at(target).read())[-1].version == 3
+    assert S_IMODE(target.stat().st_mode) == 0o640
+
+
+@pytest.mark.parametrize(("state", "expected"), [("/x/state", "/x/state/dvt/tiny.json"), ("", None)])
 def test_default_path_follows_the_users_state_folder(monkeypatch, state, expected) -> None:
     monkeypatch.setenv("XDG_STATE_HOME", state)
     monkeypatch.setenv("HOME", "/h")
 
-    assert str(default_path()) == (expected or "/h/.local/state/dvt/config.json")
+    assert str(default_path("tiny")) == (expected or "/h/.local/state/dvt/tiny.json")
+
+
+@pytest.mark.parametrize("model", ["../../escape", "a/b", ".", ""])
+def test_default_path_of_any_name_is_a_file_of_its_own_in_the_folder(monkeypatch, model) -> None:
+    monkeypatch.setenv("XDG_STATE_HOME", "/x")
+
+    assert str(default_path(model).parent) == "/x/dvt"
+    assert default_path(model).name.endswith(".json")

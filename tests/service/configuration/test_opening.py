@@ -1,9 +1,13 @@
+from pathlib import Path
+
 import pytest
 
 from service.configuration.file_store import FileStore
 from service.configuration.opening import open_store
+from service.configuration.operating_points import OperatingPoints
 from service.configuration.redis_store import RedisStore
 from service.configuration.store import MemoryStore
+from service.engine.operating import Change
 from service.settings import SettingsError
 
 
@@ -21,7 +25,7 @@ async def test_open_store_each_form_of_the_setting(tmp_path, monkeypatch, make_h
     await redis.close()
     default = opened(None)
     await default.replace(make_history(1, 2), over=1)
-    assert (tmp_path / "dvt" / "config.json").is_file()
+    assert (tmp_path / "dvt" / "a.json").is_file()
 
 
 def test_open_store_unknown_scheme_is_refused_without_the_rest_of_the_url() -> None:
@@ -42,9 +46,56 @@ def test_open_store_without_the_extra_says_what_to_install(monkeypatch) -> None:
         opened("redis://host")
 
 
-def test_open_store_file_with_something_else_in_it_is_refused(tmp_path) -> None:
-    path = tmp_path / "config.json"
-    path.write_text("a shopping list")
+@pytest.mark.parametrize("text", ["a shopping list", '{"a": []}'])
+@pytest.mark.parametrize("default", [False, True])
+def test_open_store_file_with_something_else_in_it_is_refused_saying_what_to_do(
+    tmp_path, monkeypatch, text, default
+) -> None:
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
+    path = tmp_path / "dvt" / "a.json"
+    path.parent.mkdir()
+    path.write_text(text)
 
-    with pytest.raises(SettingsError, match=r"DVT_CONFIG_STORE: .*config\.json cannot be read"):
-        opened(str(path))
+    with pytest.raises(SettingsError, match=rf"DVT_CONFIG_STORE: {path}.*; move {path} away to start with the model's"):
+        opened(None if default else str(path))
+
+
+def test_open_store_file_that_cannot_be_read_is_refused_saying_what_to_do(tmp_path) -> None:
+    with pytest.raises(SettingsError, match=r"cannot be read: .*; make it readable, or name another file"):
+        opened(str(tmp_path))
+
+
+async def test_open_store_without_a_home_keeps_the_configuration_in_memory(monkeypatch, caplog) -> None:
+    def nowhere() -> Path:
+        raise RuntimeError("Could not determine home directory.")
+
+    monkeypatch.delenv("XDG_STATE_HOME", raising=False)
+    monkeypatch.setattr(Path, "home", nowhere)
+
+    assert isinstance(opened(None), MemoryStore)
+    assert "will not survive a restart: this user has no home folder" in caplog.text
+
+
+@pytest.mark.parametrize("home", ["not-a-folder", "not-a-folder/below"])
+async def test_open_store_home_that_cannot_be_read_keeps_the_configuration_in_memory(
+    tmp_path, monkeypatch, caplog, home
+) -> None:
+    (tmp_path / "not-a-folder").touch()
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / home))
+
+    assert isinstance(opened(None), MemoryStore)
+    assert "a.json cannot be written" in caplog.text
+
+
+async def test_open_store_read_only_home_begins_with_what_is_there_and_is_not_out_of_step(
+    tmp_path, monkeypatch, make_history
+) -> None:
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
+    await opened(None).replace(make_history(1, 3), over=1)
+    monkeypatch.setattr(FileStore, "_is_writable", lambda _: False)
+    points = OperatingPoints((2.0, 2.0, 2.0), opened(None))
+    await points.start()
+
+    assert points.current.version == 3
+    changed = await points.change(Change(thresholds=(0.5, 0.5, 0.5), changed_by="alice"))
+    assert (changed.version, points.stored) == (4, True)

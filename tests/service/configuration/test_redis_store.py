@@ -4,6 +4,7 @@ import asyncio
 
 import fakeredis
 import pytest
+from old_redis import OldRedis
 
 from service.configuration.redis_store import RedisStore, connect
 from service.errors import StoreUnavailableError, VersionConflictError
@@ -85,3 +86,22 @@ async def test_connect_to_nobody_raises_without_the_password() -> None:
         await store.read()
     assert "hush" not in str(caught.value)
     await store.close()
+
+
+@pytest.mark.parametrize(("password", "login"), [(None, ""), (b"hush", ":hush@"), (b"hush", "default:hush@")])
+async def test_replace_at_a_redis_before_version_6_is_what_is_read(make_history, password, login) -> None:
+    async with OldRedis(password) as server:
+        store = RedisStore(connect(f"redis://{login}127.0.0.1:{server.port}/0"), model="a", num_stages=4)
+        assert await store.read() is None
+        await store.replace(make_history(1, 2), over=1)
+
+        assert await store.read() == make_history(1, 2)
+        await store.close()
+
+
+@pytest.mark.parametrize(("query", "protocol"), [("", 2), ("?protocol=3", 3)])
+async def test_connect_protocol_is_the_old_one_unless_the_url_says_otherwise(query, protocol) -> None:
+    client = connect(f"redis://127.0.0.1:1/0{query}")
+
+    assert int(client.get_connection_kwargs()["protocol"]) == protocol
+    await client.aclose()

@@ -51,9 +51,11 @@ def test_require_version_nothing_stored_counts_as_the_first(make_history) -> Non
         require_version(make_history(2, 7), 1)
 
 
-async def test_memory_store_keeps_nothing(make_history) -> None:
-    store = MemoryStore()
-    await store.replace(make_history(1, 2), over=1)
+async def test_memory_store_remembers_what_it_was_given(make_history) -> None:
+    assert await MemoryStore().read() is None
+    store = MemoryStore(make_history(1, 2))
+    assert await store.read() == make_history(1, 2)
+    await store.replace(make_history(1, 3), over=2)
 
-    assert await store.read() is None
+    assert await store.read() == make_history(1, 3)
     await store.close()

@@ -3,10 +3,10 @@
 import subprocess
 import sys
 
-from service.bench.child import child_environment
+from service.children import child_environment
 
 
 def test_front_end_needs_no_torch():
     code = "import sys, service.processes.front_end; sys.exit('torch' in sys.modules)"
 
-    assert subprocess.run([sys.executable, "-c", code], env=child_environment({})).returncode == 0
+    assert subprocess.run([sys.executable, "-c", code], env=child_environment()).returncode == 0
