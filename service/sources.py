@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from service.errors import UndecodableImageError
-from weights.data import IMAGE_SUFFIXES
+from weights.image_files.reduce import SUFFIXES
 
 STDIN = "-"
 
@@ -30,7 +30,7 @@ def read(source: str, max_bytes: int) -> bytes:
             return sys.stdin.buffer.read(max_bytes)
         if os.path.isdir(source):
             os.scandir(source).close()
-            raise UndecodableImageError(f"the folder holds no image ({', '.join(sorted(IMAGE_SUFFIXES))})")
+            raise UndecodableImageError(f"the folder holds no image ({', '.join(sorted(SUFFIXES))})")
         with open(source, "rb") as file:
             return file.read(max_bytes)
     except OSError as error:
@@ -46,6 +46,7 @@ def _images_below(folder: str) -> list[str]:
     found: list[str] = []
     refused: list[OSError] = []
     for place, folders, files in os.walk(folder, onerror=refused.append):
-        folders.sort()
-        found += sorted(os.path.join(place, file) for file in files if Path(file).suffix.lower() in IMAGE_SUFFIXES)
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        images = (name for name in files if Path(name).suffix.lower() in SUFFIXES and not name.startswith("."))
+        found += sorted(os.path.join(place, name) for name in images)
     return [*found, *(error.filename for error in refused)] or [folder]

@@ -10,7 +10,7 @@ from service.sources import expanded, read, shown
 
 
 def test_expanded_folder_is_the_images_in_and_below_it_in_order(tmp_path) -> None:
-    for name in ("b/2.JPG", "b/1.tiff", "a/x.png", "z.webp", "notes.txt", "b/.3.gif.part"):
+    for name in ("b/2.JPG", "b/1.tiff", "a/x.png", "z.webp", "notes.txt", "b/.3.gif.part", "b/._2.JPG", ".trash/y.png"):
         path = tmp_path / name
         path.parent.mkdir(exist_ok=True)
         path.touch()

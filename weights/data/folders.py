@@ -4,9 +4,7 @@ from collections import Counter
 from pathlib import Path
 
 from weights.data.labelled import DataError, Encoded
-from weights.image_files.reduce import FORMATS
-
-SUFFIXES = frozenset({".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".bmp", ".dib", ".gif", ".tif", ".tiff"})
+from weights.image_files.reduce import FORMATS, SUFFIXES
 
 _TRAIN = ("train", "training")
 _OTHER_PARTS = ("val", "valid", "validation", "dev", "test", "testing")
