@@ -50,14 +50,18 @@ class Server(uvicorn.Server):
     """Uvicorn that ends at once when the engine is dead, and lets go of its connections while it drains.
 
     Attributes:
+        watches_engine: whether it ends when the engine is dead or stuck, by itself.
         failed: whether something was given up.
         num_cut_off: requests that were not done when the time to drain was over.
     """
 
+    watches_engine = True
+
     def __init__(self, context: Context) -> None:
         settings = context.settings
+        on_death = self.end_at_once if self.watches_engine else None
         config = uvicorn.Config(
-            create_app(context, on_death=self.end_at_once, on_cut_off=self._note_cut_off),
+            create_app(context, on_death=on_death, on_cut_off=self._note_cut_off),
             host=settings.http_host,
             port=settings.http_port,
             http=connections(

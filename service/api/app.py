@@ -31,12 +31,12 @@ DIRECT: dict[tuple[str, str], DirectRoute] = {
 
 
 def create_app(
-    context: Context, *, on_death: Callable[[], None] = lambda: None, on_cut_off: Callable[[], None] = lambda: None
+    context: Context, *, on_death: Callable[[], None] | None = None, on_cut_off: Callable[[], None] = lambda: None
 ) -> FastAPI:
     """The application around a running service's parts; its lifespan starts and stops the engine.
 
     Args:
-        on_death: called once the engine is dead or stuck, when only a new process can help.
+        on_death: called once the engine is dead or stuck, when only a new process can help; None looks after nothing.
         on_cut_off: called for each request that the server cancels, since it ends.
     """
 
@@ -45,13 +45,14 @@ def create_app(
         # Returns at once: the worker warms up on its own thread, while /livez answers and /readyz says no.
         context.engine.start()
         await context.operating_points.start()
-        watch = asyncio.create_task(_watch(context, on_death))
+        watch = None if on_death is None else asyncio.create_task(_watch(context, on_death))
         try:
             yield
         finally:
-            watch.cancel()
-            with suppress(asyncio.CancelledError):
-                await watch
+            if watch is not None:
+                watch.cancel()
+                with suppress(asyncio.CancelledError):
+                    await watch
             await context.operating_points.close()
             await context.engine.close(timeout_s=_ENGINE_STOP_S)
             context.lanes.shutdown()

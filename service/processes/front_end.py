@@ -26,7 +26,9 @@ from weights.manifest import find, read_calibration, read_manifest
 
 
 class FrontEndServer(Server):
-    """The server of a front end: ends when the engine process says so, or is gone."""
+    """The server of a front end: ends when the engine process says so, or is gone; not while it only stands still."""
+
+    watches_engine = False
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         """Nothing: signals meant for the replica reach this process too; the engine process decides."""

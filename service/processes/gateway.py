@@ -2,6 +2,7 @@
 
 import asyncio
 import math
+import threading
 from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Future
@@ -18,6 +19,7 @@ from service.metrics import Metrics
 from service.processes import failures
 from service.processes.channel import Channel
 from service.processes.messages import (
+    Beat,
     Cancel,
     Configure,
     Configured,
@@ -31,6 +33,7 @@ from service.processes.messages import (
     Submit,
     ToFrontEnd,
 )
+from service.processes.pulse import BEAT_S
 
 _SEEN_TIMEOUT_S = 1.0
 
@@ -61,10 +64,12 @@ class Gateway:
         self._connections.add(connection)
         # Made only now: whatever changes from here on is broadcast to this connection too.
         channel.send(welcome())
+        beats = asyncio.create_task(_beat(channel))
         try:
             async for message in channel.receive():
                 connection.handle(message)
         finally:
+            beats.cancel()
             self._connections.discard(connection)
             await connection.abandon()
             await channel.close()
@@ -89,6 +94,12 @@ class Gateway:
         return point
 
 
+async def _beat(channel: Channel[FromFrontEnd]) -> None:
+    while True:
+        await asyncio.sleep(BEAT_S)
+        channel.send(Beat())
+
+
 class _Connection:
     """One front end: its tasks, its counts and its calls."""
 
@@ -98,6 +109,8 @@ class _Connection:
         self._loop = asyncio.get_running_loop()
         self._tasks: dict[int, Task] = {}
         self._ended: deque[tuple[int, Future[Answer]]] = deque()
+        self._lock = threading.Lock()
+        self._woken = False
         self._all_ended = asyncio.Event()
         self._all_ended.set()
         self._undecided = 0  # images presented, neither refused nor submitted yet
@@ -151,12 +164,17 @@ class _Connection:
 
     def _note_end(self, task_id: int, future: Future[Answer]) -> None:
         # On the worker's thread, once for every row of a batch: as little as possible, and one wake-up for all.
+        # Some end on the loop's thread meanwhile.
         self._ended.append((task_id, future))
-        if len(self._ended) == 1:
+        with self._lock:
+            asleep, self._woken = not self._woken, True
+        if asleep:
             self._loop.call_soon_threadsafe(self._report_ends)
 
     def _report_ends(self) -> None:
         outcomes: list[tuple[int, Answer | Failed]] = []
+        with self._lock:
+            self._woken = False  # what is added from here on is reported now, or wakes again
         while self._ended:
             task_id, future = self._ended.popleft()
             del self._tasks[task_id]

@@ -123,6 +123,10 @@ class State(msgspec.Struct, tag="state", frozen=True, array_like=True):
     state: EngineState
 
 
+class Beat(msgspec.Struct, tag="beat", frozen=True, array_like=True):
+    """The engine process still runs."""
+
+
 class Drain(msgspec.Struct, tag="drain", frozen=True, array_like=True):
     """The replica was asked to end: be unready, and go on serving."""
 
@@ -131,4 +135,4 @@ class ShutDown(msgspec.Struct, tag="shut_down", frozen=True, array_like=True):
     """Accept nothing more, finish, and end."""
 
 
-ToFrontEnd = Welcome | Ended | Reply | Configured | State | Drain | ShutDown
+ToFrontEnd = Welcome | Ended | Reply | Configured | State | Beat | Drain | ShutDown

@@ -13,7 +13,13 @@ from service.engine.operating import Change, History, OperatingPoint
 from service.engine.permits import PermitPool, Permits
 from service.engine.policy import Policy
 from service.engine.task import Answer, Pixels
-from service.errors import DeviceLostError, NotReadyError, OverloadedError, TooLargeError
+from service.errors import (
+    DeadlineExceededError,
+    DeviceLostError,
+    NotReadyError,
+    OverloadedError,
+    TooLargeError,
+)
 from service.processes import failures
 from service.processes.channel import Channel
 from service.processes.counts import Counts
@@ -34,10 +40,13 @@ from service.processes.messages import (
     ToFrontEnd,
     Welcome,
 )
+from service.processes.pulse import Pulse
 
 _REPORT_INTERVAL_S = 0.1
 # A batch ends many at once. Each answer takes its time, and whoever knocks meanwhile is not to wait for all of them.
 _ENDS_PER_TURN = 4
+# An engine that still runs answers by the deadline; this long afterwards it is not waited for.
+_OVERDUE_S = 0.5
 
 
 @dataclass(slots=True, eq=False)
@@ -72,7 +81,7 @@ class RemoteEngine:
     ) -> None:
         self.stage_macs = welcome.stage_macs
         self.baseline_macs = welcome.baseline_macs
-        self.state = welcome.state
+        self.reported = welcome.state
         self.dtype = welcome.dtype
         self.counts = Counts(self.scrape)
         self.configuration = welcome.configuration
@@ -86,6 +95,12 @@ class RemoteEngine:
         self._calls: dict[int, asyncio.Future[Any]] = {}
         self._closing = False
         self._background: list[asyncio.Task[None]] = []
+        self._pulse = Pulse(self._give_up)
+
+    @property
+    def state(self) -> EngineState:
+        """As the engine process says; dead while it says nothing."""
+        return EngineState.DEAD if self._pulse.silent else self.reported
 
     @property
     def connected(self) -> bool:
@@ -104,7 +119,8 @@ class RemoteEngine:
 
     def start(self) -> None:
         """Begin to listen to the engine process; needs a running event loop."""
-        self._background = [asyncio.create_task(self._listen()), asyncio.create_task(self._report())]
+        work = (self._listen(), self._report(), self._pulse.watch())
+        self._background = [asyncio.create_task(each) for each in work]
 
     async def close(self, *, timeout_s: float) -> None:
         """Leave the engine process, which then drops whatever of this front end is under way."""
@@ -137,6 +153,8 @@ class RemoteEngine:
             self.counts.image_rejected("not_ready")
             raise NotReadyError(f"the engine is {self.state}")
         self._tasks[task.task_id] = task
+        if policy.timeout_s is not None:
+            asyncio.get_running_loop().call_later(policy.timeout_s + _OVERDUE_S, self._expire, task)
         self._send_counts()
         self._channel.send(Submit(task.task_id, policy, pixels.tobytes()))
         return task
@@ -173,6 +191,7 @@ class RemoteEngine:
             self._channel = await self._open_channel()
             self._send(Seen(self.configuration[-1].version))
             async for message in self._channel.receive():
+                self._pulse.heard()
                 await self._handle(message)
         finally:
             self._lose()
@@ -194,14 +213,17 @@ class RemoteEngine:
                 self.configuration = message.configuration
                 self._send(Seen(message.configuration[-1].version))
             case State():
-                self.state = message.state
-                if self.state is EngineState.DEAD:
+                self.reported = message.state
+                if message.state is EngineState.DEAD:
                     self.on_lost()
             case Drain() | ShutDown():
                 self.on_message(message)
 
     def _end(self, task_id: int, outcome: Answer | Failed) -> None:
-        future = self._tasks.pop(task_id).future
+        task = self._tasks.pop(task_id, None)
+        if task is None:
+            return  # ended here meanwhile
+        future = task.future
         if not future.set_running_or_notify_cancel():
             return
         if isinstance(outcome, Failed):
@@ -211,14 +233,29 @@ class RemoteEngine:
 
     def _lose(self) -> None:
         """The engine process is gone: whatever waits for it ends now."""
-        self.state = EngineState.DEAD
-        for task_id in list(self._tasks):
-            self._end(task_id, failures.pack(DeviceLostError("the engine process is gone")))
-        for reply in self._calls.values():
-            if not reply.done():
-                reply.set_exception(NotReadyError("the engine process is gone"))
+        self.reported = EngineState.DEAD
+        self._end_all("the engine process is gone")
         if not self._closing:
             self.on_lost()
+
+    def _give_up(self) -> None:
+        """The engine process stands still: whatever waits for it ends now; it may come back."""
+        for task in self._tasks.values():
+            self._send(Cancel(task.task_id))
+        self._end_all("the engine process does not answer")
+
+    def _end_all(self, why: str) -> None:
+        for task_id in list(self._tasks):
+            self._end(task_id, failures.pack(DeviceLostError(why)))
+        for reply in self._calls.values():
+            if not reply.done():
+                reply.set_exception(NotReadyError(why))
+
+    def _expire(self, task: RemoteTask) -> None:
+        """A deadline holds whatever the engine process does."""
+        if task.task_id in self._tasks:
+            self._send(Cancel(task.task_id))
+            self._end(task.task_id, failures.pack(DeadlineExceededError("the engine did not answer by the deadline")))
 
     async def _report(self) -> None:
         while True:

@@ -1,4 +1,5 @@
 import asyncio
+from collections import deque
 
 import pytest
 from engine_fakes import hold, pixels, policy
@@ -6,6 +7,7 @@ from engine_fakes import hold, pixels, policy
 from service.engine.engine import EngineState
 from service.engine.operating import Change
 from service.errors import DeviceLostError, InferenceError, InvalidParameterError, VersionConflictError
+from service.processes import gateway as gateway_module
 from service.processes.messages import State
 from service.processes.remote import RemoteOperatingPoints
 
@@ -36,6 +38,41 @@ async def test_gateway_refusal_of_the_engine_comes_through_the_future(together) 
 
     with pytest.raises(InvalidParameterError, match="max_stage must be from 0 to 3, got 9"):
         await outcome(remote.submit(pixels(0), policy(max_stage=9)))
+
+
+async def test_gateway_ends_noted_on_two_threads_at_once_are_reported(together, monkeypatch) -> None:
+    class Interleaved(deque):
+        """Whatever is added first, another thread adds before this one has gone on."""
+
+        def append(self, item) -> None:
+            super().append(item)
+            if len(self) == 1 and held:
+                noted(*held.pop())
+
+    noted, held, both = None, [], []
+    connections = []
+    init = gateway_module._Connection.__init__
+
+    def spied(self, *args) -> None:
+        init(self, *args)
+        self._ended = Interleaved()
+        connections.append(self)
+
+    monkeypatch.setattr(gateway_module._Connection, "__init__", spied)
+    remote = await together.connect()
+    (connection,) = connections
+    noted = connection._note_end
+
+    def note(task_id, future) -> None:
+        both.append((task_id, future))
+        if len(both) == 2:
+            held.append(both[1])
+            noted(*both[0])
+
+    monkeypatch.setattr(connection, "_note_end", note)
+    tasks = [remote.submit(pixels(0, tag), policy()) for tag in (1, 2)]
+    answers = await asyncio.wait_for(asyncio.gather(*map(outcome, tasks)), 5)
+    assert sorted(answer.prediction.indices[0] for answer in answers) == [1, 2]
 
 
 async def test_gateway_failed_image_fails_alone(together) -> None:

@@ -5,8 +5,16 @@ import pytest
 from engine_fakes import hold, pixels, policy
 
 from service.engine.engine import EngineState
-from service.errors import CancelledError, DeviceLostError, NotReadyError, OverloadedError, TooLargeError
-from service.processes.messages import Ended, Failed
+from service.engine.operating import Change
+from service.errors import (
+    CancelledError,
+    DeadlineExceededError,
+    DeviceLostError,
+    NotReadyError,
+    OverloadedError,
+    TooLargeError,
+)
+from service.processes.messages import Beat, Ended, Failed
 
 
 async def test_admit_counts_what_other_front_ends_admitted(together) -> None:
@@ -28,7 +36,7 @@ async def test_admit_refusals_are_counted_by_reason(together) -> None:
         pass
     with remote.admit(8), pytest.raises(OverloadedError):
         remote.admit(2)
-    remote.state = EngineState.STARTING
+    remote.reported = EngineState.STARTING
     with pytest.raises(NotReadyError, match="the engine is starting"):
         remote.admit(1)
     await remote.scrape()
@@ -54,12 +62,12 @@ async def test_engine_process_gone_everything_in_flight_ends_and_nothing_more_is
     remote = await together.connect()
     together.runner.gate.clear()
     task = remote.submit(pixels(3), policy())
-    change = asyncio.create_task(remote.configure((0.1, 0.1, 0.1), 77))
+    change = asyncio.create_task(remote.configure(Change(thresholds=(0.1, 0.1, 0.1), changed_by="alice"), (1,)))
     await together.channels[0].close()
 
     with pytest.raises(DeviceLostError, match="the engine process is gone"):
         await asyncio.wait_for(asyncio.wrap_future(task.future), 5)
-    with pytest.raises((NotReadyError, Exception)):
+    with pytest.raises(NotReadyError, match="the engine process is gone"):
         await asyncio.wait_for(change, 5)
     assert remote.state is EngineState.DEAD
     with pytest.raises(NotReadyError):
@@ -69,6 +77,46 @@ async def test_engine_process_gone_everything_in_flight_ends_and_nothing_more_is
     with pytest.raises(NotReadyError):
         await remote.scrape()
     together.runner.gate.set()
+
+
+async def test_engine_process_stands_still_everything_ends_and_it_may_come_back(
+    together, eventually, monkeypatch
+) -> None:
+    monkeypatch.setattr("service.processes.pulse.BEAT_S", 0.01)
+    monkeypatch.setattr("service.processes.gateway._beat", lambda _: asyncio.sleep(3600))
+    remote = await together.connect()
+    together.runner.gate.clear()
+    task = remote.submit(pixels(3), policy())
+
+    with pytest.raises(DeviceLostError, match="the engine process does not answer"):
+        await asyncio.wait_for(asyncio.wrap_future(task.future), 5)
+    assert remote.state is EngineState.DEAD
+    with pytest.raises(NotReadyError):
+        remote.admit(1)
+    together.runner.gate.set()
+    together.gateway.broadcast(Beat())
+    await eventually(lambda: remote.state is EngineState.READY)
+    monkeypatch.setattr("service.processes.pulse.BEAT_S", 60.0)
+    await eventually(lambda: remote.state is EngineState.READY)
+
+
+async def test_engine_process_that_runs_is_heard_though_it_has_nothing_to_say(together, monkeypatch) -> None:
+    monkeypatch.setattr("service.processes.pulse.BEAT_S", 0.2)
+    monkeypatch.setattr("service.processes.gateway.BEAT_S", 0.05)
+    remote = await together.connect()
+    await asyncio.sleep(1.0)
+    assert remote.state is EngineState.READY
+
+
+async def test_submit_deadline_holds_though_the_engine_does_not_answer(together, monkeypatch) -> None:
+    monkeypatch.setattr("service.processes.remote._OVERDUE_S", 0.01)
+    remote = await together.connect()
+    together.runner.gate.clear()
+    task = remote.submit(pixels(3), policy(timeout_s=0.05))
+    with pytest.raises(DeadlineExceededError, match="did not answer by the deadline"):
+        await asyncio.wait_for(asyncio.wrap_future(task.future), 5)
+    together.runner.gate.set()
+    assert (await asyncio.wrap_future(remote.submit(pixels(0), policy(timeout_s=30)).future)).prediction.stage == 0
 
 
 async def test_counts_take_is_empty_when_nothing_happened(together) -> None:

@@ -225,3 +225,33 @@ def test_replica_address_in_use_is_an_error_and_not_a_traceback(replica: Replica
     assert second.returncode == 2
     assert f"cannot listen on 127.0.0.1:{port}" in second.stderr
     assert "Traceback" not in second.stderr
+
+
+def test_engine_process_that_stands_still_is_noticed_and_may_come_back(replica: Replica) -> None:
+    with Load(replica.url) as load:
+        os.kill(replica.process.pid, signal.SIGSTOP)
+        stopped_at = time.monotonic()
+        try:
+            eventually(lambda: status(replica.url, "/livez") == 503)
+            assert status(replica.url, "/readyz") == 503
+            noticed_s = time.monotonic() - stopped_at
+            answered = httpx.post(f"{replica.url}/classify", content=png(), timeout=5).status_code
+        finally:
+            os.kill(replica.process.pid, signal.SIGCONT)
+        eventually(lambda: status(replica.url, "/readyz") == 200)
+        before = load.outcomes[200]
+        eventually(lambda: load.outcomes[200] > before + 20)
+    assert answered == 503
+    assert noticed_s < 6
+    assert set(load.outcomes) <= {200, 503}
+
+
+def test_deadline_holds_while_the_engine_process_stands_still(replica: Replica) -> None:
+    os.kill(replica.process.pid, signal.SIGSTOP)
+    try:
+        began = time.monotonic()
+        answer = httpx.post(f"{replica.url}/classify", params={"deadline_ms": 300}, content=png(), timeout=10)
+        assert answer.status_code == 504
+        assert time.monotonic() - began < 3
+    finally:
+        os.kill(replica.process.pid, signal.SIGCONT)

@@ -1,0 +1,41 @@
+"""Whether the engine process still runs: it says so every second, whatever else it has to say."""
+
+import asyncio
+from collections.abc import Callable
+
+BEAT_S = 1.0
+_LOOKS_PER_BEAT = 4
+_SILENT_BEATS = 3
+
+
+class Pulse:
+    """What a front end knows of the engine process by how long ago it was heard.
+
+    Args:
+        on_silence: called once three beats were missed.
+
+    Attributes:
+        silent: whether they were, and nothing was heard since.
+    """
+
+    def __init__(self, on_silence: Callable[[], None]) -> None:
+        self.silent = False
+        self._on_silence = on_silence
+        self._quiet_looks = 0
+
+    def heard(self) -> None:
+        """A message arrived."""
+        self._quiet_looks = 0
+        self.silent = False
+
+    async def watch(self) -> None:
+        """Look at it until cancelled.
+
+        Looks are counted, not seconds: where this process itself stood still, it has not looked.
+        """
+        while True:
+            await asyncio.sleep(BEAT_S / _LOOKS_PER_BEAT)
+            self._quiet_looks += 1
+            if self._quiet_looks > _SILENT_BEATS * _LOOKS_PER_BEAT and not self.silent:
+                self.silent = True
+                self._on_silence()
