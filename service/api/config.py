@@ -1,6 +1,7 @@
 """`/config`: the live thresholds, read by anyone and changed by the operator, without a restart."""
 
 import asyncio
+from codecs import BOM_UTF8
 from itertools import accumulate
 from typing import Annotated, Any, TypeVar
 
@@ -160,7 +161,7 @@ async def _read(request: Request, model: type[BodyT]) -> BodyT:
         )
     body = await read_body(request, max_bytes=_MAX_BODY_BYTES)
     try:
-        return model.model_validate_json(body)
+        return model.model_validate_json(body.removeprefix(BOM_UTF8))
     except ValidationError as error:
         raise InvalidParameterError(problems.describe(error.errors())) from error
 
