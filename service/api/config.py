@@ -14,6 +14,7 @@ from service.api.bodies import read_body
 from service.api.changes import BODY_TYPES, ConfigurationPatch, ConfigurationReplacement, Simulated
 from service.api.context import Context, ContextDep
 from service.api.inputs import described
+from service.api.parameters import refuse_query
 from service.api.schemas import (
     Configuration,
     ConfigurationHistory,
@@ -154,6 +155,7 @@ async def _changed(
 
 
 async def _read(request: Request, model: type[BodyT]) -> BodyT:
+    refuse_query(request.scope["query_string"], "say it in the body, or try it with /config/simulate")
     content_type = request.headers.get("content-type", "")
     if content_type.partition(";")[0].strip().lower() not in BODY_TYPES:
         raise UnsupportedMediaError(

@@ -137,3 +137,10 @@ async def test_infer_where_there_are_api_keys_needs_one_and_the_rest_does_not(se
         assert (await serving.client.post(f"{MODEL}/infer", json=body(image(0)), headers=headers)).status_code == 200
         open_paths = ("/v2", MODEL, f"{MODEL}/ready", "/v2/health/live", "/v2/health/ready")
         assert {(await serving.client.get(path)).status_code for path in open_paths} == {200}
+
+
+async def test_infer_unknown_query_parameter_is_422(serving, image):
+    response = await serving.client.post(f"{MODEL}/infer?max%5Fstage=1", json=body(image(0)))
+
+    assert response.status_code == 422
+    assert "'max_stage'" in response.json()["error"]
