@@ -15,6 +15,7 @@ from typing import Any, Protocol, cast
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from service.api.problems import Refusal, refusal_answer
+from service.parser import RequestParser
 
 MIN_BYTES_PER_S = 1024
 """What a client has to send or take in, on average over its timeout, while it is its turn."""
@@ -113,6 +114,7 @@ class Connection(HttpToolsProtocol):
         self, *args: Any, bounds: Bounds, on_refused: Callable[[int], None], door: Doorkeeper, **kwargs: Any
     ) -> None:
         super().__init__(*args, **kwargs)
+        self.parser = RequestParser(self)
         self.reading = False
         self._bounds = bounds
         self._on_refused = on_refused
@@ -181,6 +183,10 @@ class Connection(HttpToolsProtocol):
             self._refusal = Refusal.HEAD_TOO_LARGE
         if self._refusal is not Refusal.MALFORMED or len(self.pipeline) >= _MAX_PIPELINED:
             raise ValueError(self._refusal.title)  # the parser stops, and asks for the answer to something invalid
+        if self.parser.should_upgrade():
+            if self.parser.get_method() == b"CONNECT":
+                raise ValueError("no tunnels here")
+            return  # to be called again for the same request
         self._turn_away()
         if not self._turned_away:
             super().on_headers_complete()
@@ -193,6 +199,8 @@ class Connection(HttpToolsProtocol):
 
     def on_message_complete(self) -> None:
         """It has come to its end."""
+        if self.parser.should_upgrade():
+            return
         self.reading = False
         self._unread_bytes = 0
         if self._let_in:
@@ -258,7 +266,7 @@ class Connection(HttpToolsProtocol):
     def _turn_away(self) -> None:
         """Answer a request at its head, if it is refused and its answer may be written now; its body is not kept."""
         parser = self.parser
-        if not self._is_idle() or self.flow.write_paused or parser.should_upgrade():
+        if not self._is_idle() or self.flow.write_paused:
             return
         if parser.get_http_version() != "1.1" or not parser.should_keep_alive():
             return

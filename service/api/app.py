@@ -7,7 +7,7 @@ from contextlib import asynccontextmanager, suppress
 
 from fastapi import FastAPI
 
-from service.api import classify, config, docs, health, huggingface, problems
+from service.api import classify, config, docs, health, huggingface, index, problems
 from service.api.console import routes as console
 from service.api.context import Context
 from service.api.description import describe
@@ -24,8 +24,8 @@ _ENGINE_STOP_S = 1.0
 DIRECT: dict[tuple[str, str], DirectRoute] = {
     ("POST", "/classify"): classify.classify,
     ("POST", "/"): huggingface.image_classification,
-    ("GET", "/livez"): health.livez,
-    ("GET", "/readyz"): health.readyz,
+    **{("GET", path): health.livez for path in health.LIVE_PATHS},
+    **{("GET", path): health.readyz for path in health.READY_PATHS},
 }
 """What is answered without the framework, which has these routes too, to describe them."""
 
@@ -69,8 +69,8 @@ def create_app(
     app.state.context = context
     app.add_middleware(RequestMiddleware, metrics=context.metrics, direct=DIRECT, on_cut_off=on_cut_off)
     problems.install(app)
-    for router in (classify.router, huggingface.router, oip.router, config.router, health.router, docs.router):
-        app.include_router(router)
+    for part in (classify, huggingface, index, oip, config, health, docs):
+        app.include_router(part.router)
     console.install(app)
     app.openapi = describe(app, context)  # type: ignore[method-assign]
     return app

@@ -1,6 +1,7 @@
 """`/config`: the live thresholds, read by anyone and changed by the operator, without a restart."""
 
 import asyncio
+from codecs import BOM_UTF8
 from itertools import accumulate
 from typing import Annotated, Any, TypeVar
 
@@ -13,6 +14,7 @@ from service.api.bodies import read_body
 from service.api.changes import BODY_TYPES, ConfigurationPatch, ConfigurationReplacement, Simulated
 from service.api.context import Context, ContextDep
 from service.api.inputs import described
+from service.api.parameters import refuse_query
 from service.api.schemas import (
     Configuration,
     ConfigurationHistory,
@@ -153,6 +155,7 @@ async def _changed(
 
 
 async def _read(request: Request, model: type[BodyT]) -> BodyT:
+    refuse_query(request.scope["query_string"], "say it in the body, or try it with /config/simulate")
     content_type = request.headers.get("content-type", "")
     if content_type.partition(";")[0].strip().lower() not in BODY_TYPES:
         raise UnsupportedMediaError(
@@ -160,7 +163,7 @@ async def _read(request: Request, model: type[BodyT]) -> BodyT:
         )
     body = await read_body(request, max_bytes=_MAX_BODY_BYTES)
     try:
-        return model.model_validate_json(body)
+        return model.model_validate_json(body.removeprefix(BOM_UTF8))
     except ValidationError as error:
         raise InvalidParameterError(problems.describe(error.errors())) from error
 

@@ -17,15 +17,13 @@ from service.version import SERVICE_NAME, service_version
 
 router = APIRouter()
 
+LIVE_PATHS = ("/livez", "/healthz")
+READY_PATHS = ("/readyz", "/health", "/ping")
+"""Each probe under the names that balancers and platforms ask for it by."""
+
 _LIBRARIES = ("torch", "fastapi", "pydantic", "pillow")
 
 
-@router.get(
-    "/livez",
-    summary="Can the process make progress?",
-    response_model=Live,
-    responses=problems.responses(500, 503),
-)
 async def livez(request: Request) -> Response:
     """Fails when only a new process can help: the device or the worker is dead."""
     context: Context = request.app.state.context
@@ -34,13 +32,22 @@ async def livez(request: Request) -> Response:
     return json_response(Live(live=True, state=context.state))
 
 
-@router.get("/readyz", summary="Are requests taken?", response_model=Ready, responses=problems.responses(500, 503))
 async def readyz(request: Request) -> Response:
     """Fails while starting, from the moment the process was asked to end, and when the engine is dead."""
     context: Context = request.app.state.context
     if not context.ready:
         raise NotReadyError(f"the service is {context.state}")
     return json_response(Ready(ready=True, state=context.state))
+
+
+for _paths, _probe, _summary, _answer in (
+    (LIVE_PATHS, livez, "Can the process make progress?", Live),
+    (READY_PATHS, readyz, "Are requests taken?", Ready),
+):
+    for _path in _paths:
+        router.add_api_route(
+            _path, _probe, summary=_summary, response_model=_answer, responses=problems.responses(500, 503)
+        )
 
 
 @router.get(

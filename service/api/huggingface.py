@@ -13,10 +13,10 @@ from service.api.authorization import require_api_key
 from service.api.context import Context
 from service.api.disconnect import unless_client_leaves
 from service.api.inputs import check_parameters, json_body, read_inputs
-from service.api.parameters import Count, JsonParameters, policy_maker
+from service.api.parameters import Count, JsonParameters, policy_maker, refuse_query
 from service.api.proxies import proxy_timeout_s
 from service.api.walk import Outcome, classify_images, require_room
-from service.errors import InvalidParameterError, ServiceError
+from service.errors import ServiceError
 
 router = APIRouter()
 
@@ -63,8 +63,7 @@ async def image_classification(request: Request) -> Response:
     context: Context = request.app.state.context
     require_api_key(request, context)
     require_room(context)
-    if request.scope["query_string"]:
-        raise InvalidParameterError("the task takes no parameters in the query; send JSON with 'parameters'")
+    refuse_query(request.scope["query_string"], "send JSON with 'parameters'")
     inputs = await read_inputs(request, context)
     asked = check_parameters(TaskParameters, inputs.parameters or {})
     make_policy = policy_maker(JsonParameters(top_k=asked.top_k), context, proxy_timeout_s(request))

@@ -3,6 +3,7 @@
 import asyncio
 from base64 import b64decode
 from binascii import Error as Base64Error
+from codecs import BOM_UTF8
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -68,14 +69,14 @@ async def parsed(parse: Callable[[], _T], size: int, context: Context) -> _T:
 
 
 def read_json(body: bytes, kind: type[_T]) -> _T:
-    """A JSON document of this shape.
+    """A JSON document of this shape; a byte-order mark before it is ignored (RFC 8259, 8.1).
 
     Raises:
         InvalidParameterError: JSON of another shape.
         MalformedRequestError: not JSON.
     """
     try:
-        return msgspec.json.decode(body, type=kind)
+        return msgspec.json.decode(body.removeprefix(BOM_UTF8), type=kind)
     except msgspec.ValidationError as error:
         raise InvalidParameterError(f"JSON: {error}") from error
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
@@ -91,15 +92,20 @@ def read_base64(text: str) -> Encoded:
 
 
 def check_parameters(kind: type[_ParametersT], given: dict[str, Any]) -> _ParametersT:
-    """Parameters from JSON, whose types are taken at their word.
+    """Parameters from JSON, whose types are taken at their word; null says as much as its absence.
 
     Raises:
         InvalidParameterError: naming every parameter that is unknown or has no such value.
     """
     try:
-        return kind.model_validate(given, strict=True)
+        return kind.model_validate(without_nulls(given), strict=True)
     except ValidationError as error:
         raise InvalidParameterError(describe(error.errors())) from error
+
+
+def without_nulls(given: dict[str, Any] | None) -> dict[str, Any]:
+    """What an optional object says: many clients write null for what they leave open."""
+    return {name: value for name, value in (given or {}).items() if value is not None}
 
 
 def described(model: type[BaseModel]) -> dict[str, Any]:
@@ -121,6 +127,19 @@ def described(model: type[BaseModel]) -> dict[str, Any]:
     return document
 
 
+def or_null(schema: dict[str, Any]) -> dict[str, Any]:
+    """The schema of what may be left open by null."""
+    null = {"type": "null"}
+    return schema if null in schema.get("anyOf", ()) else {"anyOf": [*schema.get("anyOf", [schema]), null]}
+
+
+def described_parameters(model: type[BaseModel]) -> dict[str, Any]:
+    """The JSON schema of optional parameters, each of them optional."""
+    schema = described(model)
+    schema["properties"] = {name: or_null(each) for name, each in schema["properties"].items()}
+    return schema
+
+
 def json_body(parameters: type[BaseModel]) -> dict[str, Any]:
     """OpenAPI's description of a JSON body with these parameters."""
     image = {"type": "string", "format": "byte", "description": "An image in base64."}
@@ -128,7 +147,7 @@ def json_body(parameters: type[BaseModel]) -> dict[str, Any]:
         "type": "object",
         "properties": {
             "inputs": {"anyOf": [image, {"type": "array", "items": image, "minItems": 1}]},
-            "parameters": described(parameters),
+            "parameters": or_null(described_parameters(parameters)),
         },
         "required": ["inputs"],
         "additionalProperties": False,
@@ -137,15 +156,16 @@ def json_body(parameters: type[BaseModel]) -> dict[str, Any]:
 
 class _Document(msgspec.Struct, forbid_unknown_fields=True):
     inputs: str | list[str]
-    parameters: dict[str, Any] = msgspec.field(default_factory=dict)
+    parameters: dict[str, Any] | None = None
 
 
 def _parse(body: bytes, max_images: int) -> Inputs:
     document = read_json(body, _Document)
+    parameters = document.parameters or {}
     if isinstance(document.inputs, str):
-        return Inputs([read_base64(document.inputs)], as_list=False, parameters=document.parameters)
+        return Inputs([read_base64(document.inputs)], as_list=False, parameters=parameters)
     check_count(len(document.inputs), max_images)
-    return Inputs([read_base64(text) for text in document.inputs], as_list=True, parameters=document.parameters)
+    return Inputs([read_base64(text) for text in document.inputs], as_list=True, parameters=parameters)
 
 
 def check_count(count: int, max_images: int) -> None:

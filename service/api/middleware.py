@@ -11,6 +11,7 @@ from fastapi import Request, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from service.api.context import RequestCounts
+from service.api.health import LIVE_PATHS, READY_PATHS
 from service.api.problems import error_response, internal_error_response
 from service.errors import NotReadyError, ServiceError
 
@@ -25,7 +26,7 @@ DirectRoute = Callable[[Request], Awaitable[Response]]
 """A route that reads its request itself."""
 
 # Probes and scrapes come at a fixed rate and would drown the figures of real requests.
-_UNCOUNTED_PATHS = frozenset({"/livez", "/readyz", "/metrics"})
+_UNCOUNTED_PATHS = frozenset({*LIVE_PATHS, *READY_PATHS, "/metrics"})
 
 
 class RequestMiddleware:
@@ -61,6 +62,8 @@ class RequestMiddleware:
         started_at = time.perf_counter()
         request_id = request_id_of(scope["headers"])
         scope.setdefault("state", {})["request_id"] = request_id
+        if scope["method"] == "HEAD":
+            scope = {**scope, "method": "GET"}  # the server itself leaves the body out
         own_headers = ((b"x-request-id", request_id.encode()), _NO_SNIFFING)
         status: int | None = None
 

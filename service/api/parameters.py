@@ -3,7 +3,7 @@
 import re
 from collections.abc import Callable
 from typing import Annotated, Any
-from urllib.parse import parse_qsl
+from urllib.parse import parse_qsl, unquote_plus
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
@@ -112,6 +112,20 @@ def read_parameters(query: bytes) -> ClassifyParameters:
         return ClassifyParameters.model_validate(dict(pairs))
     except ValidationError as error:
         raise InvalidParameterError(describe(error.errors())) from error
+
+
+def refuse_query(query: bytes, remedy: str) -> None:
+    """Refuse whatever a query asks of a route that takes nothing there: it would not be done.
+
+    Args:
+        remedy: where to say it instead.
+
+    Raises:
+        InvalidParameterError: there is something in the query.
+    """
+    if query:
+        name = unquote_plus(query.decode("latin-1").partition("&")[0].partition("=")[0])
+        raise InvalidParameterError(f"unknown query parameter {name[:100]!r}: none is taken here; {remedy}")
 
 
 def combined(query: ClassifyParameters, body: JsonParameters) -> JsonParameters:

@@ -191,8 +191,9 @@ async def _on_http_exception(request: Request, error: Exception) -> Response:
     headers = dict(error.headers or {})
     if error.status_code == HTTPStatus.METHOD_NOT_ALLOWED:
         # The framework names the methods of one route only, where a path may have several.
-        methods = request.app.openapi()["paths"].get(request.url.path, {})
-        headers["Allow"] = ", ".join(sorted(map(str.upper, methods))) or headers["Allow"]
+        described = request.app.openapi()["paths"].get(request.url.path)
+        methods = set(map(str.upper, described or headers["Allow"].split(", ")))
+        headers["Allow"] = ", ".join(sorted(methods | ({"HEAD"} if "GET" in methods else set())))
     return _response(_problem(kind, detail, request), headers)
 
 

@@ -130,6 +130,19 @@ class ClassificationList(Answered):
 
 
 @with_config(_CONFIG)
+class Index(TypedDict):
+    """Where things are: pages relative to this one, and a line about each operation."""
+
+    name: str
+    version: str
+    model: str
+    console: str
+    docs: str
+    description: str
+    operations: dict[str, str]
+
+
+@with_config(_CONFIG)
 class Live(TypedDict):
     """The process can make progress."""
 

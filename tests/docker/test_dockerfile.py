@@ -2,6 +2,7 @@
 
 import os
 import re
+import socket
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -15,7 +16,12 @@ DOCKERFILE = (ROOT / "Dockerfile").read_text()
 
 
 @pytest.fixture
-def answering() -> Iterator[ThreadingHTTPServer]:
+def host() -> str:
+    return "127.0.0.1"
+
+
+@pytest.fixture
+def answering(host) -> Iterator[ThreadingHTTPServer]:
     """A server that answers /readyz with its `status`."""
 
     class Handler(BaseHTTPRequestHandler):
@@ -26,7 +32,10 @@ def answering() -> Iterator[ThreadingHTTPServer]:
         def log_message(self, *_: object) -> None:
             pass
 
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    class Server(ThreadingHTTPServer):
+        address_family = socket.AF_INET6 if ":" in host else socket.AF_INET
+
+    server = Server((host, 0), Handler)
     server.status = 200
     Thread(target=server.serve_forever, daemon=True).start()
     yield server
@@ -34,14 +43,14 @@ def answering() -> Iterator[ThreadingHTTPServer]:
     server.server_close()
 
 
-def healthcheck(port: int) -> int:
+def healthcheck(port: int, **settings: str) -> int:
     """The exit code of the HEALTHCHECK's own command, run here."""
     command = re.search(r'HEALTHCHECK[^"]*CMD \["python", (.*), "(/[^"]*)"\]', DOCKERFILE)
     assert command
     options = [option.strip('"') for option in command[1].split(", ")]
     copied = re.search(rf"^COPY (\S+) {re.escape(command[2])}$", DOCKERFILE, flags=re.MULTILINE)
     assert copied
-    environment = {**os.environ, "DVT_HTTP_PORT": str(port)}
+    environment = {**os.environ, "DVT_HTTP_PORT": str(port), **settings}
     return subprocess.run([sys.executable, *options, str(ROOT / copied[1])], env=environment, check=False).returncode
 
 
@@ -58,6 +67,37 @@ def test_healthcheck_says_what_readyz_says(answering, status, code):
 def test_healthcheck_where_nothing_listens_fails(answering):
     answering.server_close()
     assert healthcheck(answering.server_address[1]) == 1
+
+
+@pytest.mark.parametrize(
+    ("host", "setting"),
+    [
+        ("127.0.0.1", "0.0.0.0"),
+        ("127.0.0.1", ""),
+        ("127.0.0.1", "localhost"),
+        ("127.0.0.2", "127.0.0.2"),
+        ("::1", "::1"),
+        ("::1", "[::1]"),
+        ("::1", "::"),
+        ("::1", "[::]"),
+    ],
+)
+def test_healthcheck_asks_where_the_server_listens(answering, setting):
+    assert healthcheck(answering.server_address[1], DVT_HTTP_HOST=setting) == 0
+
+
+def test_healthcheck_reads_the_file_of_settings_behind_the_environment(answering, tmp_path):
+    port = answering.server_address[1]
+    file = tmp_path / "dvt.toml"
+    file.write_text(f'http_port = {port}\nhttp_host = "127.0.0.1"\n')
+    assert healthcheck("", DVT_HTTP_HOST="", DVT_CONFIG_FILE=str(file)) == 0
+    assert healthcheck(1, DVT_HTTP_HOST="", DVT_CONFIG_FILE=str(file)) == 1
+
+
+@pytest.mark.parametrize("port", ["x", "70000"])
+def test_healthcheck_with_settings_that_make_no_sense_fails_with_a_line(port, capfd):
+    assert healthcheck(port) == 1
+    assert "Traceback" not in capfd.readouterr().err
 
 
 def test_dockerfile_copies_only_what_dockerignore_lets_through():

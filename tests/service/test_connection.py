@@ -148,3 +148,42 @@ def test_refused_request_with_an_endless_body_is_cut(server):
         assert wire.answer().status == 429
         with pytest.raises(ConnectionError):
             wire.send(b"x" * 100_000_000)
+
+
+UPGRADE = ("Connection: Upgrade, HTTP2-Settings", "Upgrade: h2c", "HTTP2-Settings: AAMAAABkAAQAoAAAAAIAAAAA")
+
+
+def test_request_that_offers_another_protocol_keeps_its_body_and_gets_one_answer(server):
+    with Wire(server) as wire:
+        wire.send(request(b"GET / HTTP/1.1\r\n\r\n", *UPGRADE), request(b"ab", *UPGRADE), get("/last"))
+        assert [wire.answer().body for _ in range(3)] == [b"18", b"2", b"0"]
+    assert server.seen == ["/classify", "/classify", "/last"]
+
+
+def test_request_that_offers_another_protocol_may_come_byte_by_byte_and_in_chunks(server):
+    data = request(b"", "Transfer-Encoding: chunked", *UPGRADE) + chunked(b"abc", b"d", b"")
+    with Wire(server) as wire:
+        for position in range(len(data)):
+            wire.send(data[position : position + 1])
+        assert wire.answer().body == b"4"
+        assert wire.ask(request(b"xy")).body == b"2"
+
+
+@pytest.mark.parametrize(("version", "header"), [("1.0", "X: y"), ("1.1", "Connection: close")])
+def test_request_that_offers_another_protocol_closes_where_it_says_so(server, version, header):
+    with Wire(server) as wire:
+        assert wire.ask(request(b"abc", *UPGRADE, header, version=version)).body == b"3"
+        assert wire.rest() == b""
+
+
+def test_refused_request_that_offers_another_protocol_is_read_past(server):
+    with Wire(server) as wire:
+        wire.send(request(b"abc", REFUSE, *UPGRADE) * 60, request(b"ab"))
+        assert [wire.answer().body for _ in range(60)] == [b"no"] * 60
+        assert wire.answer().body == b"2"
+
+
+def test_tunnel_is_refused(server):
+    with Wire(server) as wire:
+        assert wire.ask(request(b"", "Host: a", method="CONNECT", target="a:443")).status == 400
+        assert wire.rest() == b""

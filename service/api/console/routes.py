@@ -33,11 +33,11 @@ def install(app: FastAPI) -> None:
     """Add the page and its files to an application."""
     files = _Files(directory=_STATIC)
 
-    @app.api_route("/console", methods=["GET", "HEAD"], include_in_schema=False)
+    @app.get("/console", include_in_schema=False)
     async def page(request: Request) -> Response:
         return await files.get_response("index.html", request.scope)
 
-    @app.api_route("/console/", methods=["GET", "HEAD"], include_in_schema=False)
+    @app.get("/console/", include_in_schema=False)
     async def page_with_slash() -> Response:
         # Relative, so that it holds behind a proxy with a prefix.
         return RedirectResponse("../console", status_code=307)

@@ -1,7 +1,8 @@
 """Requests and answers of the protocol, in JSON and with the binary tensor extension.
 
 With the extension, a body is JSON followed by the bytes of its tensors; a header says where the JSON ends. A BYTES
-tensor is its elements one after the other, each behind its length in four bytes, little end first.
+tensor is its elements one after the other, each behind its length in four bytes, little end first. A raw request has no
+JSON at all, and its body is the one element there is.
 """
 
 from collections.abc import Iterator, Sequence
@@ -12,7 +13,7 @@ from typing import Any
 
 import msgspec
 
-from service.api.inputs import check_count, read_base64, read_json
+from service.api.inputs import check_count, read_base64, read_json, without_nulls
 from service.api.walk import Encoded
 from service.errors import InvalidParameterError, MalformedRequestError
 
@@ -32,7 +33,7 @@ class Tensor(msgspec.Struct):
     name: str
     shape: list[int]
     datatype: str
-    parameters: dict[str, Any] = msgspec.field(default_factory=dict)
+    parameters: dict[str, Any] | None = None
     data: list[Any] | None = None
 
 
@@ -40,16 +41,16 @@ class Wanted(msgspec.Struct):
     """An output the client asks for."""
 
     name: str
-    parameters: dict[str, Any] = msgspec.field(default_factory=dict)
+    parameters: dict[str, Any] | None = None
 
 
 class InferRequest(msgspec.Struct):
     """The JSON part of a request."""
 
     inputs: list[Tensor]
-    id: str = ""
-    parameters: dict[str, Any] = msgspec.field(default_factory=dict)
-    outputs: list[Wanted] = msgspec.field(default_factory=list)
+    id: str | None = None
+    parameters: dict[str, Any] | None = None
+    outputs: list[Wanted] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,8 +58,9 @@ class Inference:
     """A request taken apart.
 
     Attributes:
+        id: the request's; empty where it has none.
         outputs: whether each of those asked for is wanted in binary, by name and in order.
-        parameters: those of the request, but for `binary_data_output`.
+        parameters: those of the request that are not null, but for `binary_data_output`.
     """
 
     id: str
@@ -94,7 +96,8 @@ def parse(body: bytes, header_length: str | None, max_images: int) -> Inference:
     """Take a request apart.
 
     Args:
-        header_length: what `Inference-Header-Content-Length` says: bytes of JSON; None when all of it is.
+        header_length: what `Inference-Header-Content-Length` says: bytes of JSON; None when all of it is, "0" for one
+            raw image, which is answered in binary.
 
     Raises:
         InvalidParameterError: not one input tensor of images, an output there is not, or no image.
@@ -102,14 +105,16 @@ def parse(body: bytes, header_length: str | None, max_images: int) -> Inference:
         TooLargeError: more images than allowed.
     """
     json_bytes = len(body) if header_length is None else _json_bytes(header_length, len(body))
+    if not json_bytes and header_length is not None:
+        return Inference(id="", images=[body], outputs=dict.fromkeys(OUTPUTS, True), parameters={})
     request = read_json(body[:json_bytes], InferRequest)
     if len(request.inputs) != 1:
         raise InvalidParameterError(f"expected one input, {INPUT!r}, got {len(request.inputs)}")
     (tensor,) = request.inputs
-    parameters = dict(request.parameters)
+    parameters = without_nulls(request.parameters)
     binary = _flag(parameters.pop("binary_data_output", False), "binary_data_output")
     return Inference(
-        id=request.id,
+        id=request.id or "",
         images=_images(tensor, memoryview(body)[json_bytes:], max_images),
         outputs=_wanted(request.outputs, binary),
         parameters=parameters,
@@ -156,7 +161,7 @@ def _images(tensor: Tensor, rest: memoryview, max_images: int) -> list[Encoded]:
         raise InvalidParameterError(f"the shape of {INPUT!r} must be [n] or [n, 1], got {tensor.shape[:5]}")
     count = prod(tensor.shape)
     check_count(count, max_images)
-    size = tensor.parameters.get("binary_data_size")
+    size = without_nulls(tensor.parameters).get("binary_data_size")
     if size is None:
         if rest:
             raise MalformedRequestError(f"{len(rest)} bytes after the JSON that no input has as its binary_data_size")
@@ -195,7 +200,7 @@ def _check_elements(found: int, count: int) -> None:
         raise InvalidParameterError(f"the shape of {INPUT!r} says {count} elements, its data has {found}")
 
 
-def _wanted(outputs: list[Wanted], binary: bool) -> dict[str, bool]:
+def _wanted(outputs: list[Wanted] | None, binary: bool) -> dict[str, bool]:
     if not outputs:
         return dict.fromkeys(OUTPUTS, binary)
     wanted: dict[str, bool] = {}
@@ -204,7 +209,7 @@ def _wanted(outputs: list[Wanted], binary: bool) -> dict[str, bool]:
             raise InvalidParameterError(
                 f"there is no output {output.name[:_SHOWN_CHARACTERS]!r}; there are {', '.join(OUTPUTS)}"
             )
-        parameters = dict(output.parameters)
+        parameters = without_nulls(output.parameters)
         wanted[output.name] = _flag(parameters.pop("binary_data", binary), "binary_data")
         # Clients write down that they want no classification extension.
         if unknown := [name for name, value in parameters.items() if (name, value) != ("classification", 0)]:

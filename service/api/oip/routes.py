@@ -13,7 +13,7 @@ from service.api.disconnect import unless_client_leaves
 from service.api.inputs import check_parameters, parsed, too_large_counted
 from service.api.oip import schemas
 from service.api.oip.messages import BYTES, INPUT, OUTPUTS, Inference, parse, render
-from service.api.parameters import Count, JsonParameters, PolicyParameters, policy_maker
+from service.api.parameters import Count, JsonParameters, PolicyParameters, policy_maker, refuse_query
 from service.api.proxies import proxy_timeout_s
 from service.api.walk import Walked, classify_images, require_room
 from service.errors import NotFoundError, NotReadyError, ServiceError
@@ -99,6 +99,7 @@ async def infer(request: Request) -> Response:
     require_api_key(request, context)
     name = _required_model(request)
     require_room(context)
+    refuse_query(request.scope["query_string"], "send 'parameters' in the JSON")
     settings = context.settings
     with too_large_counted(context):
         body = await read_body(request, max_bytes=settings.max_body_bytes)

@@ -6,7 +6,7 @@ from typing import Any, NotRequired
 from pydantic import BaseModel
 from typing_extensions import TypedDict
 
-from service.api.inputs import described
+from service.api.inputs import described_parameters, or_null
 from service.api.problems import responses
 
 JSON_LENGTH = "Inference-Header-Content-Length"
@@ -109,18 +109,20 @@ def infer_body(parameters: type[BaseModel]) -> dict[str, Any]:
             "shape": {"type": "array", "items": {"type": "integer", "minimum": 1}, "minItems": 1, "maxItems": 2},
             "datatype": {"const": "BYTES"},
             "data": {"type": "array", "items": image, "minItems": 1},
+            "parameters": {"type": ["object", "null"]},
         },
         "required": ["name", "shape", "datatype", "data"],
     }
-    asked = described(parameters)
-    asked["properties"]["binary_data_output"] = {"type": "boolean", "description": "Whether outputs come in binary."}
+    asked = described_parameters(parameters)
+    in_binary = {"type": ["boolean", "null"], "description": "Whether outputs come in binary."}
+    asked["properties"]["binary_data_output"] = in_binary
     output = {
         "type": "object",
         "properties": {
             "name": {"enum": ["label", "score", "exit_stage", "macs"]},
             "parameters": {
-                "type": "object",
-                "properties": {"binary_data": {"type": "boolean"}, "classification": {"const": 0}},
+                "type": ["object", "null"],
+                "properties": {"binary_data": {"type": ["boolean", "null"]}, "classification": {"enum": [0, None]}},
                 "additionalProperties": False,
             },
         },
@@ -129,10 +131,10 @@ def infer_body(parameters: type[BaseModel]) -> dict[str, Any]:
     schema = {
         "type": "object",
         "properties": {
-            "id": {"type": "string"},
+            "id": {"type": ["string", "null"]},
             "inputs": {"type": "array", "items": tensor, "minItems": 1, "maxItems": 1},
-            "parameters": asked,
-            "outputs": {"type": "array", "items": output},
+            "parameters": or_null(asked),
+            "outputs": {"type": ["array", "null"], "items": output},
         },
         "required": ["inputs"],
     }

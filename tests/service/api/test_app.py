@@ -128,6 +128,8 @@ async def test_description_says_what_this_model_and_these_settings_allow(serve):
         ("GET", "/livez", None, {}),
         ("GET", "/readyz", None, {}),
         ("HEAD", "/livez", None, {}),
+        ("GET", "/ping", None, {}),
+        ("GET", "/healthz", None, {}),
         ("POST", "/readyz", None, {}),
         ("GET", "/classify", None, {}),
         ("POST", "/classify", "image", {}),

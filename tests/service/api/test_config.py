@@ -215,3 +215,14 @@ async def test_config_history_newest_first_with_who_and_when(serve):
     times = [datetime.fromisoformat(each["updated_at"]) for each in versions]
     assert times == sorted(times, reverse=True)
     assert "hush" not in response.text
+
+
+@pytest.mark.parametrize(("method", "path"), [("PATCH", "/config"), ("PUT", "/config"), ("POST", "/config/simulate")])
+async def test_config_unknown_query_parameter_is_422_and_changes_nothing(serving, method, path):
+    body = {"thresholds": [0.1, 0.2, 0.3]}
+    response = await serving.client.request(method, path, params={"dry_run": "true"}, json=body)
+
+    assert response.status_code == 422
+    assert "'dry_run'" in response.json()["detail"]
+    assert "/config/simulate" in response.json()["detail"]
+    assert unchanged(serving)

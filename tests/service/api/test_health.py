@@ -22,6 +22,19 @@ async def test_probes_when_ready_both_answer_200(serving):
     assert (readyz.status_code, readyz.json()) == (200, {"ready": True, "state": "ready"})
 
 
+async def test_probes_under_other_names_say_the_same_and_are_not_counted_either(serving):
+    serving.context.draining = True
+    for name, paths in {"/livez": ["/healthz"], "/readyz": ["/health", "/ping"]}.items():
+        probed = await serving.client.get(name)
+        for path in paths:
+            response = await serving.client.get(path)
+            assert (response.status_code, response.json().get("state")) == (
+                probed.status_code,
+                probed.json().get("state"),
+            )
+    assert serving.total("dvt_requests_total") == 0
+
+
 async def test_probes_while_warming_up_are_alive_but_not_ready(serve, make_runner):
     runner = make_runner()
     runner.warm.clear()

@@ -72,7 +72,6 @@ async def test_classify_json_parameters_are_those_of_the_query(serving, image):
         ({"trace": "true"}, ["trace", "'true'"]),
         ({"max_stage": 9}, ["max_stage", "9", "3"]),
         ([], ["parameters"]),
-        (None, ["parameters"]),
     ],
 )
 async def test_classify_json_parameter_that_is_none_is_422(serving, image, parameters, words):
@@ -80,6 +79,31 @@ async def test_classify_json_parameter_that_is_none_is_422(serving, image, param
 
     assert response.status_code == 422
     assert all(word in response.json()["detail"] for word in words), response.json()["detail"]
+
+
+@pytest.mark.parametrize("path", ["/classify", "/"])
+@pytest.mark.parametrize("parameters", [None, {"top_k": None}])
+async def test_json_null_for_what_is_optional_says_as_much_as_absence(serving, image, path, parameters):
+    response = await serving.client.post(path, json={"inputs": b64(image(0)), "parameters": parameters})
+
+    assert response.status_code == 200
+
+
+async def test_classify_json_null_for_a_parameter_leaves_it_to_the_query(serving, image):
+    parameters = {"trace": None, "min_stage": None, "thresholds": None}
+    response = await serving.client.post(
+        "/classify?thresholds=2&trace=true", json={"inputs": b64(image(0)), "parameters": parameters}
+    )
+
+    assert len(response.json()["trace"]) == 4
+
+
+@pytest.mark.parametrize(("method", "path"), [("POST", "/classify"), ("POST", "/"), ("PATCH", "/config")])
+async def test_json_behind_a_byte_order_mark_is_read(serving, image, method, path):
+    document = {"thresholds": 0.5} if path == "/config" else {"inputs": b64(image(0))}
+    content = b"\xef\xbb\xbf" + json.dumps(document).encode()
+
+    assert (await serving.client.request(method, path, content=content, headers=JSON)).status_code == 200
 
 
 @pytest.mark.parametrize(

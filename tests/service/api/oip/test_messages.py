@@ -62,6 +62,36 @@ def test_parse_without_outputs_all_are_given() -> None:
     assert parse(in_json(), None, 64).outputs == dict.fromkeys(OUTPUTS, False)
 
 
+def test_parse_nulls_say_as_much_as_absence() -> None:
+    document = json.loads(in_json(parameters=None))
+    document |= {"id": None, "parameters": None, "outputs": None}
+    nothing = json.loads(in_json())
+    assert parse(json.dumps(document).encode(), None, 64) == parse(json.dumps(nothing).encode(), None, 64)
+
+    document |= {"parameters": {"binary_data_output": None, "max_stage": None, "min_stage": 1}}
+    document["inputs"][0]["parameters"] = {"binary_data_size": None, "content_type": None}
+    document["outputs"] = [
+        {"name": "score", "parameters": None},
+        {"name": "macs", "parameters": {"binary_data": None, "classification": None}},
+    ]
+    inference = parse(json.dumps(document).encode(), None, 64)
+    assert (inference.outputs, inference.parameters) == ({"score": False, "macs": False}, {"min_stage": 1})
+
+
+@pytest.mark.parametrize("body", [b"an image", b""])
+def test_parse_raw_request_is_one_image_answered_in_binary(body) -> None:
+    inference = parse(body, "0", 64)
+
+    assert (inference.images, inference.parameters, inference.id) == ([body], {}, "")
+    assert inference.outputs == dict.fromkeys(OUTPUTS, True)
+
+
+def test_parse_json_behind_a_byte_order_mark_is_read() -> None:
+    marked = b"\xef\xbb\xbf" + in_json()
+
+    assert parse(marked, None, 64).images == parse(marked, str(len(marked)), 64).images == [bytes(3)]
+
+
 @pytest.mark.parametrize(
     ("changes", "error", "words"),
     [

@@ -1,4 +1,5 @@
 import base64
+import json
 
 import pytest
 
@@ -55,6 +56,26 @@ async def test_infer_parameters_shape_the_walk(serving, image):
     answer = (await serving.client.post(f"{MODEL}/versions/1/infer", json=body(image(0), parameters=parameters))).json()
 
     assert answer["outputs"][2]["data"] == [1]
+
+
+async def test_infer_raw_image_is_answered_in_binary(serving, image):
+    response = await serving.client.post(
+        f"{MODEL}/infer", content=image(120), headers={"inference-header-content-length": "0"}
+    )
+
+    length = int(response.headers["inference-header-content-length"])
+    outputs = json.loads(response.content[:length])["outputs"]
+    assert (response.status_code, response.headers["content-type"]) == (200, "application/octet-stream")
+    assert [output["name"] for output in outputs] == ["label", "score", "exit_stage", "macs"]
+    assert response.content[length:].startswith(b"\x04\0\0\0ship")
+
+
+async def test_infer_with_nulls_for_all_that_is_optional_is_answered(serving, image):
+    document = body(image(0), id=None, parameters=None, outputs=None)
+    document["inputs"][0]["parameters"] = None
+
+    response = await serving.client.post(f"{MODEL}/infer", json=document)
+    assert (response.status_code, "id" in response.json()) == (200, False)
 
 
 @pytest.mark.parametrize(
@@ -116,3 +137,10 @@ async def test_infer_where_there_are_api_keys_needs_one_and_the_rest_does_not(se
         assert (await serving.client.post(f"{MODEL}/infer", json=body(image(0)), headers=headers)).status_code == 200
         open_paths = ("/v2", MODEL, f"{MODEL}/ready", "/v2/health/live", "/v2/health/ready")
         assert {(await serving.client.get(path)).status_code for path in open_paths} == {200}
+
+
+async def test_infer_unknown_query_parameter_is_422(serving, image):
+    response = await serving.client.post(f"{MODEL}/infer?max%5Fstage=1", json=body(image(0)))
+
+    assert response.status_code == 422
+    assert "'max_stage'" in response.json()["error"]
