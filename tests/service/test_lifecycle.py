@@ -1,5 +1,6 @@
 """From the start of a replica to its end, as real processes and as a balancer or an orchestrator sees it."""
 
+import resource
 import socket
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -173,3 +174,16 @@ def test_replica_sigterm_while_it_loads_ends_soon_with_0(
     replica.process.terminate()
 
     assert replica.process.wait(20) == 0
+
+
+def test_server_with_few_descriptors_answers_probes_beside_many_silent_connections(start):
+    replica = start()
+    resource.prlimit(replica.process.pid, resource.RLIMIT_NOFILE, (128, 128))  # before it reads its settings
+    replica.until_status("/readyz", 200)
+    held = [socket.create_connection((replica.host, replica.port)) for _ in range(300)]
+    try:
+        assert [replica.status("/livez") for _ in range(20)] == [200] * 20
+    finally:
+        for connection in held:
+            connection.close()
+    assert "at most" in replica.log.read_text()
