@@ -6,7 +6,7 @@ connections once a second.
 """
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from heapq import nsmallest
@@ -14,6 +14,7 @@ from typing import Any, Protocol, cast
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
+from service.api.access_log import Client
 from service.api.problems import Refusal, refusal_answer
 from service.parser import RequestParser
 
@@ -48,12 +49,17 @@ Headers = Sequence[tuple[bytes, bytes]]
 class Doorkeeper(Protocol):
     """Refuses requests at their heads."""
 
-    def refusal(self, method: bytes, target: bytes, headers: Headers, own_headers: Headers) -> bytes | None:
+    def refusal(
+        self, method: bytes, target: bytes, headers: Headers, own_headers: Headers, client: Client
+    ) -> bytes | None:
         """The whole answer to a request, or None where the application is to answer it.
 
         Args:
             own_headers: what the server adds to every answer.
         """
+
+    def refused(self, status: int, client: Client) -> None:
+        """What is no request was answered with this status."""
 
     def arrived(self, method: bytes, target: bytes) -> None:
         """A request that was not refused has come to its end."""
@@ -110,14 +116,11 @@ class Connection(HttpToolsProtocol):
 
     transport: Any
 
-    def __init__(
-        self, *args: Any, bounds: Bounds, on_refused: Callable[[int], None], door: Doorkeeper, **kwargs: Any
-    ) -> None:
+    def __init__(self, *args: Any, bounds: Bounds, door: Doorkeeper, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.parser = RequestParser(self)
         self.reading = False
         self._bounds = bounds
-        self._on_refused = on_refused
         self._door = door
         self._let_in = self._turned_away = False
         self._in_head = False
@@ -257,7 +260,7 @@ class Connection(HttpToolsProtocol):
             self.transport.abort()
             return
         self.transport.write(refusal_answer(refusal, self.server_state.default_headers))
-        self._on_refused(refusal.status)
+        self._door.refused(refusal.status, self.client)
         self.transport.close()
         if self.cycle is not None:
             self.cycle.disconnected = True
@@ -270,7 +273,8 @@ class Connection(HttpToolsProtocol):
             return
         if parser.get_http_version() != "1.1" or not parser.should_keep_alive():
             return
-        answer = self._door.refusal(parser.get_method(), self.url, self.headers, self.server_state.default_headers)
+        own_headers = self.server_state.default_headers
+        answer = self._door.refusal(parser.get_method(), self.url, self.headers, own_headers, self.client)
         if answer is None:
             self._let_in = True
         else:
@@ -287,11 +291,7 @@ class Connection(HttpToolsProtocol):
             each.transport.abort()
 
 
-def connections(bounds: Bounds, on_refused: Callable[[int], None], door: Doorkeeper) -> type[asyncio.Protocol]:
-    """What uvicorn is to make for each client.
-
-    Args:
-        on_refused: called with the status of each answer to what is no request.
-    """
-    made = partial(Connection, bounds=bounds, on_refused=on_refused, door=door)
+def connections(bounds: Bounds, door: Doorkeeper) -> type[asyncio.Protocol]:
+    """What uvicorn is to make for each client."""
+    made = partial(Connection, bounds=bounds, door=door)
     return cast(type[asyncio.Protocol], made)

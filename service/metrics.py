@@ -2,17 +2,22 @@
 
 from collections.abc import Callable, Sequence
 from functools import partial
+from importlib.metadata import version
+from platform import python_version
 
 from prometheus_client import (
     CollectorRegistry,
     Counter,
     Gauge,
     Histogram,
+    Info,
+    ProcessCollector,
     disable_created_metrics,
-    generate_latest,
 )
+from prometheus_client.exposition import choose_encoder
 
 from service.engine.policy import ExitReason
+from service.version import service_version
 
 REJECTION_REASONS = ("full", "not_ready", "undecodable", "too_large", "deadline")
 CANCELLATION_PLACES = ("decode", "queue", "compute")
@@ -34,6 +39,9 @@ class Metrics:
     def __init__(self, num_stages: int, baseline_macs: int) -> None:
         disable_created_metrics()  # type: ignore[no-untyped-call]
         self.registry = CollectorRegistry()
+        ProcessCollector(registry=self.registry)
+        build = Info("dvt_build", "Versions of what runs.", registry=self.registry)
+        build.info({"version": service_version(), "python": python_version(), "torch": version("torch")})
         self._baseline_macs_per_image = baseline_macs
         self._stages = [str(stage) for stage in range(num_stages)]
         self._requests = self._counter("requests", "Requests answered, by status code.", "code")
@@ -83,13 +91,14 @@ class Metrics:
         )
         level.set_function(load_level)
 
-    def render(self) -> bytes:
-        """All metrics in Prometheus' text format."""
-        return generate_latest(self.registry)
+    def render(self, accept: str = "") -> bytes:
+        """All metrics, in the format of Prometheus or OpenMetrics that an `Accept` header asks for."""
+        encode, _ = choose_encoder(accept)
+        return encode(self.registry)
 
-    async def scrape(self) -> bytes:
+    async def scrape(self, accept: str = "") -> bytes:
         """`render`, for callers to whom the metrics may be in another process."""
-        return self.render()
+        return self.render(accept)
 
     def request_done(self, status: int, duration_s: float) -> None:
         """A request was answered with this status."""

@@ -15,6 +15,7 @@ from service.api.app import create_app
 from service.api.context import Context
 from service.api.door import Door
 from service.connection import Bounds, Connection, connections
+from service.descriptors import affordable_connections
 from service.engine.engine import EngineState
 from service.listener import url_of
 
@@ -67,10 +68,9 @@ class Server(uvicorn.Server):
             http=connections(
                 Bounds(
                     timeout_s=settings.client_timeout_s,
-                    max_connections=settings.max_connections,
+                    max_connections=affordable_connections(settings.max_connections),
                     max_unread_bytes=_UNREAD_SHARE * settings.max_body_bytes,
                 ),
-                on_refused=lambda status: context.metrics.request_done(status, 0.0),
                 door=Door(context),
             ),
             log_level=settings.log_level,

@@ -47,7 +47,7 @@ class Settings(BaseSettings):
     """What an operator can set.
 
     Attributes:
-        http_host: address to listen on.
+        http_host: address to listen on; an IPv6 one may be in brackets.
         http_port: port to listen on; 0 takes a free one.
         http_workers: front-end processes; 0 serves HTTP in the engine's own process, for debugging.
         model: a shipped model's name or the path of a model folder.
@@ -78,7 +78,8 @@ class Settings(BaseSettings):
         max_step_s: seconds one batch may take before the device counts as hung.
         drain_delay_s: seconds to go on accepting after SIGTERM, no longer ready, so that balancers notice.
         drain_timeout_s: seconds that admitted requests then get to finish.
-        log_level: least severe level that is logged.
+        log_level: least severe level that is logged, in any case.
+        access_log: whether each answered request is logged, whatever the level.
     """
 
     # A compose file's `DVT_ADMIN_KEY=${KEY:-}` yields an empty value, which counts as unset.
@@ -114,11 +115,23 @@ class Settings(BaseSettings):
     drain_delay_s: float = Field(default=0.0, ge=0, allow_inf_nan=False)
     drain_timeout_s: float = Field(default=30.0, ge=0, allow_inf_nan=False)
     log_level: Literal["debug", "info", "warning", "error"] = "info"
+    access_log: bool = False
 
     @model_validator(mode="before")
     @classmethod
     def _read_secret_files(cls, values: dict[str, Any]) -> dict[str, Any]:
         return values | {name: _secret(values, name) for name in SECRETS if values.get(f"{name}_file") is not None}
+
+    @field_validator("log_level", mode="before")
+    @classmethod
+    def _in_lower_case(cls, value: Any) -> Any:
+        return value.lower() if isinstance(value, str) else value
+
+    @field_validator("http_host")
+    @classmethod
+    def _without_brackets(cls, value: str) -> str:
+        # As an IPv6 address has them in a URL.
+        return value[1:-1] if value.startswith("[") and value.endswith("]") else value
 
     @field_validator("admin_key", "api_key")
     @classmethod

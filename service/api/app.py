@@ -8,6 +8,7 @@ from contextlib import asynccontextmanager, suppress
 from fastapi import FastAPI
 
 from service.api import classify, config, docs, health, huggingface, index, problems
+from service.api.access_log import AccessLog
 from service.api.console import routes as console
 from service.api.context import Context
 from service.api.description import describe
@@ -67,7 +68,10 @@ def create_app(
         redoc_url=None,
     )
     app.state.context = context
-    app.add_middleware(RequestMiddleware, metrics=context.metrics, direct=DIRECT, on_cut_off=on_cut_off)
+    access_log = AccessLog(context.settings.access_log)
+    app.add_middleware(
+        RequestMiddleware, metrics=context.metrics, access_log=access_log, direct=DIRECT, on_cut_off=on_cut_off
+    )
     problems.install(app)
     for part in (classify, huggingface, index, oip, config, health, docs):
         app.include_router(part.router)

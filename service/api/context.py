@@ -111,8 +111,8 @@ class RequestCounts(Protocol):
     def image_cancelled(self, where: str, count: int = 1) -> None:
         """Images were dropped since their client left."""
 
-    async def scrape(self) -> bytes:
-        """All metrics of the replica in Prometheus' text format."""
+    async def scrape(self, accept: str = "") -> bytes:
+        """All metrics of the replica, in the text format that an `Accept` header asks for."""
 
 
 @dataclass(slots=True, kw_only=True)

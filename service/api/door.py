@@ -7,6 +7,7 @@ half of what it takes in a route, and does not wait for the routes that are unde
 import asyncio
 from collections.abc import Sequence
 
+from service.api.access_log import AccessLog, Client
 from service.api.context import Context
 from service.api.middleware import request_id_of
 from service.api.problems import error_answer
@@ -25,9 +26,12 @@ class Door:
 
     def __init__(self, context: Context) -> None:
         self._context = context
+        self._access_log = AccessLog(context.settings.access_log)
         self._arrived = 0  # in this turn of the loop; they take their permits in the next
 
-    def refusal(self, method: bytes, target: bytes, headers: Headers, own_headers: Headers) -> bytes | None:
+    def refusal(
+        self, method: bytes, target: bytes, headers: Headers, own_headers: Headers, client: Client = None
+    ) -> bytes | None:
         """The whole answer to a request, or None where a route is to answer it.
 
         Args:
@@ -42,9 +46,15 @@ class Door:
             require_room(self._context, self._arrived)
         except OverloadedError as error:
             self._context.metrics.request_done(429, 0.0)
-            path = target.partition(b"?")[0].decode()
-            return error_answer(error, path, request_id_of(headers), own_headers)
+            path, request_id = target.partition(b"?")[0].decode(), request_id_of(headers)
+            self._access_log.answered(client, method.decode(), target, 429, 0.0, request_id)
+            return error_answer(error, path, request_id, own_headers)
         return None
+
+    def refused(self, status: int, client: Client) -> None:
+        """What is no request was answered with this status."""
+        self._context.metrics.request_done(status, 0.0)
+        self._access_log.refused(client, status)
 
     def arrived(self, method: bytes, target: bytes) -> None:
         """A request that was let in is about to take its permit. One whose body is still to come holds nobody up."""

@@ -6,7 +6,7 @@ from itertools import accumulate
 from platform import python_version
 
 from fastapi import APIRouter, Request, Response
-from prometheus_client import CONTENT_TYPE_LATEST
+from prometheus_client.exposition import choose_encoder
 
 from service.api import problems
 from service.api.answers import json_response
@@ -21,6 +21,8 @@ LIVE_PATHS = ("/livez", "/healthz")
 READY_PATHS = ("/readyz", "/health", "/ping")
 """Each probe under the names that balancers and platforms ask for it by."""
 
+_METRICS_TYPES = ("text/plain", "application/openmetrics-text")
+_TEXT = {"schema": {"type": "string"}}
 _LIBRARIES = ("torch", "fastapi", "pydantic", "pillow")
 
 
@@ -54,11 +56,13 @@ for _paths, _probe, _summary, _answer in (
     "/metrics",
     summary="Prometheus metrics",
     response_class=Response,
-    responses={200: {"content": {"text/plain": {"schema": {"type": "string"}}}}, **problems.responses(500, 503)},
+    responses={200: {"content": dict.fromkeys(_METRICS_TYPES, _TEXT)}, **problems.responses(500, 503)},
 )
-async def metrics(context: ContextDep) -> Response:
-    """All metrics of this replica in Prometheus' text format."""
-    return Response(await context.metrics.scrape(), media_type=CONTENT_TYPE_LATEST)
+async def metrics(request: Request, context: ContextDep) -> Response:
+    """All metrics of this replica: in Prometheus' text format, or in that of OpenMetrics where `Accept` asks for it."""
+    accept = request.headers.get("accept", "")
+    _, content_type = choose_encoder(accept)
+    return Response(await context.metrics.scrape(accept), headers={"Vary": "Accept"}, media_type=content_type)
 
 
 @router.get("/models", summary="What is loaded", responses=problems.responses(500))

@@ -15,8 +15,7 @@ from service.api.disconnect import unless_client_leaves
 from service.api.inputs import check_parameters, json_body, read_inputs
 from service.api.parameters import Count, JsonParameters, policy_maker, refuse_query
 from service.api.proxies import proxy_timeout_s
-from service.api.walk import Outcome, classify_images, require_room
-from service.errors import ServiceError
+from service.api.walk import Walked, classify_images, require_answers, require_room
 
 router = APIRouter()
 
@@ -59,7 +58,10 @@ class Score(TypedDict):
     },
 )
 async def image_classification(request: Request) -> Response:
-    """The best classes, the best first; for a list of images a list of such lists."""
+    """The best classes, the best first; for a list of images a list of such lists.
+
+    An image that cannot be answered fails the request, since the task has no other way to say it.
+    """
     context: Context = request.app.state.context
     require_api_key(request, context)
     require_room(context)
@@ -68,14 +70,11 @@ async def image_classification(request: Request) -> Response:
     asked = check_parameters(TaskParameters, inputs.parameters or {})
     make_policy = policy_maker(JsonParameters(top_k=asked.top_k), context, proxy_timeout_s(request))
     outcomes = await unless_client_leaves(request, classify_images(context, inputs.images, make_policy))
-    answers = [_answer(outcome, context) for outcome in outcomes.images]
+    walked = require_answers(outcomes.images, "inputs" if inputs.as_list else "")
+    answers = [_answer(each, context) for each in walked]
     headers = {"x-dvt-config-version": str(outcomes.config_version)}
     return json_response(answers if inputs.as_list else answers[0], headers)
 
 
-def _answer(outcome: Outcome, context: Context) -> list[dict[str, Any]]:
-    if isinstance(outcome, ServiceError):
-        raise outcome  # the task has no way to say that one image of several failed
-    return [
-        {"label": each["label"], "score": each["confidence"]} for each in scores(outcome.answer.prediction, context)
-    ]
+def _answer(walked: Walked, context: Context) -> list[dict[str, Any]]:
+    return [{"label": each["label"], "score": each["confidence"]} for each in scores(walked.answer.prediction, context)]

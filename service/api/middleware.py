@@ -10,6 +10,7 @@ from uuid import uuid4
 from fastapi import Request, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from service.api.access_log import AccessLog
 from service.api.context import RequestCounts
 from service.api.health import LIVE_PATHS, READY_PATHS
 from service.api.problems import error_response, internal_error_response
@@ -46,11 +47,13 @@ class RequestMiddleware:
         self,
         app: ASGIApp,
         metrics: RequestCounts,
+        access_log: AccessLog,
         direct: Mapping[tuple[str, str], DirectRoute] | None = None,
         on_cut_off: Callable[[], None] = lambda: None,
     ) -> None:
         self._app = app
         self._metrics = metrics
+        self._access_log = access_log
         self._direct = direct or {}
         self._on_cut_off = on_cut_off
 
@@ -62,7 +65,8 @@ class RequestMiddleware:
         started_at = time.perf_counter()
         request_id = request_id_of(scope["headers"])
         scope.setdefault("state", {})["request_id"] = request_id
-        if scope["method"] == "HEAD":
+        method: str = scope["method"]
+        if method == "HEAD":
             scope = {**scope, "method": "GET"}  # the server itself leaves the body out
         own_headers = ((b"x-request-id", request_id.encode()), _NO_SNIFFING)
         status: int | None = None
@@ -91,8 +95,10 @@ class RequestMiddleware:
                 raise
             await internal_error_response(Request(scope))(scope, receive, send_with_id)
         finally:
+            duration_s = time.perf_counter() - started_at
             if scope["path"] not in _UNCOUNTED_PATHS:
-                self._metrics.request_done(status or 500, time.perf_counter() - started_at)
+                self._metrics.request_done(status or 500, duration_s)
+            self._access_log.answered(scope["client"], method, _target(scope), status or 500, duration_s, request_id)
 
 
 async def _answer(route: DirectRoute, request: Request) -> Response:
@@ -100,6 +106,11 @@ async def _answer(route: DirectRoute, request: Request) -> Response:
         return await route(request)
     except ServiceError as error:
         return error_response(request, error)
+
+
+def _target(scope: Scope) -> bytes:
+    query: bytes = scope["query_string"]
+    return b"%s?%s" % (scope["raw_path"], query) if query else scope["raw_path"]
 
 
 def request_id_of(headers: Iterable[tuple[bytes, bytes]]) -> str:

@@ -6,6 +6,7 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
+from copy import copy
 from dataclasses import dataclass, replace
 
 from service.api.context import Context
@@ -88,6 +89,26 @@ async def classify_images(
     walk = _Walk(context, permits, make_policy(context.operating_points.current), len(images))
     outcomes = await walk.run(images)
     return Outcomes(config_version=walk.policy.config_version, total_s=walk.elapsed_s(), images=outcomes)
+
+
+def require_answers(outcomes: Sequence[Outcome], name: str) -> list[Walked]:
+    """All answers, for protocols in which one image that has none fails its request.
+
+    Args:
+        name: of the list the images came in; empty where there was none.
+
+    Raises:
+        ServiceError: the first image's that has no answer, naming its place in the list.
+    """
+    walked: list[Walked] = []
+    for index, outcome in enumerate(outcomes):
+        if isinstance(outcome, ServiceError):
+            error = copy(outcome)  # the engine's own may be that of several images
+            if name:
+                error.args = (f"{name}[{index}]: {outcome}",)
+            raise error
+        walked.append(outcome)
+    return walked
 
 
 class _Walk:

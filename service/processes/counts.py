@@ -13,7 +13,7 @@ class Counts:
         scrape: asks for the metrics of the whole replica.
     """
 
-    def __init__(self, scrape: Callable[[], Coroutine[Any, Any, bytes]]) -> None:
+    def __init__(self, scrape: Callable[..., Coroutine[Any, Any, bytes]]) -> None:
         self.scrape = scrape
         self._clear()
 

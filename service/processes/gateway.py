@@ -131,7 +131,7 @@ class _Connection:
                 self._gateway.reached.set()
                 self._see(message.version)
             case Scrape():
-                self.channel.send(Reply(message.call, self._gateway.metrics.render()))
+                self.channel.send(Reply(message.call, self._gateway.metrics.render(message.accept)))
             case Configure():
                 call = self._loop.create_task(self._configure(message))
                 self._calls.add(call)

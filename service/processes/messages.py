@@ -58,9 +58,10 @@ class Configure(msgspec.Struct, tag="configure", frozen=True, array_like=True):
 
 
 class Scrape(msgspec.Struct, tag="scrape", frozen=True, array_like=True):
-    """Ask for the metrics; answered by a `Reply`."""
+    """Ask for the metrics in a format that an `Accept` header names; answered by a `Reply`."""
 
     call: int
+    accept: str
 
 
 class Seen(msgspec.Struct, tag="seen", frozen=True, array_like=True):

@@ -170,10 +170,10 @@ class RemoteEngine:
         point: OperatingPoint = await self._call(Configure(next(self._task_ids), change, versions))
         return point
 
-    async def scrape(self) -> bytes:
+    async def scrape(self, accept: str = "") -> bytes:
         """The metrics of the whole replica."""
         self._send_counts()
-        text: bytes = await self._call(Scrape(next(self._task_ids)))
+        text: bytes = await self._call(Scrape(next(self._task_ids), accept))
         return text
 
     async def _call(self, message: Configure | Scrape) -> Any:

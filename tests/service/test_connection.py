@@ -23,8 +23,10 @@ class Doorkeeper:
 
     seen: list[tuple[bytes, bytes]] = field(default_factory=list)
 
-    def refusal(self, method, target, headers, own_headers):
+    def refusal(self, method, target, headers, own_headers, client):
         return REFUSAL if (b"x-refuse", b"yes") in headers else None
+
+    def refused(self, status, client): ...
 
     def arrived(self, method, target):
         self.seen.append((method, target))
@@ -62,7 +64,6 @@ def server() -> Iterator[Echo]:
         echo,
         http=connections(
             Bounds(timeout_s=_PATIENCE_S, max_connections=10, max_unread_bytes=MAX_UNREAD_BYTES),
-            on_refused=lambda status: None,
             door=echo.door,
         ),
         lifespan="off",

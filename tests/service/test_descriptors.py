@@ -33,8 +33,26 @@ def test_make_room_raises_the_limit_as_far_as_needed(limits, caplog, now, connec
     assert not caplog.records
 
 
-def test_make_room_that_is_not_to_be_had_is_said(limits, caplog):
+def test_make_room_goes_as_far_as_is_allowed(limits):
     descriptors.make_room(5000)
 
     assert limits["set"] == [(4096, 4096)]
-    assert "4096 open files are allowed here, too few for DVT_MAX_CONNECTIONS=5000" in caplog.text
+
+
+@pytest.mark.parametrize(("soft", "wanted"), [(2304, 2048), (resource.RLIM_INFINITY, 10**6)])
+def test_affordable_connections_with_enough_descriptors_are_those_wanted(limits, caplog, soft, wanted):
+    limits["now"] = (soft, soft)
+
+    assert descriptors.affordable_connections(wanted) == wanted
+    assert not caplog.records
+
+
+def test_affordable_connections_are_fewer_where_descriptors_are_and_that_is_said(limits, monkeypatch, caplog):
+    monkeypatch.setattr(descriptors.os, "listdir", lambda _: ["0"] * 20)
+    limits["now"] = (128, 128)
+
+    assert descriptors.affordable_connections(2048) == 44
+    assert "128 open files are allowed here, too few for DVT_MAX_CONNECTIONS=2048" in caplog.text
+    assert "at most 44 connections" in caplog.text
+    limits["now"] = (32, 32)
+    assert descriptors.affordable_connections(2048) == 1

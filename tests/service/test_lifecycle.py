@@ -1,5 +1,6 @@
 """From the start of a replica to its end, as real processes and as a balancer or an orchestrator sees it."""
 
+import resource
 import socket
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -12,8 +13,8 @@ from replicas import ROOT, Replica, eventually, free_port
 from tiny_model import png, save_tiny_model
 
 MAX_BATCH_SIZE = 4
-# Every stage alone and with a full batch, and all of it twice.
-WARM_UP_RUNS = [f"{stage} {size}" for size in (MAX_BATCH_SIZE, 1) for stage in range(4)] * 2
+# Every stage with growing batches, each of them twice.
+WARM_UP_RUNS = [f"{stage} {size}" for stage in range(4) for size in (1, 2, MAX_BATCH_SIZE) for _ in range(2)]
 WITHOUT_LIMIT = 10**9
 
 pytestmark = pytest.mark.parametrize("http_workers", [0, 1])
@@ -198,3 +199,16 @@ def test_replica_without_standard_streams_gets_ready_and_ends_with_0(
         assert replica.process.wait(20) == 0
     finally:
         replica.kill()
+
+
+def test_server_with_few_descriptors_answers_probes_beside_many_silent_connections(start):
+    replica = start()
+    resource.prlimit(replica.process.pid, resource.RLIMIT_NOFILE, (128, 128))  # before it reads its settings
+    replica.until_status("/readyz", 200)
+    held = [socket.create_connection((replica.host, replica.port)) for _ in range(300)]
+    try:
+        assert [replica.status("/livez") for _ in range(20)] == [200] * 20
+    finally:
+        for connection in held:
+            connection.close()
+    assert "at most" in replica.log.read_text()

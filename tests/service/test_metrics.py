@@ -1,5 +1,7 @@
 """What `/metrics` is made of; the names are a contract with dashboards and alerts."""
 
+import sys
+
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
@@ -26,6 +28,7 @@ DOCUMENTED = {
     "dvt_load_level": ("gauge", set()),
     "dvt_device_errors_total": ("counter", {"kind"}),
     "dvt_front_end_deaths_total": ("counter", set()),
+    "dvt_build_info": ("gauge", {"version", "python", "torch"}),
 }
 
 
@@ -46,6 +49,7 @@ def described(metrics: Metrics) -> dict[str, tuple[str, set[str]]]:
             {label for sample in family.samples for label in sample.labels} - {"le"},
         )
         for family in text_string_to_metric_families(metrics.render().decode())
+        if family.name.startswith("dvt_")
     }
 
 
@@ -125,6 +129,19 @@ def test_watch_gauges_are_read_again_at_every_scrape(metrics: Metrics) -> None:
     assert value(metrics, "dvt_config_version") == 2
     assert value(metrics, "dvt_config_store_up") == 0
     assert value(metrics, "dvt_load_level") == 3
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="read from /proc")
+def test_render_says_what_the_process_takes(metrics: Metrics) -> None:
+    for name in ("process_resident_memory_bytes", "process_cpu_seconds_total", "process_open_fds", "process_max_fds"):
+        assert (value(metrics, name) or 0) > 0
+
+
+@pytest.mark.parametrize(
+    ("accept", "is_openmetrics"), [("", False), ("*/*", False), ("application/openmetrics-text;version=1.0.0", True)]
+)
+def test_render_speaks_the_format_that_is_accepted(metrics: Metrics, accept: str, is_openmetrics: bool) -> None:
+    assert metrics.render(accept).endswith(b"# EOF\n") == is_openmetrics
 
 
 def test_two_instances_do_not_share_a_count(metrics: Metrics) -> None:

@@ -190,6 +190,20 @@ def test_load_settings_key_file_may_hold_several_keys_one_a_line(monkeypatch, tm
     assert settings.api_keys.holder(b"one") == "api"
 
 
+@pytest.mark.parametrize("value", ["INFO", "info", "Info"])
+def test_load_settings_log_level_may_be_in_any_case(monkeypatch, value):
+    monkeypatch.setenv("DVT_LOG_LEVEL", value)
+
+    assert load_settings().log_level == "info"
+
+
+@pytest.mark.parametrize("value", ["::1", "[::1]"])
+def test_load_settings_ipv6_address_may_be_in_brackets(monkeypatch, value):
+    monkeypatch.setenv("DVT_HTTP_HOST", value)
+
+    assert load_settings().http_host == "::1"
+
+
 @pytest.mark.parametrize("name", ["admin_key", "api_key"])
 @pytest.mark.parametrize("value", [f"alice:{KEY},alice:b", f"a:b:{KEY}", ","])
 def test_load_settings_keys_that_are_none_are_refused_without_showing_them(monkeypatch, name, value):

@@ -14,7 +14,7 @@ import yaml
 from prometheus_client.parser import text_string_to_metric_families
 
 from service.backend import build
-from service.settings import PREFIX, Settings
+from service.settings import CONFIG_FILE_VARIABLE, PREFIX, Settings
 
 ROOT = Path(__file__).parents[2]
 DEPLOYMENT = ROOT / "docker"
@@ -44,9 +44,10 @@ def documents(path: Path) -> list[dict[str, Any]]:
 
 @cache
 def exposed_metrics() -> frozenset[str]:
-    """Names of all series that `/metrics` of the shipped model has, or has from an event on."""
+    """Names of all series of our own that `/metrics` of the shipped model has, or has from an event on."""
     backend = build(Settings(device="cpu", dtype="float32", max_inflight=1))
-    families = list(text_string_to_metric_families(backend.metrics.render().decode()))
+    text = backend.metrics.render().decode()
+    families = [family for family in text_string_to_metric_families(text) if family.name.startswith("dvt_")]
     assert len(families) > 10
     return frozenset(family.name + suffix for family in families for suffix in _SUFFIXES[family.type])
 
@@ -63,4 +64,4 @@ def settings_in(text: str) -> set[str]:
 
 def known_settings() -> set[str]:
     """Environment variables that the service reads."""
-    return {PREFIX + name.upper() for name in Settings.model_fields}
+    return {PREFIX + name.upper() for name in Settings.model_fields} | {CONFIG_FILE_VARIABLE}

@@ -177,22 +177,27 @@ def _strings(data: list[Any] | None, count: int) -> list[str]:
     # A tensor of shape [n, 1] may come as lists of one.
     flat = [item[0] if isinstance(item, list) and len(item) == 1 else item for item in data or ()]
     _check_elements(len(flat), count)
-    if not all(isinstance(item, str) for item in flat):
-        raise InvalidParameterError(f"the data of {INPUT!r} must be images in base64")
+    for index, item in enumerate(flat):
+        if not isinstance(item, str):
+            got = repr(item)[:_SHOWN_CHARACTERS]
+            raise InvalidParameterError(f"{INPUT}[{index}]: the data must be images in base64, got {got}")
     return flat
 
 
 def _elements(rest: memoryview) -> Iterator[bytes]:
-    position = 0
+    position = index = 0
     while position < len(rest):
         start = position + _LENGTH.size
         if start > len(rest):
-            raise MalformedRequestError(f"the binary data of {INPUT!r} ends inside the length of an element")
+            raise MalformedRequestError(f"{INPUT}[{index}]: the binary data ends inside the length of this element")
         (length,) = _LENGTH.unpack_from(rest, position)
         position = start + length
         if position > len(rest):
-            raise MalformedRequestError(f"an element of {INPUT!r} says it has {length} bytes, more than there are")
+            raise MalformedRequestError(
+                f"{INPUT}[{index}]: this element says it has {length} bytes, {len(rest) - start} are left"
+            )
         yield bytes(rest[start:position])
+        index += 1
 
 
 def _check_elements(found: int, count: int) -> None:

@@ -15,8 +15,8 @@ from service.api.oip import schemas
 from service.api.oip.messages import BYTES, INPUT, OUTPUTS, Inference, parse, render
 from service.api.parameters import Count, JsonParameters, PolicyParameters, policy_maker, refuse_query
 from service.api.proxies import proxy_timeout_s
-from service.api.walk import Walked, classify_images, require_room
-from service.errors import NotFoundError, NotReadyError, ServiceError
+from service.api.walk import Walked, classify_images, require_answers, require_room
+from service.errors import NotFoundError, NotReadyError
 from service.version import SERVICE_NAME, service_version
 
 router = APIRouter(prefix="/v2")
@@ -107,11 +107,7 @@ async def infer(request: Request) -> Response:
         inference = await parsed(lambda: parse(body, header, settings.max_images_per_request), len(body), context)
     make_policy = policy_maker(*_asked(inference, context, request))
     outcomes = await unless_client_leaves(request, classify_images(context, inference.images, make_policy))
-    walked: list[Walked] = []
-    for outcome in outcomes.images:
-        if isinstance(outcome, ServiceError):
-            raise outcome
-        walked.append(outcome)
+    walked = require_answers(outcomes.images, INPUT if len(outcomes.images) > 1 else "")
     content, json_length = render(inference, name, MODEL_VERSION, _values(walked, context))
     headers = {"x-dvt-config-version": str(outcomes.config_version)}
     if json_length is None:

@@ -3,6 +3,7 @@
 import asyncio
 
 import pytest
+from prometheus_client.openmetrics import parser as openmetrics
 from prometheus_client.parser import text_string_to_metric_families
 
 from service.errors import DeviceLostError
@@ -131,6 +132,17 @@ async def test_metrics_after_a_request_are_prometheus_text_with_its_counts(servi
     assert samples["dvt_macs_total",] == 400
     assert samples["dvt_baseline_macs_total",] == 4000
     assert [samples["dvt_batch_size_count", stage] for stage in "0123"] == [1, 1, 0, 0]
+
+
+async def test_metrics_for_a_scraper_that_prefers_openmetrics_are_openmetrics(serving):
+    accept = "application/openmetrics-text;version=1.0.0,text/plain;version=0.0.4;q=0.5,*/*;q=0.1"
+    response = await serving.client.get("/metrics", headers={"accept": accept})
+
+    assert response.headers["content-type"].startswith("application/openmetrics-text; version=1.0.0")
+    assert response.headers["vary"] == "Accept"
+    families = {family.name: family for family in openmetrics.text_string_to_metric_families(response.text)}
+    assert families["dvt_build"].type == "info"
+    assert families["dvt_requests"].type == "counter"
 
 
 async def test_metrics_gauges_show_the_live_configuration_and_the_queues(serve, make_runner, image):

@@ -59,7 +59,8 @@ async def test_task_bad_image_fails_its_request(serving, image):
     listed = await serving.client.post("/", json={"inputs": [b64(image(0)), b64(b"nonsense")]})
 
     assert (raw.status_code, listed.status_code) == (400, 400)
-    assert "not an image" in listed.json()["error"]
+    assert raw.json()["error"].startswith("not an image")
+    assert listed.json()["error"].startswith("inputs[1]: not an image")
     assert serving.images_are_accounted_for()
     assert serving.at_rest()
 

@@ -9,6 +9,7 @@ from fastapi import FastAPI
 
 from service import errors
 from service.api import problems
+from service.api.access_log import AccessLog
 from service.api.middleware import RequestMiddleware
 from service.images import ImageDecoder
 from service.metrics import Metrics
@@ -62,7 +63,7 @@ DECLARED = {
 async def answer_to(error: Exception) -> httpx.Response:
     """What a route that raises `error` answers."""
     app = FastAPI()
-    app.add_middleware(RequestMiddleware, metrics=Metrics(1, 1))
+    app.add_middleware(RequestMiddleware, metrics=Metrics(1, 1), access_log=AccessLog(on=False))
     problems.install(app)
 
     @app.get("/route")

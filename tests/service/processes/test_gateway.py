@@ -159,6 +159,7 @@ async def test_gateway_scrape_sees_what_its_front_end_has_just_counted(together)
     assert "dvt_images_total 3.0" in text
     assert 'dvt_rejected_total{reason="undecodable"} 3.0' in text
     assert 'dvt_requests_total{code="400"} 1.0' in text
+    assert (await remote.scrape("application/openmetrics-text")).endswith(b"# EOF\n")
     assert together.images_are_accounted_for()
 
 

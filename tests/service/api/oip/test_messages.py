@@ -106,7 +106,7 @@ def test_parse_json_behind_a_byte_order_mark_is_read() -> None:
         ({"shape": [5]}, TooLargeError, "5 images; the limit is 4"),
         ({"shape": [2**62]}, TooLargeError, "the limit is 4"),
         ({"data": None}, InvalidParameterError, "has 0"),
-        ({"data": [5]}, InvalidParameterError, "base64"),
+        ({"data": [5]}, InvalidParameterError, r"image\[0\]: .*base64, got 5"),
         ({"parameters": {"binary_data_size": 1}}, MalformedRequestError, "binary_data_size of 'image' is 1, and 0"),
         ({"parameters": {"binary_data_size": True}}, MalformedRequestError, "True"),
         ({"parameters": {"binary_data_size": "0"}}, MalformedRequestError, "'0'"),

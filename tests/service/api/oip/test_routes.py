@@ -115,7 +115,7 @@ async def test_infer_bad_image_fails_its_request_and_no_other(serving, image):
     response = await serving.client.post(f"{MODEL}/infer", json=body(image(0), b"nonsense"))
 
     assert response.status_code == 400
-    assert "not an image" in response.json()["error"]
+    assert response.json()["error"].startswith("image[1]: not an image")
     assert (await serving.client.post(f"{MODEL}/infer", json=body(image(0)))).status_code == 200
     assert serving.images_are_accounted_for()
 
