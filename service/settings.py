@@ -90,7 +90,7 @@ class Settings(BaseSettings):
     http_host: str = "127.0.0.1"
     http_port: int = Field(default=8000, ge=0, le=65535)
     http_workers: int = Field(default=1, ge=0, le=64)
-    model: str = Field(default="dvt-cifar10", min_length=1)
+    model: str = Field(default="dvt-photos", min_length=1)
     device: str = Field(default="auto", min_length=1)
     dtype: Literal["auto", "float32", "bfloat16"] = "auto"
     cuda_graphs: bool = True

@@ -13,7 +13,7 @@ import pytest
 from docker_engine import BASE_IMAGE, DockerEngine, make_base_image, missing, pip_build_arguments, running_engine
 
 ROOT = Path(__file__).parents[2]
-AIRPLANE = (ROOT / "tests/data/airplane.jpg").read_bytes()
+TURTLE = (ROOT / "tests/data/turtle.jpg").read_bytes()
 # As tight as docker/README.md says it may be.
 LOCKED = ("--read-only", "--tmpfs", "/tmp", "--cap-drop", "ALL", "--security-opt", "no-new-privileges")
 READY_S = 120
@@ -62,7 +62,7 @@ def inspect(engine: DockerEngine, name: str, field: str):
 
 
 def classify(url: str) -> httpx.Response:
-    return httpx.post(f"{url}/classify", content=AIRPLANE, headers={"Content-Type": "image/jpeg"}, timeout=30)
+    return httpx.post(f"{url}/classify", content=TURTLE, headers={"Content-Type": "image/jpeg"}, timeout=30)
 
 
 def test_image_has_neither_pip_nor_settings_of_the_build(engine):
@@ -83,7 +83,7 @@ def test_image_is_no_larger_than_its_parts_explain(engine):
 
 def test_container_locked_down_classifies(url):
     answer = classify(url)
-    assert (answer.status_code, answer.json()["label"]) == (200, "airplane")
+    assert (answer.status_code, answer.json()["label"]) == (200, "hawksbill")
 
 
 def test_container_serves_the_console_with_all_its_files(url):
@@ -107,10 +107,10 @@ def test_container_runs_as_a_user_who_can_write_nothing(engine, url):
 
 
 def test_container_with_mounted_weights_serves_them(engine, tmp_path):
-    shutil.copytree(ROOT / "weights/zoo/dvt-cifar10", tmp_path / "mine")
+    shutil.copytree(ROOT / "weights/zoo/dvt-photos", tmp_path / "mine")
     tmp_path.chmod(0o755)
     mounted = start(engine, "mounted", f"--volume={tmp_path}:/models:ro", "--env=DVT_MODEL=/models/mine")
-    assert classify(mounted).json()["label"] == "airplane"
+    assert classify(mounted).json()["label"] == "hawksbill"
 
 
 def test_container_with_a_volume_keeps_its_configuration(engine):

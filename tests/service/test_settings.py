@@ -40,7 +40,7 @@ def test_load_settings_without_any_source_gives_the_defaults():
     settings = load_settings()
 
     assert (settings.http_host, settings.http_port) == ("127.0.0.1", 8000)
-    assert (settings.model, settings.device, settings.dtype) == ("dvt-cifar10", "auto", "auto")
+    assert (settings.model, settings.device, settings.dtype) == ("dvt-photos", "auto", "auto")
     assert (settings.max_inflight, settings.max_batch_size, settings.max_images_per_request) == (512, 64, 64)
     assert (settings.max_body_bytes, settings.max_image_pixels) == (32 * 2**20, 50_000_000)
     assert settings.admin_key is None

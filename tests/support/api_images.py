@@ -9,8 +9,8 @@ import schemathesis
 from hypothesis import strategies as st
 from tiny_model import png
 
-MODEL = {"name": "dvt-cifar10", "version": "1"}
-IMAGES = [png(), (Path(__file__).parents[1] / "data" / "airplane.jpg").read_bytes()]
+MODEL = {"name": "dvt-photos", "version": "1"}
+IMAGES = [png(), (Path(__file__).parents[1] / "data" / "turtle.jpg").read_bytes()]
 
 STAGES = {"0", "1", "2", "3", "0.0", "1.0", "2.0", "3.0"}
 

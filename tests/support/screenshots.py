@@ -56,7 +56,7 @@ def load(url: str) -> Iterator[None]:
 
 
 def show_walk(page: Page) -> None:
-    page.locator("[data-sample=dusk]").click()
+    page.locator("[data-sample=hardest]").click()
     page.locator(".step").first.wait_for()
 
 

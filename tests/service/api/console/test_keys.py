@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import expect
 
-DUSK = (Path(__file__).parents[4] / "service/api/console/static/samples/dusk.jpg").read_bytes()
+HARDEST = (Path(__file__).parents[4] / "service/api/console/static/samples/hardest.jpg").read_bytes()
 API, ALICE, BOB = "the-shop", "open-sesame", "abracadabra"
 ENVIRONMENT = {"DVT_API_KEY": f"shop:{API}", "DVT_ADMIN_KEY": f"alice:{ALICE},bob:{BOB}"}
 MERGE = {"content-type": "application/merge-patch+json"}
@@ -32,7 +32,7 @@ def _give(page, key: str) -> None:
 
 def test_keys_wrong_api_key_is_explained_and_the_right_one_is_asked_for_once(look, server):
     page = look("try").page
-    page.locator("[data-sample=day]").click()
+    page.locator("[data-sample=easy]").click()
     expect(page.locator("#key-words")).to_contain_text("Classifying needs an API key")
     _give(page, "wrong-ключ")
     expect(page.get_by_role("heading", name="This key was refused")).to_be_visible()
@@ -41,9 +41,9 @@ def test_keys_wrong_api_key_is_explained_and_the_right_one_is_asked_for_once(loo
     expect(page.locator("#label")).not_to_be_empty()
 
     bearer = {"authorization": f"Bearer {API}"}
-    grid = server.post("/classify", content=DUSK, headers=bearer).raise_for_status().json()["exit"]["grid"]
+    grid = server.post("/classify", content=HARDEST, headers=bearer).raise_for_status().json()["exit"]["grid"]
     assert grid > 2  # where the first sample leaves
-    page.locator("[data-sample=dusk]").click()
+    page.locator("[data-sample=hardest]").click()
     expect(page.locator("#left")).to_contain_text(f"{grid}x{grid}")
     expect(page.locator("#key-dialog")).to_be_hidden()
 
@@ -51,7 +51,7 @@ def test_keys_wrong_api_key_is_explained_and_the_right_one_is_asked_for_once(loo
 @pytest.mark.parametrize("way", ["button", "escape"])
 def test_keys_dialog_that_is_cancelled_leaves_the_reason(look, way):
     page = look("try").page
-    page.locator("[data-sample=day]").click()
+    page.locator("[data-sample=easy]").click()
     expect(page.locator("#key")).to_be_focused()
     if way == "button":
         page.get_by_role("button", name="Cancel").click()

@@ -6,13 +6,13 @@ from PIL import Image
 from playwright.sync_api import expect
 
 ROOT = Path(__file__).parents[4]
-AIRPLANE = ROOT / "tests/data/airplane.jpg"
+TURTLE = ROOT / "tests/data/turtle.jpg"
 SAMPLES = ROOT / "service/api/console/static/samples"
 
 TRANSFER = """async () => {
     const data = new DataTransfer();
-    const picture = await (await fetch("console/samples/far.jpg")).blob();
-    data.items.add(new File([picture], "far.jpg", { type: "image/jpeg" }));
+    const picture = await (await fetch("console/samples/harder.jpg")).blob();
+    data.items.add(new File([picture], "harder.jpg", { type: "image/jpeg" }));
     return data;
 }"""
 LINES_ACROSS = """(canvas) => {
@@ -37,7 +37,7 @@ def _states(page) -> list[str]:
     return page.locator(".step").evaluate_all("(steps) => steps.map((step) => step.dataset.state)")
 
 
-@pytest.mark.parametrize("name", ["day", "far", "dusk"])
+@pytest.mark.parametrize("name", ["easy", "harder", "hardest"])
 def test_try_sample_shows_what_the_service_answers(look, server, name):
     answer = _answer(server, SAMPLES / f"{name}.jpg")
     page = look().page
@@ -59,9 +59,9 @@ def test_try_sample_shows_what_the_service_answers(look, server, name):
 
 
 def test_try_chosen_file_is_classified_and_can_be_again(look, server):
-    answer = _answer(server, AIRPLANE)
+    answer = _answer(server, TURTLE)
     page = look().page
-    page.locator("#file").set_input_files(AIRPLANE)
+    page.locator("#file").set_input_files(TURTLE)
     expect(page.locator("#label")).to_have_text(answer["label"])
 
     with page.expect_response("**/classify*") as again:
@@ -71,7 +71,7 @@ def test_try_chosen_file_is_classified_and_can_be_again(look, server):
 
 @pytest.mark.parametrize("way", ["drop", "paste"])
 def test_try_dropped_or_pasted_image_is_classified(look, server, way):
-    answer = _answer(server, SAMPLES / "far.jpg")
+    answer = _answer(server, SAMPLES / "harder.jpg")
     page = look().page
     data = page.evaluate_handle(TRANSFER)
     if way == "drop":
@@ -87,9 +87,9 @@ def test_try_dropped_or_pasted_image_is_classified(look, server, way):
 
 
 def test_try_next_stages_say_what_a_whole_walk_says_and_the_exit_stays(look, server):
-    whole = _answer(server, SAMPLES / "day.jpg", min_stage=3)
+    whole = _answer(server, SAMPLES / "easy.jpg", min_stage=3)
     page = look().page
-    page.locator("[data-sample=day]").click()
+    page.locator("[data-sample=easy]").click()
     expect(page.locator(".step[data-state=left]")).to_have_count(1)
     before = _states(page).index("left")
     page.get_by_role("button", name="What would the next stages have said?").click()
@@ -126,7 +126,7 @@ def test_try_file_that_is_no_image_is_explained_and_the_next_one_works(look):
     page.locator("#file").set_input_files({"name": "a.txt", "mimeType": "text/plain", "buffer": b"not an image"})
     expect(page.locator("#try-problem")).to_contain_text("Not classified: not an image; accepted are JPEG")
 
-    page.locator("[data-sample=day]").click()
+    page.locator("[data-sample=easy]").click()
     expect(page.locator("#label")).to_be_visible()
     expect(page.locator("#try-problem")).to_be_hidden()
 
@@ -135,6 +135,6 @@ def test_try_file_that_is_no_image_is_explained_and_the_next_one_works(look):
 def test_try_service_out_of_reach_is_explained(look, what):
     page = look().page
     page.route(what, lambda route: route.abort())
-    page.locator("[data-sample=day]").click()
+    page.locator("[data-sample=easy]").click()
 
     expect(page.locator("#try-problem")).to_contain_text("Not classified: the service cannot be reached")

@@ -128,7 +128,7 @@ def test_tune_proposal_the_service_refuses_is_explained_and_cannot_be_applied(lo
 def test_tune_apply_changes_the_next_classification_and_undo_takes_it_back(look, server):
     version = _config(server)["version"]
     page = look("try").page
-    page.locator("[data-sample=day]").click()
+    page.locator("[data-sample=easy]").click()
     expect(page.locator(".step[data-state=left] h3")).to_have_text("2x2 tokens")
 
     page.get_by_role("link", name="Tune").click()

@@ -7,7 +7,7 @@ import httpx
 import pytest
 from playwright.sync_api import expect
 
-SAMPLE = (Path(__file__).parents[4] / "service/api/console/static/samples/day.jpg").read_bytes()
+SAMPLE = (Path(__file__).parents[4] / "service/api/console/static/samples/easy.jpg").read_bytes()
 READING = "(text) => import('/console/js/prometheus.js').then(({ reading }) => reading(text, 4, 100))"
 BETWEEN = "([one, other]) => import('/console/js/prometheus.js').then(({ between }) => between(one, other))"
 QUANTILE = """([bounds, counts, share]) => import('/console/js/prometheus.js').then(({ quantile }) =>
