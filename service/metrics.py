@@ -45,7 +45,9 @@ class Metrics:
         self._baseline_macs_per_image = baseline_macs
         self._stages = [str(stage) for stage in range(num_stages)]
         self._requests = self._counter("requests", "Requests answered, by status code.", "code")
-        self._request_duration = self._histogram("request_duration_seconds", "From the first byte to the last.")
+        self._request_duration = self._histogram(
+            "request_duration_seconds", "From first byte to last, refusals left out."
+        )
         self._images = self._counter("images", "Images presented in requests.")
         self._rejected = self._counter("rejected", "Images refused.", "reason")
         self._cancelled = self._counter("cancelled", "Images dropped since their client left.", "where")
@@ -100,10 +102,11 @@ class Metrics:
         """`render`, for callers to whom the metrics may be in another process."""
         return self.render(accept)
 
-    def request_done(self, status: int, duration_s: float) -> None:
-        """A request was answered with this status."""
+    def request_done(self, status: int, duration_s: float | None) -> None:
+        """A request was answered with this status; None where it was refused, which says nothing about latency."""
         self._requests.labels(str(status)).inc()
-        self._request_duration.observe(duration_s)
+        if duration_s is not None:
+            self._request_duration.observe(duration_s)
 
     def images_presented(self, count: int) -> None:
         """A request brought this many images; each ends as an exit, rejected, cancelled or failed."""

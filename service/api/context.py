@@ -99,7 +99,7 @@ class LiveConfiguration(Protocol):
 class RequestCounts(Protocol):
     """Counts what happens to requests and images before the engine has them."""
 
-    def request_done(self, status: int, duration_s: float) -> None:
+    def request_done(self, status: int, duration_s: float | None) -> None:
         """A request was answered with this status."""
 
     def images_presented(self, count: int) -> None:

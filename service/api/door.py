@@ -45,7 +45,7 @@ class Door:
         try:
             require_room(self._context, self._arrived)
         except OverloadedError as error:
-            self._context.metrics.request_done(429, 0.0)
+            self._context.metrics.request_done(429, None)
             path, request_id = target.partition(b"?")[0].decode(), request_id_of(headers)
             self._access_log.answered(client, method.decode(), target, 429, 0.0, request_id)
             return error_answer(error, path, request_id, own_headers)
@@ -53,7 +53,7 @@ class Door:
 
     def refused(self, status: int, client: Client) -> None:
         """What is no request was answered with this status."""
-        self._context.metrics.request_done(status, 0.0)
+        self._context.metrics.request_done(status, None)
         self._access_log.refused(client, status)
 
     def arrived(self, method: bytes, target: bytes) -> None:

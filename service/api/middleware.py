@@ -27,6 +27,8 @@ DirectRoute = Callable[[Request], Awaitable[Response]]
 """A route that reads its request itself."""
 
 # Probes and scrapes come at a fixed rate and would drown the figures of real requests.
+# Full, or not ready: answered at once, which would make the others look quick.
+_REFUSALS = (429, 503)
 _UNCOUNTED_PATHS = frozenset({*LIVE_PATHS, *READY_PATHS, "/metrics"})
 
 
@@ -97,7 +99,7 @@ class RequestMiddleware:
         finally:
             duration_s = time.perf_counter() - started_at
             if scope["path"] not in _UNCOUNTED_PATHS:
-                self._metrics.request_done(status or 500, duration_s)
+                self._metrics.request_done(status or 500, None if status in _REFUSALS else duration_s)
             self._access_log.answered(scope["client"], method, _target(scope), status or 500, duration_s, request_id)
 
 

@@ -18,12 +18,12 @@ class Counts:
         self._clear()
 
     def _clear(self) -> None:
-        self._requests: list[tuple[int, float]] = []
+        self._requests: list[tuple[int, float | None]] = []
         self._presented = 0
         self._rejected: dict[str, int] = {}
         self._cancelled: dict[str, int] = {}
 
-    def request_done(self, status: int, duration_s: float) -> None:
+    def request_done(self, status: int, duration_s: float | None) -> None:
         """A request was answered with this status."""
         self._requests.append((status, duration_s))
 

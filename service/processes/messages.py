@@ -37,13 +37,13 @@ class Counted(msgspec.Struct, tag="counted", frozen=True, array_like=True):
     """What a front end counted since it last said so.
 
     Attributes:
-        requests: status and seconds of each request that was answered.
+        requests: status of each request that was answered, and seconds where it was not refused.
         presented: images that came in requests.
         rejected: images refused before they reached the engine, by reason.
         cancelled: images dropped before they reached the engine, by place.
     """
 
-    requests: list[tuple[int, float]]
+    requests: list[tuple[int, float | None]]
     presented: int
     rejected: dict[str, int]
     cancelled: dict[str, int]

@@ -67,6 +67,14 @@ def test_render_after_one_event_of_each_kind_holds_exactly_the_documented_metric
     assert described(metrics) == DOCUMENTED
 
 
+def test_request_done_refusal_is_counted_and_no_latency(metrics: Metrics) -> None:
+    metrics.request_done(429, None)
+    metrics.request_done(200, 0.5)
+    assert value(metrics, "dvt_requests_total", code="429") == 1
+    assert value(metrics, "dvt_request_duration_seconds_count") == 1
+    assert value(metrics, "dvt_request_duration_seconds_sum") == 0.5
+
+
 def test_render_before_any_event_has_every_series_whose_labels_are_known(metrics: Metrics) -> None:
     for reason in REJECTION_REASONS:
         assert value(metrics, "dvt_rejected_total", reason=reason) == 0

@@ -193,6 +193,7 @@ async def test_classify_without_a_free_permit_is_429_with_retry_after(serve, ima
         serving.runner.may_run.set()
 
         assert_problem(refused, 429, "1 of 2")
+        assert serving.metric("dvt_request_duration_seconds_count") == 0
         assert int(refused.headers["retry-after"]) >= 1
         assert (await admitted).status_code == 200
         assert serving.metric("dvt_rejected_total", reason="full") == 2
