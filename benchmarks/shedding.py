@@ -126,6 +126,7 @@ def main(
     policy = Policy(thresholds=chosen, config_version=1, max_stage=stages - 1)
     walk_macs = tuple(accumulate(stage.total for stage in macs.stage_macs(stored.manifest.architecture)))
     ladder = ThresholdLadder(stored.calibration, walk_macs, drop)
+    ladder.prepare(chosen)
     recorded = RecordedTimes.read(RECORDED)
     recorded.check(model, stages, FULL)
     times, exits = mean_seconds(recorded, 0.0), exit_stages(stored.calibration.confidence_EN, chosen)

@@ -159,5 +159,5 @@ def _ladder(accuracy_drop: float | None, stored: StoredModel, walk_macs: tuple[i
     if accuracy_drop is None or table is None:
         return None
     ladder = ThresholdLadder(table, walk_macs, accuracy_drop)
-    ladder(1, stored.manifest.thresholds)  # solved now rather than under the first load
+    ladder.prepare(stored.manifest.thresholds)  # solved now rather than under the first load
     return ladder

@@ -1,6 +1,6 @@
 """Which thresholds to fall back to under load, within a bound on the accuracy it costs."""
 
-from functools import lru_cache
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 
@@ -21,7 +21,8 @@ class ThresholdLadder:
     Level `k` may cost `k / NUM_LEVELS` of the drop, and is the cheapest that does: never higher than the
     configuration's thresholds, so that whoever leaves under load leaves no later than without.
 
-    Each configuration is solved once, when it is first asked for (some hundredths of a second).
+    Each configuration is solved once, which takes a tenth of a second or two: on a thread of its own when it is first
+    asked for, since the worker asks.
 
     Args:
         accuracy_drop: accuracy on the table that the last level may lie below the configuration's; 0.01 is a point.
@@ -32,11 +33,24 @@ class ThresholdLadder:
         self._table = table
         self._walk_macs = walk_macs
         self._accuracy_drop = accuracy_drop
-        self._solve = lru_cache(_REMEMBERED)(self._solved)
+        # None while it is being solved.
+        self._steps: dict[Thresholds, tuple[Thresholds, ...] | None] = {}
+        self._solvers = ThreadPoolExecutor(1, thread_name_prefix="shedding")
 
     def __call__(self, config_version: int, thresholds: Thresholds) -> tuple[Thresholds, ...]:
-        """The thresholds of levels 1 to `NUM_LEVELS` for a configuration with these."""
-        return self._solve(thresholds)
+        """The thresholds of levels 1 to `NUM_LEVELS` for a configuration with these; none until they are solved."""
+        if thresholds not in self._steps:
+            self._steps[thresholds] = None
+            self._solvers.submit(self.prepare, thresholds)
+        return self._steps.get(thresholds) or ()
+
+    def prepare(self, thresholds: Thresholds) -> tuple[Thresholds, ...]:
+        """Solve now what a configuration with these thresholds will be asked for."""
+        steps = self._solved(thresholds)
+        if len(self._steps) > _REMEMBERED:
+            self._steps.clear()
+        self._steps[thresholds] = steps
+        return steps
 
     def _solved(self, thresholds: Thresholds) -> tuple[Thresholds, ...]:
         confidence_EN, correct_EN = self._table.confidence_EN, self._table.correct_EN

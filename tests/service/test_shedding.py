@@ -1,5 +1,9 @@
 """Thresholds under load, on a table of confidences and of what was right."""
 
+import threading
+import time
+from collections.abc import Callable
+
 import numpy as np
 import pytest
 
@@ -27,7 +31,7 @@ def table() -> CalibrationTable:
 def test_ladder_every_level_keeps_its_accuracy_and_costs_no_more_than_the_one_before(
     table: CalibrationTable, thresholds: tuple[float, ...], drop: float
 ) -> None:
-    steps = ThresholdLadder(table, WALK_MACS, drop)(1, thresholds)
+    steps = ThresholdLadder(table, WALK_MACS, drop).prepare(thresholds)
     outcomes = [simulate(table.confidence_EN, table.correct_EN, WALK_MACS, step) for step in (thresholds, *steps)]
 
     assert len(steps) == NUM_LEVELS
@@ -42,13 +46,13 @@ def test_ladder_every_level_keeps_its_accuracy_and_costs_no_more_than_the_one_be
 @pytest.mark.parametrize("thresholds", CONFIGURATIONS)
 def test_ladder_nobody_leaves_later_than_without_load(table: CalibrationTable, thresholds: tuple[float, ...]) -> None:
     usual_N = exit_stages(table.confidence_EN, thresholds)
-    for step in ThresholdLadder(table, WALK_MACS, 0.05)(1, thresholds):
+    for step in ThresholdLadder(table, WALK_MACS, 0.05).prepare(thresholds):
         assert all(lowered <= own for lowered, own in zip(step, thresholds, strict=True))
         assert (exit_stages(table.confidence_EN, step) <= usual_N).all()
 
 
 def test_ladder_without_a_bound_is_the_first_stage_alone(table: CalibrationTable) -> None:
-    step = ThresholdLadder(table, WALK_MACS, 1.0)(1, (0.9, 0.9, 0.9))[-1]
+    step = ThresholdLadder(table, WALK_MACS, 1.0).prepare((0.9, 0.9, 0.9))[-1]
 
     assert (exit_stages(table.confidence_EN, step) == 0).all()
 
@@ -62,5 +66,26 @@ def test_ladder_each_configuration_is_solved_once(table: CalibrationTable, monke
     for version in range(3):
         ladder(version, (0.9, 0.9, 0.9))
         ladder(version, (0.8, 0.9, 0.9))
+    until(lambda: ladder(3, (0.9, 0.9, 0.9)) and ladder(3, (0.8, 0.9, 0.9)))
 
     assert len(solved) == 2
+
+
+def test_ladder_unknown_configuration_is_not_waited_for(
+    table: CalibrationTable, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    may_solve = threading.Event()
+    solve = ThresholdLadder.prepare
+    monkeypatch.setattr(ThresholdLadder, "prepare", lambda *asked: may_solve.wait(30) and solve(*asked))
+    ladder = ThresholdLadder(table, WALK_MACS, 0.01)
+
+    assert ladder(1, (0.9, 0.9, 0.9)) == ()
+    may_solve.set()
+    until(lambda: len(ladder(1, (0.9, 0.9, 0.9))) == NUM_LEVELS)
+
+
+def until(condition: Callable[[], object]) -> None:
+    end = time.monotonic() + 30
+    while not condition():
+        assert time.monotonic() < end
+        time.sleep(0.01)
