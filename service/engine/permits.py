@@ -125,6 +125,14 @@ class PermitPool:
                 f"no room for 1 more: {taken} of {self._capacity} images are in flight", retry_after_s
             )
 
+    def hold(self, count: int) -> None:
+        """Keep places taken whose permits are about to be released, though their images still take up room.
+
+        Given back by `put_back`.
+        """
+        with self._lock:
+            self._counts[self._index] += count
+
     def put_back(self, count: int) -> None:
         """Return permits to the pool; `Permits` does this for its holder."""
         with self._lock:

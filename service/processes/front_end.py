@@ -19,10 +19,12 @@ from service.heap import settle_heap
 from service.images import ImageDecoder
 from service.processes.channel import Channel, receive_one
 from service.processes.messages import Drain, ShutDown, ToFrontEnd, Welcome
-from service.processes.remote import RemoteEngine, RemoteOperatingPoints
+from service.processes.remote import RemoteEngine
+from service.processes.remote_points import RemoteOperatingPoints
 from service.server import Server, accepting
 from service.settings import Settings
-from weights.manifest import find, read_calibration, read_manifest
+from weights.calibration.table import CalibrationTable
+from weights.manifest import Manifest
 
 
 class FrontEndServer(Server):
@@ -48,8 +50,6 @@ def run(channel: socket.socket, listener: socket.socket, permits_taken: MutableS
         return 1
     settings = Settings.model_validate(welcome.settings)
     logging.basicConfig(level=settings.log_level.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s")
-    folder = find(settings.model)
-    manifest = read_manifest(folder)
     engine = RemoteEngine(
         welcome,
         partial(Channel[ToFrontEnd].open, channel, ToFrontEnd),
@@ -57,7 +57,17 @@ def run(channel: socket.socket, listener: socket.socket, permits_taken: MutableS
         permits_taken=permits_taken,
         index=index,
     )
-    context = Context(
+    server = FrontEndServer(context_of(welcome, settings, engine))
+    engine.on_message, engine.on_lost = server.note, server.end_at_once
+    settle_heap()
+    server.run(sockets=accepting(listener))
+    return 1 if server.failed else 0
+
+
+def context_of(welcome: Welcome, settings: Settings, engine: RemoteEngine) -> Context:
+    """What routes work with: nothing but what the engine process says, since the model's folder may have changed."""
+    manifest = Manifest.model_validate_json(welcome.manifest)
+    return Context(
         settings=settings,
         manifest=manifest,
         engine=engine,
@@ -67,13 +77,8 @@ def run(channel: socket.socket, listener: socket.socket, permits_taken: MutableS
             manifest.preprocessing, max_bytes=settings.max_body_bytes, max_pixels=settings.max_image_pixels
         ),
         device=welcome.device,
-        calibration=read_calibration(folder, manifest),
+        calibration=None if welcome.calibration is None else CalibrationTable.from_bytes(welcome.calibration),
     )
-    server = FrontEndServer(context)
-    engine.on_message, engine.on_lost = server.note, server.end_at_once
-    settle_heap()
-    server.run(sockets=accepting(listener))
-    return 1 if server.failed else 0
 
 
 def main() -> int:

@@ -86,11 +86,15 @@ class Welcome(msgspec.Struct, tag="welcome", frozen=True, array_like=True):
 
     Attributes:
         settings: as keyword arguments for `Settings`, secrets in the clear.
+        manifest: of the model that the engine has loaded, as JSON; the folder may hold another one by now.
+        calibration: its table, as `CalibrationTable.to_bytes` gives it; None where there is none.
         device: where the stages run.
         dtype: as in `EngineInterface.dtype`.
     """
 
     settings: dict[str, Any]
+    manifest: bytes
+    calibration: bytes | None
     device: str
     stage_macs: tuple[int, ...]
     baseline_macs: int

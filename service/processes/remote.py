@@ -9,7 +9,7 @@ from itertools import count
 from typing import Any
 
 from service.engine.engine import REFUSALS, EngineState
-from service.engine.operating import Change, History, OperatingPoint
+from service.engine.operating import Change, OperatingPoint
 from service.engine.permits import PermitPool, Permits
 from service.engine.policy import Policy
 from service.engine.task import Answer, Pixels
@@ -18,6 +18,7 @@ from service.errors import (
     DeviceLostError,
     NotReadyError,
     OverloadedError,
+    ServiceError,
     TooLargeError,
 )
 from service.processes import failures
@@ -92,6 +93,8 @@ class RemoteEngine:
         self._channel: Channel[ToFrontEnd] | None = None
         self._task_ids = count()
         self._tasks: dict[int, RemoteTask] = {}
+        # Ended here, while the engine still has them: they keep their places.
+        self._given_up: set[int] = set()
         self._calls: dict[int, asyncio.Future[Any]] = {}
         self._closing = False
         self._background: list[asyncio.Task[None]] = []
@@ -222,7 +225,9 @@ class RemoteEngine:
     def _end(self, task_id: int, outcome: Answer | Failed) -> None:
         task = self._tasks.pop(task_id, None)
         if task is None:
-            return  # ended here meanwhile
+            self._given_up.remove(task_id)
+            self._permits.put_back(1)
+            return
         future = task.future
         if not future.set_running_or_notify_cancel():
             return
@@ -235,13 +240,15 @@ class RemoteEngine:
         """The engine process is gone: whatever waits for it ends now."""
         self.reported = EngineState.DEAD
         self._end_all("the engine process is gone")
+        self._permits.put_back(len(self._given_up))
+        self._given_up.clear()
         if not self._closing:
             self.on_lost()
 
     def _give_up(self) -> None:
         """The engine process stands still: whatever waits for it ends now; it may come back."""
-        for task in self._tasks.values():
-            self._send(Cancel(task.task_id))
+        for task_id in list(self._tasks):
+            self._leave(task_id, DeviceLostError("the engine process does not answer"))
         self._end_all("the engine process does not answer")
 
     def _end_all(self, why: str) -> None:
@@ -254,8 +261,14 @@ class RemoteEngine:
     def _expire(self, task: RemoteTask) -> None:
         """A deadline holds whatever the engine process does."""
         if task.task_id in self._tasks:
-            self._send(Cancel(task.task_id))
-            self._end(task.task_id, failures.pack(DeadlineExceededError("the engine did not answer by the deadline")))
+            self._leave(task.task_id, DeadlineExceededError("the engine did not answer by the deadline"))
+
+    def _leave(self, task_id: int, error: ServiceError) -> None:
+        """End an image that the engine still has."""
+        self._send(Cancel(task_id))
+        self._permits.hold(1)
+        self._given_up.add(task_id)
+        self._end(task_id, failures.pack(error))
 
     async def _report(self) -> None:
         while True:
@@ -269,30 +282,3 @@ class RemoteEngine:
     def _send(self, message: FromFrontEnd) -> None:
         if self._channel is not None:
             self._channel.send(message)
-
-
-class RemoteOperatingPoints:
-    """The replica's configuration, as `OperatingPoints` is the process's own."""
-
-    def __init__(self, engine: RemoteEngine) -> None:
-        self._engine = engine
-
-    @property
-    def current(self) -> OperatingPoint:
-        """What requests admitted now are given."""
-        return self._engine.configuration[-1]
-
-    @property
-    def history(self) -> History:
-        """The last versions."""
-        return self._engine.configuration
-
-    async def start(self) -> None:
-        """Nothing: the engine process keeps it in step with its store."""
-
-    async def close(self) -> None:
-        """Nothing: the engine process closes it."""
-
-    async def change(self, change: Change, *, if_version: Sequence[int] | None = None) -> OperatingPoint:
-        """As `OperatingPoints.change`."""
-        return await self._engine.configure(change, if_version)

@@ -198,9 +198,11 @@ class Replica:
         settings = self._settings
         values = settings.model_dump(mode="json", exclude={*SECRETS, *(f"{name}_file" for name in SECRETS)})
         secrets = {"admin_key": settings.admin_key, "api_key": settings.api_key}
-        engine = self._backend.engine
+        engine, model = self._backend.engine, self._backend.model
         return Welcome(
             settings=values | {name: key.get_secret_value() for name, key in secrets.items() if key is not None},
+            manifest=model.manifest.model_dump_json().encode(),
+            calibration=None if model.calibration is None else model.calibration.to_bytes(),
             device=self._backend.device,
             dtype=engine.dtype,
             stage_macs=engine.stage_macs,

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 from safetensors import SafetensorError
-from safetensors.numpy import load_file, save_file
+from safetensors.numpy import load, save
 
 from weights.calibration.thresholds import Bools, Floats
 
@@ -36,8 +36,18 @@ class CalibrationTable:
 
     def save(self, path: Path) -> None:
         """Write as safetensors."""
+        path.write_bytes(self.to_bytes())
+
+    def to_bytes(self) -> bytes:
+        """What `save` writes."""
         confidence = np.ascontiguousarray(self.confidence_EN, dtype=np.float32)
-        save_file({"confidence": confidence, "correct": self.correct_EN.astype(np.uint8)}, path)
+        return save({"confidence": confidence, "correct": self.correct_EN.astype(np.uint8)})
+
+    @classmethod
+    def from_bytes(cls, data: bytes) -> "CalibrationTable":
+        """What `to_bytes` gave, in a process that has checked it."""
+        tensors = load(data)
+        return cls(tensors["confidence"], tensors["correct"].astype(bool))
 
     @classmethod
     def load(cls, path: Path, num_exits: int) -> "CalibrationTable":
@@ -47,10 +57,10 @@ class CalibrationTable:
             CalibrationError: when the file holds anything else, or another number of exits.
         """
         try:
-            tensors = load_file(path)
-            confidence, correct = tensors["confidence"], tensors["correct"].astype(bool)
+            table = cls.from_bytes(path.read_bytes())
         except (OSError, SafetensorError, KeyError) as error:
             raise CalibrationError(f"{path} is not a calibration table: {error}") from error
+        confidence, correct = table.confidence_EN, table.correct_EN
         if confidence.ndim != 2 or confidence.shape != correct.shape or len(confidence) != num_exits:
             raise CalibrationError(
                 f"{path} holds confidences {confidence.shape} and correctness {correct.shape}, "
@@ -58,7 +68,7 @@ class CalibrationTable:
             )
         if not ((confidence >= 0) & (confidence <= 1)).all():
             raise CalibrationError(f"{path} holds confidences outside [0, 1]")
-        return cls(confidence, correct)
+        return table
 
 
 def softmax(logits: Floats) -> npt.NDArray[np.float64]:

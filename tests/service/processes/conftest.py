@@ -37,6 +37,8 @@ class Together:
     def welcome(self) -> Welcome:
         return Welcome(
             settings={},
+            manifest=b"",
+            calibration=None,
             device="cpu",
             dtype="float32",
             stage_macs=STAGE_MACS,

@@ -9,7 +9,7 @@ from service.engine.operating import Change
 from service.errors import DeviceLostError, InferenceError, InvalidParameterError, VersionConflictError
 from service.processes import gateway as gateway_module
 from service.processes.messages import State
-from service.processes.remote import RemoteOperatingPoints
+from service.processes.remote_points import RemoteOperatingPoints
 
 
 def _to(threshold):

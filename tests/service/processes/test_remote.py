@@ -108,14 +108,17 @@ async def test_engine_process_that_runs_is_heard_though_it_has_nothing_to_say(to
     assert remote.state is EngineState.READY
 
 
-async def test_submit_deadline_holds_though_the_engine_does_not_answer(together, monkeypatch) -> None:
+async def test_submit_deadline_holds_though_the_engine_does_not_answer(together, eventually, monkeypatch) -> None:
     monkeypatch.setattr("service.processes.remote._OVERDUE_S", 0.01)
     remote = await together.connect()
     together.runner.gate.clear()
-    task = remote.submit(pixels(3), policy(timeout_s=0.05))
-    with pytest.raises(DeadlineExceededError, match="did not answer by the deadline"):
-        await asyncio.wait_for(asyncio.wrap_future(task.future), 5)
+    with remote.admit(1):
+        task = remote.submit(pixels(3), policy(timeout_s=0.05))
+        with pytest.raises(DeadlineExceededError, match="did not answer by the deadline"):
+            await asyncio.wait_for(asyncio.wrap_future(task.future), 5)
+    assert remote.inflight == 1, "the engine still has it"
     together.runner.gate.set()
+    await eventually(lambda: remote.inflight == 0)
     assert (await asyncio.wrap_future(remote.submit(pixels(0), policy(timeout_s=30)).future)).prediction.stage == 0
 
 

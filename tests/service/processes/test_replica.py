@@ -174,6 +174,27 @@ def test_replica_configuration_changed_at_one_front_end_holds_at_both(replica: R
             assert answer.json()["exit"]["stage"] == (0 if version % 2 else 3)
 
 
+def test_replica_front_end_replaced_after_retraining_in_place_serves_what_the_engine_serves(
+    replica: Replica, model: str
+) -> None:
+    def answers() -> tuple[object, object]:
+        answer = httpx.post(replica.url + "/classify", content=png(), headers={"content-type": "image/png"}).json()
+        described = httpx.get(replica.url + "/models").json()
+        return answer["label"], described["models"][0]["class_names"]
+
+    config = Path(model) / "config.json"
+    before, text = answers(), config.read_text()
+    try:
+        config.write_text(text.replace('"cat"', '"wolf"').replace('"dog"', '"lion"').replace('"ship"', '"boat"'))
+        for pid in replica.front_ends():
+            os.kill(pid, signal.SIGKILL)
+        eventually(lambda: replica.log.read_text().count("startup complete") == 4)
+        assert answers() == before
+        assert before[1] == ["cat", "dog", "ship"]
+    finally:
+        config.write_text(text)
+
+
 def test_replica_sigterm_under_load_answers_what_it_took_and_ends_with_0(replica: Replica) -> None:
     with Load(replica.url) as load:
         replica.process.terminate()
