@@ -11,8 +11,9 @@ from service.bench.child import SERVE, served
 DATA = Path(__file__).parents[4] / "shared" / "data" / "caltech100-train.parquet"
 MODEL = "dvt-photos"
 TARGETS = ({"fraction": 0.3}, {"accuracy_drop": 0.02})
-MAX_STANDARD_ERRORS = 2.5
-CALIBRATION_IMAGES = 319
+# Four comparisons: by chance one of them is beyond this for one split in a hundred.
+MAX_STANDARD_ERRORS = 3.0
+CALIBRATION_IMAGES = 323
 
 
 @pytest.mark.skipif(not DATA.is_file(), reason="needs ../shared/data/caltech100-train.parquet")

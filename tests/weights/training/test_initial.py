@@ -22,7 +22,8 @@ def test_start_from_same_classes_takes_every_weight(start: Path, tmp_path: Path)
     cascade = Cascade(TINY_LOOKS)
     origin = start_from(load(start), cascade, CLASSES, out=tmp_path / "out")
     stored = load(start)
-    assert changed(snapshot(stored.cascade), cascade) == set()
+    shares = {f"stages.{stage}.logit_share" for stage in (1, 2)}  # which calibration chooses anew
+    assert changed(snapshot(stored.cascade), cascade) == shares
     assert origin == {"name": "start", "sha256": stored.sha256}
 
 
@@ -31,8 +32,8 @@ def test_start_from_other_classes_keeps_new_classifiers_only(start: Path, tmp_pa
     before = snapshot(cascade)
     start_from(load(start), cascade, ("cat", "dog"), out=tmp_path / "out")
     kept = {key for key in set(before) - changed(before, cascade) if not key.endswith("num_batches_tracked")}
-    assert {key.split(".")[2] for key in kept} == {"head", "pooled_head"}
-    assert len(kept) == 4 * TINY_LOOKS.num_stages
+    assert {key.split(".")[2] for key in kept} == {"head", "pooled_head", "logit_share"}
+    assert len(kept) == 4 * TINY_LOOKS.num_stages + 2
 
 
 def test_start_from_as_many_other_classes_keeps_new_classifiers(start: Path, tmp_path: Path) -> None:
@@ -72,7 +73,7 @@ def test_start_from_reuse_to_a_run_without_takes_what_has_a_counterpart(start: P
         for stage in (1, 2)
         for index in range(TINY_LOOKS.depth)
         for name in ("norm2.weight", "norm2.bias", "mlp.fc1.weight")
-    }
+    } | {f"stages.{stage}.logit_share" for stage in (1, 2)}
 
 
 def test_start_from_looks_only_leaves_what_comes_behind_them(start: Path, tmp_path: Path) -> None:
