@@ -52,10 +52,15 @@ _OVERDUE_S = 0.5
 
 @dataclass(slots=True, eq=False)
 class RemoteTask:
-    """An image that the engine process works on."""
+    """An image that the engine process works on.
+
+    Attributes:
+        expiry: ends it after its deadline; None without one.
+    """
 
     task_id: int
     future: Future[Answer] = field(default_factory=Future)
+    expiry: asyncio.TimerHandle | None = None
 
 
 class RemoteEngine:
@@ -157,7 +162,8 @@ class RemoteEngine:
             raise NotReadyError(f"the engine is {self.state}")
         self._tasks[task.task_id] = task
         if policy.timeout_s is not None:
-            asyncio.get_running_loop().call_later(policy.timeout_s + _OVERDUE_S, self._expire, task)
+            loop = asyncio.get_running_loop()
+            task.expiry = loop.call_later(policy.timeout_s + _OVERDUE_S, self._expire, task.task_id)
         self._send_counts()
         self._channel.send(Submit(task.task_id, policy, pixels.tobytes()))
         return task
@@ -228,6 +234,8 @@ class RemoteEngine:
             self._given_up.remove(task_id)
             self._permits.put_back(1)
             return
+        if task.expiry is not None:
+            task.expiry.cancel()
         future = task.future
         if not future.set_running_or_notify_cancel():
             return
@@ -258,10 +266,9 @@ class RemoteEngine:
             if not reply.done():
                 reply.set_exception(NotReadyError(why))
 
-    def _expire(self, task: RemoteTask) -> None:
+    def _expire(self, task_id: int) -> None:
         """A deadline holds whatever the engine process does."""
-        if task.task_id in self._tasks:
-            self._leave(task.task_id, DeadlineExceededError("the engine did not answer by the deadline"))
+        self._leave(task_id, DeadlineExceededError("the engine did not answer by the deadline"))
 
     def _leave(self, task_id: int, error: ServiceError) -> None:
         """End an image that the engine still has."""

@@ -30,8 +30,7 @@ def fit_shares(
 
     Shape: logits [E, N, K], labels [N] -> E shares, logits [E, N, K]
     """
-    own_ENK = logits_ENK.astype(np.float64)
-    own_ENK[1:] -= np.asarray(shares[1:])[:, None, None] * logits_ENK[:-1]
+    own_ENK = _own(logits_ENK, shares)
     chosen, mixed = [0.0], [own_ENK[0]]
     for own_NK in own_ENK[1:]:
 
@@ -47,8 +46,7 @@ def fit_shares(
 
 def with_shares(logits_ENK: Floats, old: tuple[float, ...], new: tuple[float, ...]) -> npt.NDArray[np.float64]:
     """Logits that were computed with the old shares, as they are with the new ones."""
-    own_ENK = logits_ENK.astype(np.float64)
-    own_ENK[1:] -= np.asarray(old[1:])[:, None, None] * logits_ENK[:-1]
+    own_ENK = _own(logits_ENK, old)
     mixed = [own_ENK[0]]
     for own_NK, share in zip(own_ENK[1:], new[1:], strict=True):
         mixed.append(own_NK + share * mixed[-1])
@@ -66,6 +64,13 @@ def set_shares(cascade: Cascade, shares: tuple[float, ...]) -> None:
         for parameter, share in zip(_parameters(cascade), shares, strict=True):
             if parameter is not None:
                 parameter.fill_(share)
+
+
+def _own(logits_ENK: Floats, shares: tuple[float, ...]) -> npt.NDArray[np.float64]:
+    """What each exit says by itself."""
+    own_ENK = logits_ENK.astype(np.float64)
+    own_ENK[1:] -= np.asarray(shares[1:])[:, None, None] * logits_ENK[:-1]
+    return own_ENK
 
 
 def _parameters(cascade: Cascade) -> list[nn.Parameter | None]:
