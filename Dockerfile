@@ -21,7 +21,7 @@ RUN python -m pip --python /opt/dvt/bin/python install --no-cache-dir --no-compi
 # Loads the model once. A read-only file system cannot keep bytecode later; compiling all of it would add much that
 # never runs.
 WORKDIR /
-RUN /opt/dvt/bin/dvt info && /opt/dvt/bin/python -c 'import redis.asyncio, service.serve, service.processes.front_end'
+RUN /opt/dvt/bin/dvt info && /opt/dvt/bin/python -c 'import redis.asyncio, service.commands.serve, service.replica.front_end'
 
 FROM ${BASE_IMAGE}
 ARG VERSION=unknown

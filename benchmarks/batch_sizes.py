@@ -21,9 +21,9 @@ from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
-from service.bench.books import tree_rss_mb
+from benchmarks.http.books import tree_rss_mb
+from service.capacity.recording import stage_round
 from service.engine.runner import TorchRunner
-from service.planning.recording import stage_round
 from weights import load
 
 WAYS: dict[str, Sequence[int] | None] = {"padded": None, "as they are": ()}

@@ -31,12 +31,12 @@ from rich.console import Console
 from rich.progress import track
 
 from models import Cascade
-from service.backend import resolve_device
-from service.bench.machine import machine
-from service.bench.spread import Spread
+from service.capacity.machine import machine
+from service.capacity.spread import Spread
 from service.engine.policy import Policy
 from service.engine.runner import TorchRunner
 from service.engine.task import Task
+from service.replica.backend import resolve_device
 from weights import StoredModel, load
 from weights.calibration.calibrate import cumulative_macs
 

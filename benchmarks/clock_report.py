@@ -9,8 +9,8 @@ from matplotlib.figure import Figure
 from rich.console import Console
 from rich.table import Table
 
-from service.bench.machine import describe
-from service.bench.spread import Spread
+from service.capacity.machine import describe
+from service.capacity.spread import Spread
 
 ENOUGH = 0.85
 """The share of a ratio of MACs that must be left on the clock."""

@@ -26,7 +26,7 @@ sys.path[:0] = [str(Path(__file__).parents[1] / "tests" / "support"), str(Path(_
 
 from image_fuzz import damaged, decode  # noqa: E402
 
-from service.images import ImageDecoder  # noqa: E402
+from service.images.decoder import ImageDecoder  # noqa: E402
 from weights.preprocessing import Preprocessing  # noqa: E402
 
 BATCH = 200

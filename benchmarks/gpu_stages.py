@@ -14,7 +14,7 @@ _DTYPES = ("float32", "bfloat16")
 
 def part_stages(args: argparse.Namespace) -> None:
     """Time every stage at every batch size, the models of a kind in turn; what is known is written all the time."""
-    from service.bench.engine.stage_times import stage_seconds
+    from service.capacity.stage_seconds import stage_seconds
     from service.engine.policy import Policy
 
     # A CPU may be many times slower in bfloat16.

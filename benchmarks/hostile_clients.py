@@ -20,8 +20,8 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from service.bench.child import served
-from service.bench.soak.hostile_clients import Tally, attack
+from benchmarks.soak.hostile_clients import Tally, attack
+from service.capacity.child import served
 
 SETTINGS = {"DVT_CLIENT_TIMEOUT_S": "5"}
 

@@ -116,7 +116,7 @@ def part_machine(args: argparse.Namespace) -> None:
     """Say what this runs on."""
     import torch
 
-    from service.bench.machine import machine
+    from service.capacity.machine import machine
 
     device = "cuda" if torch.cuda.is_available() else "cpu"
     args.out.write_text(json.dumps({**machine(device), "cuda": torch.version.cuda, "device": device}))

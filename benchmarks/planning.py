@@ -21,16 +21,16 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from service.backend import build_runner
-from service.bench.engine.walks import BatchSizes, Saturated, open_loop
-from service.bench.engine.workload import ReplayedExits, Workload, replayed_workload
-from service.bench.http.instant import InstantRunner
+from service.capacity.instant import InstantRunner
+from service.capacity.plan import Demand, make_plan
+from service.capacity.recording import alone, batch_sizes, stage_round, under_load
+from service.capacity.replica import Load, Replica
+from service.capacity.walks import BatchSizes, Saturated, open_loop
+from service.capacity.workload import ReplayedExits, Workload, replayed_workload
 from service.engine.engine import Engine
 from service.engine.interfaces import Runner
 from service.engine.runner import TorchRunner
-from service.planning.plan import Demand, make_plan
-from service.planning.recording import alone, batch_sizes, stage_round, under_load
-from service.planning.replica import Load, Replica
+from service.replica.backend import build_runner
 from service.settings import Settings, load_settings
 from weights import load
 from weights.calibration.thresholds import exit_stages

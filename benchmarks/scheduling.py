@@ -21,15 +21,15 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from service.bench.sample_images import SIZES_PX
+from service.capacity.recorded import RecordedTimes
+from service.capacity.recording import record
+from service.capacity.replica import waits_ms
+from service.capacity.sample_images import SIZES_PX
+from service.capacity.simulation import KnownExits, Outcome, Seconds, Simulation
 from service.engine.batch_limits import BatchLimits
 from service.engine.operating import parse_thresholds
 from service.engine.scheduler import Scheduler
 from service.engine.stage_times import StageTimes
-from service.planning.recorded import RecordedTimes
-from service.planning.recording import record
-from service.planning.replica import waits_ms
-from service.planning.simulation import KnownExits, Outcome, Seconds, Simulation
 from service.settings import load_settings
 from weights import load
 from weights.calibration.thresholds import exit_stages

@@ -21,6 +21,9 @@ from rich.table import Table
 from scheduling import RECORDED, mean_seconds
 
 from models import macs
+from service.capacity.recorded import RecordedTimes
+from service.capacity.simulation import Seconds, Simulation
+from service.configuration.shedding import ThresholdLadder
 from service.engine.batch_limits import BatchLimits
 from service.engine.load import Shedding
 from service.engine.operating import parse_thresholds
@@ -28,9 +31,6 @@ from service.engine.policy import Policy
 from service.engine.scheduler import Scheduler
 from service.engine.stage_times import StageTimes
 from service.engine.task import Task
-from service.planning.recorded import RecordedTimes
-from service.planning.simulation import Seconds, Simulation
-from service.shedding import ThresholdLadder
 from weights import load
 from weights.calibration.table import CalibrationTable
 from weights.calibration.thresholds import exit_stages

@@ -22,7 +22,7 @@ from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
-from service.bench.child import SERVE, served
+from service.capacity.child import SERVE, served
 from weights.data import load_images
 from weights.manifest import find, read_manifest
 from weights.splitting import draw

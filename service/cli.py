@@ -7,10 +7,10 @@ from typing import Annotated
 
 import typer
 
-from service.bench.cli import bench
-from service.planning.cli import plan
-from service.streams import open_standard_streams
-from service.terminal import errors_as_messages
+from service.commands.bench import bench
+from service.commands.plan import plan
+from service.commands.streams import open_standard_streams
+from service.commands.terminal import errors_as_messages
 from service.version import SERVICE_NAME, service_version
 from weights.cli import calibrate, convert, evaluate, train
 
@@ -63,7 +63,7 @@ def serve(
     # until there is something to lose, an exception in the middle of an import would be the worse end.
     signal.signal(signal.SIGTERM, lambda *_: os._exit(0))
     with errors_as_messages():
-        from service.listener import bind
+        from service.http.listener import bind
         from service.settings import load_settings
         from weights.manifest import find, read_manifest
 
@@ -80,7 +80,7 @@ def serve(
         # What may be wrong is said before the seconds that the rest takes to import.
         read_manifest(find(settings.model))
         listener = bind(settings)
-        from service.serve import serve as run_server
+        from service.commands.serve import serve as run_server
 
         raise typer.Exit(run_server(settings, listener))
 
@@ -105,7 +105,7 @@ def classify(
 ) -> None:
     """Classify images without a server; fails when one of them could not be."""
     with errors_as_messages():
-        from service.local import classify_files
+        from service.commands.classify import classify_files
         from service.settings import load_settings
 
         settings = load_settings(model=model, device=device, dtype=dtype)
@@ -113,7 +113,7 @@ def classify(
     if as_json:
         typer.echo(json.dumps([result.report() for result in results], indent=2))
     else:
-        from service.tables import print_files
+        from service.commands.tables import print_files
 
         print_files(results)
     if any(result.error for result in results):
@@ -126,8 +126,8 @@ def info(
 ) -> None:
     """Show a model's exits and what each costs, its sizes and where it comes from."""
     with errors_as_messages():
+        from service.commands.tables import print_model
         from service.settings import load_settings
-        from service.tables import print_model
         from weights.store import load
 
         print_model(load(load_settings(model=model).model))

@@ -1,4 +1,4 @@
-"""Every error a request can meet; `service.api.problems` maps each to one HTTP status.
+"""Every error a request can meet; `service.http.problems` maps each to one HTTP status.
 
 ServiceError
 ├── UndecodableImageError    the bytes are not a complete image

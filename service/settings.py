@@ -18,7 +18,7 @@ from pydantic_settings import (
     TomlConfigSettingsSource,
 )
 
-from service.cores import usable_cores
+from service.engine.cores import usable_cores
 from service.errors import ServiceError
 from service.keys import KeyRing
 from weights.image_files.decode import MAX_PIXELS

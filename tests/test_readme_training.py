@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from service.bench.child import SERVE, served
+from service.capacity.child import SERVE, served
 
 README = Path(__file__).parents[1] / "README.md"
 COLOURS = {"brick": (178, 74, 52), "leaf": (62, 140, 60)}

@@ -87,7 +87,7 @@ def test_container_locked_down_classifies(url):
 
 
 def test_container_serves_the_console_with_all_its_files(url):
-    static = ROOT / "service/api/console/static"
+    static = ROOT / "service/http/console/static"
     for path in (path for path in static.rglob("*") if path.is_file()):
         assert httpx.get(f"{url}/console/{path.relative_to(static)}").content == path.read_bytes()
     assert httpx.get(f"{url}/console").content == (static / "index.html").read_bytes()
@@ -95,7 +95,7 @@ def test_container_serves_the_console_with_all_its_files(url):
 
 @pytest.mark.parametrize("limit", ["--cpus=1", "--cpuset-cpus=0"])
 def test_container_with_a_limit_on_cpus_uses_no_more(engine, limit):
-    ask = ("--entrypoint=python", "dvt", "-c", "from service.cores import usable_cores; print(usable_cores())")
+    ask = ("--entrypoint=python", "dvt", "-c", "from service.engine.cores import usable_cores; print(usable_cores())")
 
     assert engine.ask("run", "--rm", limit, *ask) == "1"
 

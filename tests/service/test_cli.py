@@ -17,9 +17,10 @@ from typer.testing import CliRunner
 
 from models.cascade import Cascade
 from models.config import CascadeConfig
-from service import backend, local
-from service.children import child_environment
 from service.cli import app
+from service.commands import classify as local
+from service.replica import backend
+from service.replica.children import child_environment
 from service.version import service_version
 from weights.preprocessing import Preprocessing
 from weights.store import Manifest, save
@@ -275,7 +276,7 @@ def test_help_names_every_command():
         assert re.search(rf"\b{command}\b", result.stdout)
 
 
-@pytest.mark.parametrize("arguments", [["-h"], ["serve", "-h"], ["bench", "http", "-h"]])
+@pytest.mark.parametrize("arguments", [["-h"], ["serve", "-h"], ["bench", "engine", "-h"]])
 def test_help_has_a_short_form_everywhere(arguments):
     result = dvt(*arguments)
 

@@ -14,9 +14,9 @@ from parity import KEPT, SHARED, Golden, converted_model, golden
 from reference import reference_forward
 from torch import Tensor
 
-from service.api.app import create_app
+from service.commands.serve import assemble
 from service.engine.runner import TorchRunner
-from service.serve import assemble
+from service.http.app import create_app
 from service.settings import Settings
 from weights.conversion.convert import convert
 

@@ -15,9 +15,9 @@ from image_files import RED, exif, noise, save
 from image_fuzz import damaged, decode
 from PIL import Image
 
-from service.bench.child import Child, served
+from service.capacity.child import Child, served
 from service.errors import ServiceError, TooLargeError, UndecodableImageError
-from service.images import ImageDecoder
+from service.images.decoder import ImageDecoder
 from weights.preprocessing import Preprocessing
 
 BOUNDARY = "image-corpus"

@@ -21,7 +21,7 @@ from argparse import ArgumentParser
 from dataclasses import dataclass
 from pathlib import Path
 
-from service.bench.child import Child, served
+from service.capacity.child import Child, served
 
 SETTINGS = {"DVT_DTYPE": "float32", "OMP_NUM_THREADS": "1"}
 

@@ -13,7 +13,7 @@ import pytest
 import yaml
 from prometheus_client.parser import text_string_to_metric_families
 
-from service.backend import build
+from service.replica.backend import build
 from service.settings import CONFIG_FILE_VARIABLE, PREFIX, Settings
 
 ROOT = Path(__file__).parents[2]

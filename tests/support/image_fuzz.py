@@ -10,7 +10,7 @@ from functools import cache
 from image_corpus import corpus
 
 from service.errors import TooLargeError, UndecodableImageError
-from service.images import ImageDecoder
+from service.images.decoder import ImageDecoder
 
 MAX_BYTES = 65_536
 """Larger files of the corpus show what a size does, which damage does not change."""

@@ -18,9 +18,9 @@ from PIL import Image
 from playwright.sync_api import Page
 from rich.progress import track
 
-from service.bench.child import SERVE, served
+from service.capacity.child import SERVE, served
 
-CONSOLE = Path(__file__).parents[2] / "service/api/console"
+CONSOLE = Path(__file__).parents[2] / "service/http/console"
 SCHEMES = ("light", "dark")
 WIDTHS_PX = (1280, 390)
 LOAD_S = 60

@@ -11,10 +11,10 @@ import pytest
 
 from service.configuration.adaptation import Adaptation
 from service.configuration.file_store import FileStore
+from service.configuration.forecast import Forecast
 from service.configuration.operating_points import OperatingPoints
 from service.configuration.redis_store import RedisStore
 from service.engine.operating import Change, Target
-from service.forecast import Forecast
 from weights.calibration.table import CalibrationTable
 
 STAGE_MACS = (100, 300, 900, 2700)

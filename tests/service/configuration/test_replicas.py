@@ -15,7 +15,7 @@ import httpx
 import pytest
 from tiny_model import png, save_tiny_model
 
-from service.bench.child import SERVE, served
+from service.capacity.child import SERVE, served
 
 REDIS = shutil.which("redis-server")
 PATIENCE_S = 30.0

@@ -9,7 +9,7 @@ import httpx
 import pytest
 from tiny_model import save_tiny_model
 
-from service.bench.child import SERVE, ServerFailedError, served
+from service.capacity.child import SERVE, ServerFailedError, served
 
 
 @pytest.fixture(scope="module")

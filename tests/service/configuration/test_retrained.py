@@ -7,7 +7,7 @@ import pytest
 from calibrated import save_calibrated
 from tiny_model import png
 
-from service.bench.child import SERVE, served
+from service.capacity.child import SERVE, served
 from weights.store import load
 
 TARGET = {"accuracy": 0.5}

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from benchmarks.targets import realise, unseen_images
-from service.bench.child import SERVE, served
+from service.capacity.child import SERVE, served
 
 DATA = Path(__file__).parents[4] / "shared" / "data" / "caltech100-train.parquet"
 MODEL = "dvt-photos"

@@ -6,7 +6,7 @@ from image_files import exif, save
 from images import write_parquet
 from PIL import Image
 
-from service.images import ImageDecoder
+from service.images.decoder import ImageDecoder
 from weights.data import load_images
 from weights.image_files.decode import decode
 from weights.image_files.errors import ImageTooLargeError

@@ -1,1 +1,0 @@
-"""The engine beside the ways of doing without it."""

@@ -1,0 +1,150 @@
+"""Measures a machine for a plan: every stage at every batch size, and what HTTP and decoding cost beside them."""
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from itertools import count, pairwise
+from statistics import fmean
+
+import numpy as np
+import torch
+
+from service.capacity.machine import describe, machine
+from service.capacity.overhead import measure_overhead
+from service.capacity.recorded import RecordedTimes
+from service.capacity.walks import BatchSizes, open_loop
+from service.capacity.workload import ReplayedExits, replayed_workload
+from service.engine.cores import usable_cores
+from service.engine.engine import Engine
+from service.engine.interfaces import Runner
+from service.engine.policy import Policy
+from service.engine.runner import TorchRunner
+from service.engine.task import Task
+from service.replica.backend import build_runner, resolve_device
+from service.settings import Settings
+from weights.store import StoredModel
+
+LOADED_SECONDS = 10.0
+LOADED_SHARE = 0.6
+"""Of the capacity: enough for company, and for the engine to keep up."""
+
+_FEWEST_IMAGES = 200
+_DISTINCT_IMAGES = 512
+_WARM_UP_TIMEOUT_S = 600.0
+_STOP_TIMEOUT_S = 60.0
+
+
+def record(
+    stored: StoredModel,
+    settings: Settings,
+    *,
+    repeats: int,
+    image_sizes: Sequence[str],
+    on_step: Callable[[str], None] = lambda _: None,
+) -> RecordedTimes:
+    """Measure the stages with these settings, then the service with a runner that answers at once.
+
+    Args:
+        image_sizes: names of `sample_images.SIZES_PX` to measure HTTP and decoding with; none leaves both out.
+        on_step: told what begins; `steps(repeats, image_sizes)` times.
+
+    Raises:
+        ServerFailedError: the service did not start.
+        SettingsError: the device does not exist here.
+    """
+    device = resolve_device(settings.device)
+    on_step("warm-up")
+    runner = build_runner(stored, settings)
+    runner.warm_up()
+    sizes, rounds = runner.sizes, []
+    for repeat in range(repeats):
+        on_step(f"stages alone, round {repeat + 1} of {repeats}")
+        rounds.append(stage_round(runner, sizes, stored.manifest.architecture.image_size))
+    times = alone(stored, runner, rounds, device)
+    on_step("stages under load")
+    ratios = under_load(stored, runner, settings, times)
+    overheads = {}
+    for name in image_sizes:
+        on_step(f"HTTP and decoding, {name} images")
+        overheads[name] = measure_overhead(settings, name)
+    return times.model_copy(
+        update={
+            "ratios": ratios,
+            # The same for every image; smaller ones come faster, which is when it matters and when it is least.
+            "engine_ms": min((each.engine_ms for each in overheads.values()), default=0.0),
+            "front_end_ms": {name: each.front_end_ms for name, each in overheads.items()},
+        }
+    )
+
+
+def steps(repeats: int, image_sizes: Sequence[str]) -> int:
+    """How often `record` tells its `on_step`."""
+    return 2 + repeats + len(image_sizes)
+
+
+def stage_round(runner: Runner, sizes: Sequence[int], side: int) -> Mapping[tuple[int, int], float]:
+    """Seconds of one batch by (stage, size): it runs, and the state for the next stage is kept, as in the engine."""
+    last, ids = len(runner.stage_macs) - 1, count()
+    pixels = np.random.default_rng(0).integers(0, 256, (max(sizes), 3, side, side), dtype=np.uint8)
+    policy = Policy(thresholds=(2.0,) * last, config_version=1, max_stage=last)
+    seconds: dict[tuple[int, int], float] = {}
+    for size in sizes:
+        tasks = [Task(task_id=next(ids), pixels=image, policy=policy, submitted_at=0.0) for image in pixels[:size]]
+        ticks = [time.perf_counter()]
+        for stage in range(last + 1):
+            runner.run(stage, tasks)
+            runner.keep(range(size) if stage < last else ())
+            ticks.append(time.perf_counter())
+        runner.release(tasks)
+        seconds |= {(stage, size): end - start for stage, (start, end) in enumerate(pairwise(ticks))}
+    return seconds
+
+
+def alone(
+    stored: StoredModel, runner: TorchRunner, rounds: Sequence[Mapping[tuple[int, int], float]], device: str
+) -> RecordedTimes:
+    """What `stage_round` measured, with what it was measured on, before anything is known of load."""
+    sizes = sorted({size for _, size in rounds[0]})
+    return RecordedTimes(
+        model=stored.manifest.name,
+        device=device,
+        dtype=runner.dtype,
+        machine=describe(machine(device)),
+        cores=usable_cores(),
+        threads=torch.get_num_threads(),
+        padded=bool(runner.buckets),
+        sizes=tuple(sizes),
+        seconds=tuple(
+            tuple(round(fmean(times[stage, size] for times in rounds), 7) for size in sizes)
+            for stage in range(len(runner.stage_macs))
+        ),
+        ratios=(1.0,),
+        engine_ms=0.0,
+        front_end_ms={},
+    )
+
+
+def under_load(stored: StoredModel, runner: Runner, settings: Settings, times: RecordedTimes) -> tuple[float, ...]:
+    """How much longer batches take in the engine, with images coming in at random, than alone.
+
+    Sizes alternate there, caches go cold, other threads want the interpreter, and a shared machine halts now and
+    then: none of that shows in a tight loop.
+    """
+    workload = replayed_workload(stored, _DISTINCT_IMAGES, stored.manifest.thresholds)
+    full = settings.max_batch_size
+    exits = [int(image[0, 0, 0]) for image in workload.images]
+    per_image_s = fmean(sum(times.alone_s(stage, full) for stage in range(last + 1)) / full for last in exits)
+    gap_s = per_image_s / LOADED_SHARE
+    gaps = np.random.default_rng(0).exponential(gap_s, max(_FEWEST_IMAGES, int(LOADED_SECONDS / gap_s)))
+    observer = BatchSizes()
+    engine = Engine(ReplayedExits(runner), observer=observer, max_inflight=settings.max_inflight, max_batch_size=full)
+    engine.start()
+    try:
+        engine.wait_ready(_WARM_UP_TIMEOUT_S)
+        open_loop(engine, workload.images, workload.policy, np.cumsum(gaps), max_inflight=settings.max_inflight)
+    finally:
+        engine.stop(drain=False, timeout_s=_STOP_TIMEOUT_S)
+    return tuple(
+        round(took / times.alone_s(stage, size), 3)
+        for stage, sizes in observer.sizes.items()
+        for size, took in zip(sizes, observer.seconds[stage], strict=True)
+    )

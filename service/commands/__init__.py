@@ -1,0 +1,1 @@
+"""The commands of `dvt`, one file each, and what they print."""

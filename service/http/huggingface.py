@@ -1,0 +1,80 @@
+"""`POST /`: the image classification task as Hugging Face's clients ask for it."""
+
+from http import HTTPStatus
+from typing import Any, Literal
+
+from fastapi import APIRouter, Request, Response
+from pydantic import BaseModel, ConfigDict, Field
+from typing_extensions import TypedDict
+
+from service.http import problems
+from service.http.answers import json_response, scores
+from service.http.authorization import require_api_key
+from service.http.context import Context
+from service.http.disconnect import unless_client_leaves
+from service.http.inputs import check_parameters, json_body, read_inputs
+from service.http.parameters import Count, JsonParameters, policy_maker, refuse_query
+from service.http.proxies import proxy_timeout_s
+from service.http.walk import Walked, classify_images, require_answers, require_room
+
+router = APIRouter()
+
+_BINARY = {"schema": {"type": "string", "format": "binary"}}
+
+
+class TaskParameters(BaseModel):
+    """What the task lets a client ask for; anything else is refused."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    top_k: Count | None = Field(default=None, description="Classes to return; 5 or all there are by default.")
+    function_to_apply: Literal["softmax"] | None = Field(
+        default=None, description="Scores are softmax probabilities; they are what an exit is decided by."
+    )
+
+
+class Score(TypedDict):
+    """One class with its softmax probability."""
+
+    label: str
+    score: float
+
+
+@router.post(
+    "/",
+    summary="Hugging Face: image classification",
+    response_model=list[Score] | list[list[Score]],
+    responses={HTTPStatus.OK: {}, **problems.responses(400, 401, 403, 413, 415, 422, 429, 500, 503, 504)},
+    openapi_extra={
+        "requestBody": {
+            "description": "One image as it is, or one or a list of them in base64 inside JSON.",
+            "required": True,
+            "content": {
+                "application/octet-stream": _BINARY,
+                "image/*": _BINARY,
+                "application/json": {"schema": json_body(TaskParameters)},
+            },
+        }
+    },
+)
+async def image_classification(request: Request) -> Response:
+    """The best classes, the best first; for a list of images a list of such lists.
+
+    An image that cannot be answered fails the request, since the task has no other way to say it.
+    """
+    context: Context = request.app.state.context
+    require_api_key(request, context)
+    require_room(context)
+    refuse_query(request.scope["query_string"], "send JSON with 'parameters'")
+    inputs = await read_inputs(request, context)
+    asked = check_parameters(TaskParameters, inputs.parameters or {})
+    make_policy = policy_maker(JsonParameters(top_k=asked.top_k), context, proxy_timeout_s(request))
+    outcomes = await unless_client_leaves(request, classify_images(context, inputs.images, make_policy))
+    walked = require_answers(outcomes.images, "inputs" if inputs.as_list else "")
+    answers = [_answer(each, context) for each in walked]
+    headers = {"x-dvt-config-version": str(outcomes.config_version)}
+    return json_response(answers if inputs.as_list else answers[0], headers)
+
+
+def _answer(walked: Walked, context: Context) -> list[dict[str, Any]]:
+    return [{"label": each["label"], "score": each["confidence"]} for each in scores(walked.answer.prediction, context)]

@@ -1,0 +1,185 @@
+"""`/v2`: health, metadata and inference."""
+
+from typing import Any
+
+from fastapi import APIRouter, Request, Response
+from pydantic import ConfigDict, Field
+
+from service.errors import NotFoundError, NotReadyError
+from service.http.answers import json_response, scores
+from service.http.authorization import require_api_key
+from service.http.bodies import read_body
+from service.http.context import Context
+from service.http.disconnect import unless_client_leaves
+from service.http.inputs import check_parameters, parsed, too_large_counted
+from service.http.oip import schemas
+from service.http.oip.messages import BYTES, INPUT, OUTPUTS, Inference, parse, render
+from service.http.parameters import Count, JsonParameters, PolicyParameters, policy_maker, refuse_query
+from service.http.proxies import proxy_timeout_s
+from service.http.walk import Walked, classify_images, require_answers, require_room
+from service.version import SERVICE_NAME, service_version
+
+router = APIRouter(prefix="/v2")
+
+MODEL_VERSION = "1"
+"""There is one of each model."""
+
+_MICROSECONDS = 1e-6
+
+
+class InferParameters(PolicyParameters):
+    """What a client may ask for in a request's `parameters`; anything else is refused."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    thresholds: float | str | None = Field(
+        default=None, description="As in /classify: a number, or text with one per exit but the last."
+    )
+    timeout: Count | None = Field(default=None, description="A deadline in microseconds, as Triton's clients say.")
+
+
+@router.get("", summary="Open Inference Protocol: the server", responses=schemas.errors(500))
+async def server_metadata() -> schemas.ServerMetadata:
+    """Name, version, and the extensions it speaks."""
+    return schemas.ServerMetadata(name=SERVICE_NAME, version=service_version(), extensions=["binary_tensor_data"])
+
+
+@router.get(
+    "/health/live",
+    summary="Open Inference Protocol: is it alive?",
+    response_model=schemas.ServerLive,
+    responses=schemas.errors(500, 503),
+)
+async def live(request: Request) -> Response:
+    """As `/livez`."""
+    if not _context(request).alive:
+        raise NotReadyError("the engine is dead, or stuck")
+    return json_response({"live": True})
+
+
+@router.get(
+    "/health/ready",
+    summary="Open Inference Protocol: are requests taken?",
+    response_model=schemas.ServerReady,
+    responses=schemas.errors(500, 503),
+)
+async def ready(request: Request) -> Response:
+    """As `/readyz`."""
+    _require_ready(_context(request))
+    return json_response({"ready": True})
+
+
+async def model_metadata(request: Request) -> Response:
+    """The model's input and outputs."""
+    name = _required_model(request)
+    outputs = [{"name": output, "datatype": kind.datatype, "shape": [-1]} for output, kind in OUTPUTS.items()]
+    metadata = {
+        "name": name,
+        "versions": [MODEL_VERSION],
+        "platform": "pytorch_dvt",
+        "inputs": [{"name": INPUT, "datatype": BYTES, "shape": [-1]}],
+        "outputs": outputs,
+    }
+    return json_response(metadata)
+
+
+async def model_ready(request: Request) -> Response:
+    """Whether the model takes requests."""
+    name = _required_model(request)
+    _require_ready(_context(request))
+    return json_response({"name": name, "ready": True})
+
+
+async def infer(request: Request) -> Response:
+    """Encoded images in one BYTES tensor, in binary or in base64; one element of each output for each of them.
+
+    An image that cannot be answered fails the request, since the protocol has no other way to say it.
+    """
+    context = _context(request)
+    require_api_key(request, context)
+    name = _required_model(request)
+    require_room(context)
+    refuse_query(request.scope["query_string"], "send 'parameters' in the JSON")
+    settings = context.settings
+    with too_large_counted(context):
+        body = await read_body(request, max_bytes=settings.max_body_bytes)
+        header = request.headers.get(schemas.JSON_LENGTH)
+        inference = await parsed(lambda: parse(body, header, settings.max_images_per_request), len(body), context)
+    make_policy = policy_maker(*_asked(inference, context, request))
+    outcomes = await unless_client_leaves(request, classify_images(context, inference.images, make_policy))
+    walked = require_answers(outcomes.images, INPUT if len(outcomes.images) > 1 else "")
+    content, json_length = render(inference, name, MODEL_VERSION, _values(walked, context))
+    headers = {"x-dvt-config-version": str(outcomes.config_version)}
+    if json_length is None:
+        return Response(content, headers=headers, media_type="application/json")
+    headers[schemas.JSON_LENGTH] = str(json_length)
+    return Response(content, headers=headers, media_type="application/octet-stream")
+
+
+def _asked(inference: Inference, context: Context, request: Request) -> tuple[JsonParameters, Context, float | None]:
+    asked = check_parameters(InferParameters, inference.parameters)
+    timeouts_s = [proxy_timeout_s(request), None if asked.timeout is None else asked.timeout * _MICROSECONDS]
+    given = [seconds for seconds in timeouts_s if seconds is not None]
+    parameters = asked.model_dump(exclude={"timeout"}, exclude_unset=True)
+    return JsonParameters.model_construct(**parameters, top_k=1), context, min(given, default=None)
+
+
+def _values(walked: list[Walked], context: Context) -> dict[str, list[Any]]:
+    best = [scores(each.answer.prediction, context)[0] for each in walked]
+    return {
+        "label": [each["label"] for each in best],
+        "score": [each["confidence"] for each in best],
+        "exit_stage": [each.answer.prediction.stage for each in walked],
+        "macs": [each.answer.macs for each in walked],
+    }
+
+
+def _context(request: Request) -> Context:
+    context: Context = request.app.state.context
+    return context
+
+
+def _require_ready(context: Context) -> None:
+    if not context.ready:
+        raise NotReadyError(f"the service is {context.state}")
+
+
+def _required_model(request: Request) -> str:
+    """The name of the model that a path asks for, which is the only one there is."""
+    name, version = request.path_params["name"], request.path_params.get("version", MODEL_VERSION)
+    there_is = _context(request).manifest.name
+    if name != there_is:
+        raise NotFoundError(f"there is no model {name[:100]!r}; there is {there_is}")
+    if version != MODEL_VERSION:
+        raise NotFoundError(f"there is no version {version[:100]!r} of {name}; there is {MODEL_VERSION}")
+    return there_is
+
+
+for _names in (("name",), ("name", "version")):
+    _path = "/models/{name}" + "/versions/{version}" * (len(_names) - 1)
+    _parameters = schemas.path_parameters(*_names)
+    router.add_api_route(
+        _path,
+        model_metadata,
+        summary="Open Inference Protocol: the model",
+        response_model=schemas.ModelMetadata,
+        responses=schemas.errors(404, 500),
+        openapi_extra=_parameters,
+    )
+    router.add_api_route(
+        f"{_path}/ready",
+        model_ready,
+        summary="Open Inference Protocol: is the model ready?",
+        response_model=schemas.ModelReady,
+        responses=schemas.errors(404, 500, 503),
+        openapi_extra=_parameters,
+    )
+    router.add_api_route(
+        f"{_path}/infer",
+        infer,
+        methods=["POST"],
+        summary="Open Inference Protocol: classify images",
+        response_model=schemas.InferResponse,
+        responses=schemas.infer_responses(400, 401, 403, 404, 413, 415, 422, 429, 500, 503, 504),
+        openapi_extra={**_parameters, **schemas.infer_body(InferParameters)},
+    )

@@ -1,0 +1,195 @@
+"""The images of one request, from bytes to outcomes: admission, decoding, and the engine."""
+
+import asyncio
+import logging
+import threading
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future
+from copy import copy
+from dataclasses import dataclass, replace
+
+from service.engine.operating import OperatingPoint
+from service.engine.permits import Permits
+from service.engine.policy import Policy
+from service.engine.task import Answer, Pixels
+from service.errors import DeadlineExceededError, OverloadedError, ServiceError, TooLargeError
+from service.http.context import Context
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Walked:
+    """One image's answer, with the time spent around the engine.
+
+    Attributes:
+        thresholds: those of its policy, one per exit but the last.
+        decode_s: seconds from the request's admission to the pixels, waiting for a thread included.
+        total_s: seconds from the request's admission to the answer.
+    """
+
+    answer: Answer
+    thresholds: tuple[float, ...]
+    decode_s: float
+    total_s: float
+
+
+_REFUSALS = {TooLargeError: "too_large", DeadlineExceededError: "deadline", OverloadedError: "full"}
+_logger = logging.getLogger(__name__)
+
+Encoded = bytes | ServiceError
+"""One image as it came, or why it could not be taken out of its request."""
+
+Outcome = Walked | ServiceError
+"""What became of one image."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outcomes:
+    """One outcome per image, in the request's order, under one version of the configuration."""
+
+    config_version: int
+    total_s: float
+    images: list[Outcome]
+
+
+def require_room(context: Context, ahead: int = 0) -> None:
+    """Refuse a request before anything of it is read, while not a single permit is left.
+
+    Under overload a refusal must cost a fraction of an answer, or the refusals leave no time for answers.
+
+    Args:
+        ahead: requests that came before and have not taken their permits yet.
+
+    Raises:
+        OverloadedError: all permits are out.
+    """
+    try:
+        context.engine.require_room(ahead)
+    except OverloadedError:
+        # How many images it holds was not read; it counts as one, so that the refusal is seen.
+        context.metrics.images_presented(1)
+        context.metrics.image_rejected("full")
+        raise
+
+
+async def classify_images(
+    context: Context, images: Sequence[Encoded], make_policy: Callable[[OperatingPoint], Policy]
+) -> Outcomes:
+    """Admit and classify the images of one request.
+
+    When cancelled, it drops what it can at once; a permit goes back when the engine has let go of its image,
+    since until then the image still takes up room there.
+
+    Raises:
+        OverloadedError: there are not enough permits for all of them.
+        NotReadyError: the engine takes no images now.
+    """
+    context.metrics.images_presented(len(images))
+    permits = context.engine.admit(len(images))
+    walk = _Walk(context, permits, make_policy(context.operating_points.current), len(images))
+    outcomes = await walk.run(images)
+    return Outcomes(config_version=walk.policy.config_version, total_s=walk.elapsed_s(), images=outcomes)
+
+
+def require_answers(outcomes: Sequence[Outcome], name: str) -> list[Walked]:
+    """All answers, for protocols in which one image that has none fails its request.
+
+    Args:
+        name: of the list the images came in; empty where there was none.
+
+    Raises:
+        ServiceError: the first image's that has no answer, naming its place in the list.
+    """
+    walked: list[Walked] = []
+    for index, outcome in enumerate(outcomes):
+        if isinstance(outcome, ServiceError):
+            error = copy(outcome)  # the engine's own may be that of several images
+            if name:
+                error.args = (f"{name}[{index}]: {outcome}",)
+            raise error
+        walked.append(outcome)
+    return walked
+
+
+class _Walk:
+    """The images of one admitted request. Owns their permits until they are with the engine."""
+
+    def __init__(self, context: Context, permits: Permits, policy: Policy, num_images: int) -> None:
+        self.policy = policy
+        self._context = context
+        self._permits = permits
+        self._undecided = num_images  # neither refused nor with the engine yet
+        self._started_at = time.perf_counter()
+
+    async def run(self, images: Sequence[Encoded]) -> list[Outcome]:
+        try:
+            if len(images) == 1:
+                return [await self._outcome(images[0])]
+            async with asyncio.TaskGroup() as group:
+                outcomes = [group.create_task(self._outcome(data)) for data in images]
+            return [outcome.result() for outcome in outcomes]
+        finally:
+            if self._undecided:
+                self._context.metrics.image_cancelled("decode", self._undecided)
+                self._permits.release(self._undecided)
+
+    async def _outcome(self, data: Encoded) -> Outcome:
+        try:
+            pixels = await self._decode(data)
+            decode_s = self.elapsed_s()
+            answer = await self._answer(pixels)
+        except ServiceError as error:
+            return error.with_traceback(None)  # which would hold the image, in a circle, until the next collection
+        except Exception:
+            # A mistake of ours; the other images of the request have nothing to do with it.
+            _logger.exception("an image failed unexpectedly")
+            return ServiceError("an unexpected error; the log has it")
+        return Walked(answer=answer, thresholds=self.policy.thresholds, decode_s=decode_s, total_s=self.elapsed_s())
+
+    async def _decode(self, data: Encoded) -> Pixels:
+        try:
+            if isinstance(data, ServiceError):
+                raise data
+            alone = self._context.engine.inflight == 1
+            return await self._context.lanes.decode(data, self._remaining_s(), alone=alone)
+        except Exception as error:
+            self._undecided -= 1
+            self._permits.release()
+            self._context.metrics.image_rejected(_REFUSALS.get(type(error), "undecodable"))
+            raise
+
+    async def _answer(self, pixels: Pixels) -> Answer:
+        policy = self.policy
+        if (remaining_s := self._remaining_s()) is not None:
+            policy = replace(policy, timeout_s=max(0.0, remaining_s))
+        self._undecided -= 1  # the engine counts it from here on, also when it refuses
+        try:
+            task = self._context.engine.submit(pixels, policy)
+        except Exception:
+            self._permits.release()
+            raise
+        loop, thread = asyncio.get_running_loop(), threading.get_ident()
+        ended = asyncio.Event()
+
+        def end(_: Future[Answer]) -> None:
+            self._permits.release()
+            # Where the engine is a process of its own, its answers arrive on the loop's thread: no need to wake it.
+            if threading.get_ident() == thread:
+                ended.set()
+            else:
+                loop.call_soon_threadsafe(ended.set)
+
+        task.future.add_done_callback(end)
+        try:
+            await ended.wait()
+        except asyncio.CancelledError:
+            self._context.engine.cancel(task)
+            raise
+        return task.future.result()
+
+    def _remaining_s(self) -> float | None:
+        return None if self.policy.timeout_s is None else self.policy.timeout_s - self.elapsed_s()
+
+    def elapsed_s(self) -> float:
+        """Seconds since the request was admitted."""
+        return time.perf_counter() - self._started_at

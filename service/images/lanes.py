@@ -1,0 +1,76 @@
+"""Where an image is decoded, and how long its request waits for it: no image holds up what is smaller."""
+
+import asyncio
+from concurrent.futures import Future, ThreadPoolExecutor
+
+from service.engine.task import Pixels
+from service.errors import DeadlineExceededError, OverloadedError
+from service.images.decoder import ImageDecoder
+from service.images.turns import Turns
+
+MAX_LARGE = 16
+"""Images decoded alone, or waiting for it; beyond it they are refused, or they would take everybody's permits."""
+
+_SMALL_PER_TURN = 4
+"""Small images decoded in one turn of the event loop; each takes about as long as all else of its request."""
+
+
+class Lanes:
+    """Three lanes: small images in place, ordinary ones in the pool, large ones one after the other.
+
+    So an image takes the time of another only if that is about as large, and memory for large ones is needed once.
+    While a request is the only one, waking another thread and being woken by it would take longer than others could
+    wait for a modest image: then that is decoded in place too.
+    """
+
+    def __init__(self, decoder: ImageDecoder, pool: ThreadPoolExecutor) -> None:
+        self._decoder = decoder
+        self._pool = pool
+        self._alone = ThreadPoolExecutor(1, thread_name_prefix="decode-large")
+        self._large: set[Future[Pixels]] = set()
+        self._turns = Turns(_SMALL_PER_TURN)
+
+    async def decode(self, data: bytes, timeout_s: float | None, *, alone: bool = False) -> Pixels:
+        """Decode one image; one that is given up while it is decoded is finished for nobody.
+
+        Args:
+            timeout_s: seconds until its request's deadline, or None.
+            alone: whether no other image is under way.
+
+        Raises:
+            DeadlineExceededError: it passed before there were pixels.
+            OverloadedError: it is large, and too many large ones wait already.
+            TooLargeError: as `ImageDecoder.decode`.
+            UndecodableImageError: as `ImageDecoder.decode`.
+        """
+        await self._turns.take()
+        if (small := self._decoder.decode_small(data)) is not None:
+            return small
+        if alone and (modest := self._decoder.decode_modest(data)) is not None:
+            return modest
+        loop = asyncio.get_running_loop()
+        try:
+            async with asyncio.timeout(None if timeout_s is None else max(0.0, timeout_s)):
+                ordinary = await loop.run_in_executor(self._pool, self._decoder.decode_ordinary, data)
+                return ordinary if ordinary is not None else await self._decode_alone(data)
+        except TimeoutError:
+            raise DeadlineExceededError("the deadline passed before the image was decoded") from None
+
+    def shutdown(self) -> None:
+        """Begin no other image; one in progress is finished for nobody."""
+        self._pool.shutdown(wait=False, cancel_futures=True)
+        self._alone.shutdown(wait=False, cancel_futures=True)
+
+    @property
+    def has_room(self) -> bool:
+        """Whether one more large image may wait."""
+        return len(self._large) < MAX_LARGE
+
+    async def _decode_alone(self, data: bytes) -> Pixels:
+        if not self.has_room:
+            raise OverloadedError(f"{MAX_LARGE} large images wait to be decoded already")
+        future = self._alone.submit(self._decoder.decode, data)
+        self._large.add(future)
+        # Not before it has ended: one that was given up still takes its time.
+        future.add_done_callback(self._large.discard)
+        return await asyncio.wrap_future(future)

@@ -1,0 +1,163 @@
+"""The parts of a replica that exist once, whatever speaks HTTP for them: model, engine, configuration, metrics."""
+
+import logging
+from dataclasses import dataclass
+from itertools import accumulate
+
+import torch
+
+from service.configuration.adaptation import Adaptation
+from service.configuration.forecast import Forecast
+from service.configuration.opening import open_store
+from service.configuration.operating_points import OperatingPoints
+from service.configuration.shedding import ThresholdLadder
+from service.configuration.store import Store
+from service.engine.cores import usable_cores
+from service.engine.engine import Engine
+from service.engine.interfaces import Runner
+from service.engine.preparation import choose_dtype
+from service.engine.runner import TorchRunner
+from service.metrics import Metrics
+from service.settings import Settings, SettingsError
+from weights.calibration.table import CalibrationTable
+from weights.manifest import Manifest, find, read_manifest
+from weights.store import StoredModel, load
+
+_logger = logging.getLogger(__name__)
+
+_DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Backend:
+    """What a replica computes with.
+
+    Attributes:
+        device: where the stages really run.
+    """
+
+    model: StoredModel
+    engine: Engine
+    operating_points: OperatingPoints
+    metrics: Metrics
+    device: str
+
+
+def build(settings: Settings) -> Backend:
+    """Load the model and build the engine around it; nothing runs yet.
+
+    Raises:
+        ModelFormatError: the model cannot be used.
+        SettingsError: the device does not exist here, the configuration's store cannot be used, or thresholds may give
+            way but nothing says how far.
+    """
+    resolve_device(settings.device)
+    store = store_of(settings, read_manifest(find(settings.model)))
+    model = load(settings.model)
+    _table(model, settings.shed_accuracy_drop)
+    manifest = model.manifest
+    if "warning" in manifest.provenance:
+        _logger.warning("%s: %s", manifest.name, manifest.provenance["warning"])
+    return around(build_runner(model, settings), model, settings, store)
+
+
+def around(runner: Runner, model: StoredModel, settings: Settings, store: Store) -> Backend:
+    """A backend that computes with this runner.
+
+    Raises:
+        SettingsError: thresholds may give way but nothing says how far.
+    """
+    manifest = model.manifest
+    metrics = Metrics(len(runner.stage_macs), runner.baseline_macs)
+    engine = Engine(
+        runner,
+        observer=metrics,
+        max_inflight=settings.max_inflight,
+        max_batch_size=settings.max_batch_size,
+        ladder=_ladder(settings.shed_accuracy_drop, model, tuple(accumulate(runner.stage_macs))),
+    )
+    forecast = Forecast(model.calibration, runner.stage_macs, runner.baseline_macs)
+    adaptation = Adaptation(calibration=model.calibration_digest, solve=forecast.solve)
+    operating_points = OperatingPoints(manifest.thresholds, store, adaptation)
+    metrics.watch(
+        queue_depths=engine.queue_depths,
+        thresholds=lambda: operating_points.current.thresholds,
+        config_version=lambda: operating_points.current.version,
+        config_stored=lambda: operating_points.stored,
+        load_level=lambda: engine.load_level,
+    )
+    return Backend(
+        model=model,
+        engine=engine,
+        operating_points=operating_points,
+        metrics=metrics,
+        device=resolve_device(settings.device),
+    )
+
+
+def store_of(settings: Settings, manifest: Manifest) -> Store:
+    """The store of this model's configuration.
+
+    Raises:
+        SettingsError: it cannot be used.
+    """
+    setting = None if settings.config_store is None else settings.config_store.get_secret_value()
+    return open_store(setting, model=manifest.name, num_stages=manifest.architecture.num_stages)
+
+
+def resolve_device(name: str) -> str:
+    """The device that `auto`, or a name, stands for.
+
+    Raises:
+        SettingsError: when it does not exist here.
+    """
+    if name == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        torch.empty(0, device=name)
+    # torch raises RuntimeError for a name it does not know, AssertionError where it was built without CUDA.
+    except (RuntimeError, AssertionError) as error:
+        raise SettingsError(f"DVT_DEVICE: {name!r} cannot be used here; known are auto, cpu and cuda[:N]") from error
+    return name
+
+
+def build_runner(stored: StoredModel, settings: Settings) -> TorchRunner:
+    """The runner of a model, with the device, precision and sizes of the settings.
+
+    Raises:
+        SettingsError: the device does not exist here.
+    """
+    torch.set_num_threads(settings.torch_threads or max(1, usable_cores() - 1))
+    device, preprocessing = resolve_device(settings.device), stored.manifest.preprocessing
+    if settings.dtype == "auto":
+        dtype = choose_dtype(stored.cascade, device=device, max_batch_size=settings.max_batch_size)
+    else:
+        dtype = _DTYPES[settings.dtype]
+    return TorchRunner(
+        stored.cascade,
+        mean=preprocessing.mean,
+        std=preprocessing.std,
+        temperatures=stored.manifest.temperatures,
+        max_batch_size=settings.max_batch_size,
+        capacity=settings.max_inflight,
+        device=device,
+        dtype=dtype,
+        cuda_graphs=settings.cuda_graphs,
+    )
+
+
+def _table(stored: StoredModel, accuracy_drop: float | None) -> CalibrationTable | None:
+    if accuracy_drop is not None and stored.calibration is None:
+        raise SettingsError(
+            f"DVT_SHED_ACCURACY_DROP: {accuracy_drop} needs a calibration table, and {stored.manifest.name} has none"
+        )
+    return stored.calibration
+
+
+def _ladder(accuracy_drop: float | None, stored: StoredModel, walk_macs: tuple[int, ...]) -> ThresholdLadder | None:
+    table = _table(stored, accuracy_drop)
+    if accuracy_drop is None or table is None:
+        return None
+    ladder = ThresholdLadder(table, walk_macs, accuracy_drop)
+    ladder.prepare(stored.manifest.thresholds)  # solved now rather than under the first load
+    return ladder

@@ -1,0 +1,169 @@
+"""The load generator on a server that misbehaves: whatever goes wrong is counted as what it is."""
+
+import time
+from functools import partial
+
+import pytest
+from odd_server import Reaction, answer, good, odd_server
+
+from benchmarks.http.load import Load, drive
+from benchmarks.http.payload import Seen, payloads
+from benchmarks.http.tally import Tally
+
+CAT = Seen("cat", 0.75)
+
+
+async def load_on(react: Reaction = good, *, images: int = 1, **changes: object) -> Tally:
+    """A short load, from the server's own loop."""
+    plan = {"connections": 3, "seconds": 0.15, "warm_up_s": 0.0, "patience_s": 1.0, **changes}
+    async with odd_server(react) as server:
+        load = Load(
+            host="127.0.0.1",
+            port=server.port,
+            payloads=payloads([b"a", b"bc"], images),
+            expected=[CAT, CAT],
+            **plan,
+        )
+        return await drive(load)
+
+
+def faults(tally: Tally) -> tuple[int, int, int, int]:
+    return tally.lost, tally.crossed, tally.changed, tally.no_retry_after
+
+
+@pytest.mark.parametrize("images", [1, 8])
+async def test_load_of_a_good_server_has_no_faults(images):
+    tally = await load_on(partial(good, images=images), images=images)
+
+    assert faults(tally) == (0, 0, 0, 0)
+    assert tally.answered == len(tally.answered_s) == tally.statuses[200] > 0
+    assert tally.images == images * tally.answered
+    assert tally.livez_s
+    assert 0 < tally.client_cpu_s < time.process_time()
+
+
+@pytest.mark.parametrize("connections", [1, 2])
+async def test_load_of_one_connection_takes_the_servers_own_time_off(connections):
+    timing = "Server-Timing: decode;dur=0.5, compute;dur=3, total;dur=4\r\n"
+
+    def react(number: int, request_id: str) -> bytes:
+        return answer(request_id, {"id": request_id, "label": "cat", "confidence": 0.75}, headers=timing)
+
+    tally = await load_on(react, connections=connections)
+    added = [latency - 0.0035 for latency in tally.answered_s] if connections == 1 else []
+    assert tally.added_s == pytest.approx(added)
+
+
+async def test_load_another_requests_id_in_the_header_is_crossed():
+    tally = await load_on(lambda number, request_id: good(number, request_id + "0" * (number == 2)))
+
+    assert faults(tally) == (0, 1, 0, 0)
+
+
+async def test_load_another_requests_id_in_the_body_is_crossed():
+    def react(number: int, request_id: str) -> bytes:
+        return answer(request_id, {"id": "other" if number == 2 else request_id, "label": "cat", "confidence": 0.75})
+
+    assert faults(await load_on(react)) == (0, 1, 0, 0)
+
+
+@pytest.mark.parametrize(
+    "result",
+    [{"label": "dog", "confidence": 0.75}, {"label": "cat", "confidence": 0.73}, {"error": {"status": 500}}],
+)
+async def test_load_answer_that_differs_from_the_one_alone_is_changed(result):
+    def react(number: int, request_id: str) -> bytes:
+        return answer(request_id, {"id": request_id, **result}) if number == 2 else good(number, request_id)
+
+    tally = await load_on(react)
+    assert (tally.lost, tally.changed) == (0, 1)
+
+
+async def test_load_too_few_answers_for_the_images_are_changed():
+    def react(number: int, request_id: str) -> bytes:
+        return good(number, request_id, images=7 if number == 2 else 8)
+
+    assert faults(await load_on(react, images=8)) == (0, 0, 1, 0)
+
+
+async def test_load_rounding_is_no_change():
+    def react(number: int, request_id: str) -> bytes:
+        return answer(request_id, {"id": request_id, "label": "cat", "confidence": 0.755})
+
+    assert faults(await load_on(react)) == (0, 0, 0, 0)
+
+
+async def test_load_connection_closed_without_an_answer_is_lost_and_the_others_go_on():
+    tally = await load_on(lambda number, request_id: None if number == 2 else good(number, request_id))
+
+    assert faults(tally) == (1, 0, 0, 0)
+    assert tally.answered > 2
+
+
+async def test_load_answer_that_never_comes_is_lost():
+    tally = await load_on(lambda number, request_id: b"" if number == 2 else good(number, request_id), patience_s=0.1)
+
+    assert faults(tally) == (1, 0, 0, 0)
+
+
+async def test_load_server_that_closes_after_each_answer_loses_nothing():
+    def react(number: int, request_id: str) -> bytes:
+        return good(number, request_id).replace(b"\r\n\r\n", b"\r\nConnection: close\r\n\r\n", 1)
+
+    tally = await load_on(react)
+    assert faults(tally) == (0, 0, 0, 0)
+    assert tally.answered > 3
+
+
+@pytest.mark.parametrize(("headers", "missing"), [("Retry-After: 1\r\n", 0), ("", 1)])
+async def test_load_refusals_are_told_apart_from_answers(headers, missing):
+    def react(number: int, request_id: str) -> bytes:
+        if number == 2:
+            return answer(request_id, {}, "429 Too Many Requests", headers)
+        return good(number, request_id)
+
+    tally = await load_on(react)
+    assert faults(tally) == (0, 0, 0, missing)
+    assert (tally.refused, len(tally.refused_s), tally.statuses[429]) == (1, 1, 1)
+
+
+async def test_load_nobody_listening_is_lost():
+    async with odd_server() as server:
+        port = server.port
+    load = Load(
+        host="127.0.0.1", port=port, payloads=payloads([b"a"], 1), expected=[CAT], connections=1, seconds=0.1,
+        warm_up_s=0.0, watch_livez=False,
+    )  # fmt: skip
+    tally = await drive(load)
+
+    assert tally.lost > 0
+    assert tally.answered == 0
+
+
+@pytest.mark.parametrize("poisson", [True, False])
+async def test_load_open_loop_sends_at_its_times_whatever_comes_back(poisson):
+    # The first answer never comes: a closed loop of one connection would stop there.
+    def react(number: int, request_id: str) -> bytes:
+        return b"" if number == 1 else good(number, request_id)
+
+    tally = await load_on(react, rate=200.0, connections=4, seconds=0.3, poisson=poisson, patience_s=0.1)
+    assert tally.lost == 1
+    assert tally.statuses[200] > 10
+    assert len(tally.sent_late_s) == tally.statuses[200] + 1
+
+
+async def test_load_open_loop_latency_counts_from_the_intended_time():
+    # Ten requests are due within 0.1 s and one connection takes 0.02 s for each: the last waits for most of the others.
+    def react(number: int, request_id: str) -> bytes:
+        time.sleep(0.02)
+        return good(number, request_id)
+
+    tally = await load_on(react, rate=100.0, connections=1, seconds=0.1, poisson=False, watch_livez=False)
+    assert max(tally.answered_s) > 0.08
+
+
+async def test_load_open_loop_requests_that_never_get_a_connection_are_unsent_and_not_lost():
+    tally = await load_on(lambda *_: b"", rate=100.0, connections=1, seconds=0.1, poisson=False, patience_s=0.1)
+
+    assert (tally.lost, tally.unsent) == (1, 9)
+    assert tally.answered == 0

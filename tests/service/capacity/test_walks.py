@@ -1,0 +1,115 @@
+"""Every way of running sends every image to its exit, and counts what it executed."""
+
+import time
+
+import numpy as np
+import pytest
+from engine_fakes import STAGE_MACS, FakeRunner, pixels, policy
+
+from service.capacity.walks import BatchSizes, Saturated, held_together, open_loop, regrouped
+from service.engine.engine import Engine
+from service.errors import InferenceError
+
+EXITS = [0, 3, 0, 1, 0, 0, 2, 0]
+IMAGES = [pixels(exit_stage) for exit_stage in EXITS]
+WALK_MACS = {0: 1, 1: 3, 2: 7, 3: 15}
+
+
+def test_saturated_every_image_leaves_at_its_exit_and_no_more_are_in_flight_than_allowed():
+    runner = FakeRunner()
+    seen = []
+    runner.fault = lambda stage, tasks: seen.append(len(tasks))
+    engine = Saturated(runner, max_inflight=3, max_batch_size=16)
+    try:
+        walk, again = engine.walk(IMAGES, policy()), engine.walk(IMAGES, policy())
+    finally:
+        engine.close()
+
+    assert walk.exits == again.exits == {0: 5, 1: 1, 2: 1, 3: 1}
+    assert walk.macs == sum(WALK_MACS[exit_stage] for exit_stage in EXITS)
+    assert {stage: sum(sizes) for stage, sizes in again.batch_sizes.items()} == {0: 8, 1: 3, 2: 2, 3: 1}
+    assert max(seen) <= 3
+
+
+def test_held_together_of_one_is_request_by_request():
+    runner = FakeRunner()
+    walk = held_together(runner, IMAGES, policy(), 1)
+
+    assert walk.exits == {0: 5, 1: 1, 2: 1, 3: 1}
+    assert walk.macs == sum(WALK_MACS[exit_stage] for exit_stage in EXITS)
+    assert len(walk.latencies_s) == len(IMAGES)
+    assert runner.kept == {}
+
+
+@pytest.mark.parametrize(("size", "stages_by_batch"), [(4, [4, 3]), (8, [4]), (3, [4, 2, 3])])
+def test_held_together_rows_that_are_done_are_computed_until_the_slowest_may_leave(size, stages_by_batch):
+    runner = FakeRunner()
+    walk = held_together(runner, IMAGES, policy(), size)
+
+    sizes = [len(IMAGES[first : first + size]) for first in range(0, len(IMAGES), size)]
+    expected = [(stage, rows) for rows, stages in zip(sizes, stages_by_batch, strict=True) for stage in range(stages)]
+    assert [(stage, len(ids)) for stage, ids in runner.batches] == expected
+    assert walk.macs == sum(STAGE_MACS[stage] * rows for stage, rows in expected)
+    assert walk.exits == {0: 5, 1: 1, 2: 1, 3: 1}
+    assert runner.kept == {}
+
+
+def test_regrouped_batches_are_full_of_images_that_have_not_left():
+    runner = FakeRunner()
+    walk = regrouped(runner, IMAGES, policy(), 2, 8)
+
+    assert walk.batch_sizes == {0: [2, 2, 2, 2], 1: [2, 1], 2: [2], 3: [1]}
+    assert walk.exits == {0: 5, 1: 1, 2: 1, 3: 1}
+    assert walk.macs == sum(WALK_MACS[exit_stage] for exit_stage in EXITS)
+    assert runner.kept == {}
+
+
+def test_regrouped_no_more_images_are_on_their_way_than_allowed():
+    walk = regrouped(FakeRunner(), IMAGES, policy(), 8, 3)
+
+    assert walk.batch_sizes == {0: [3, 3, 2], 1: [1, 1, 1], 2: [1, 1], 3: [1]}
+
+
+def test_open_loop_every_image_is_submitted_when_due_and_answered_after():
+    batches = BatchSizes()
+    engine = Engine(FakeRunner(), observer=batches, max_inflight=16, max_batch_size=4)
+    engine.start()
+    engine.wait_ready(5)
+    try:
+        seen = open_loop(engine, IMAGES, policy(), np.array([0.0, 0.001, 0.001, 0.002] * 5).cumsum(), max_inflight=16)
+    finally:
+        engine.stop(drain=False, timeout_s=5)
+
+    assert len(seen.due_at) == 20
+    assert (seen.submitted_at >= seen.due_at).all()
+    assert (seen.ended_at >= seen.submitted_at).all()
+    assert sum(batches.sizes[0]) == 20
+    assert [len(batches.seconds[stage]) for stage in batches.sizes] == [len(sizes) for sizes in batches.sizes.values()]
+
+
+def test_open_loop_image_that_fails_is_an_error():
+    def fail(stage, tasks):
+        raise ValueError("broken")
+
+    engine = Engine(FakeRunner(fail), observer=BatchSizes(), max_inflight=16, max_batch_size=4)
+    engine.start()
+    engine.wait_ready(5)
+    try:
+        with pytest.raises(InferenceError, match="stage 0 could not be computed"):
+            open_loop(engine, IMAGES, policy(), np.zeros(3), max_inflight=16)
+    finally:
+        engine.stop(drain=False, timeout_s=5)
+
+
+def test_open_loop_faster_than_the_engine_keeps_no_more_images_in_flight_than_it_was_built_for():
+    runner = FakeRunner(lambda stage, tasks: time.sleep(0.002))
+    engine = Engine(runner, observer=BatchSizes(), max_inflight=3, max_batch_size=4)
+    engine.start()
+    engine.wait_ready(5)
+    try:
+        seen = open_loop(engine, IMAGES, policy(), np.zeros(20), max_inflight=3)
+    finally:
+        engine.stop(drain=False, timeout_s=5)
+
+    in_flight = [(seen.submitted_at <= at).sum() - (seen.ended_at <= at).sum() for at in seen.submitted_at]
+    assert 1 <= max(in_flight) <= 3

@@ -1,0 +1,92 @@
+"""Thresholds under load, on a table of confidences and of what was right."""
+
+import threading
+import time
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+
+from service.configuration.shedding import ThresholdLadder
+from service.engine.load import NUM_LEVELS
+from weights.calibration import solver
+from weights.calibration.table import CalibrationTable
+from weights.calibration.thresholds import exit_stages, simulate
+
+WALK_MACS = (1, 3, 7, 15)
+CONFIGURATIONS = [(0.9, 0.9, 0.9), (0.95, 0.4, 1.01), (2.0, 2.0, 2.0), (0.0, 0.0, 0.0)]
+
+
+@pytest.fixture(scope="module")
+def table() -> CalibrationTable:
+    """Later exits are right more often, and confidence says how often."""
+    rng = np.random.default_rng(0)
+    difficulty_N = rng.uniform(size=2000)
+    confidence_EN = np.clip(1 - difficulty_N * np.array([[0.9], [0.7], [0.5], [0.4]]), 0, 1).astype(np.float32)
+    return CalibrationTable(confidence_EN, rng.uniform(size=(4, 2000)) < confidence_EN)
+
+
+@pytest.mark.parametrize("thresholds", CONFIGURATIONS)
+@pytest.mark.parametrize("drop", [0.003, 0.03])
+def test_ladder_every_level_keeps_its_accuracy_and_costs_no_more_than_the_one_before(
+    table: CalibrationTable, thresholds: tuple[float, ...], drop: float
+) -> None:
+    steps = ThresholdLadder(table, WALK_MACS, drop).prepare(thresholds)
+    outcomes = [simulate(table.confidence_EN, table.correct_EN, WALK_MACS, step) for step in (thresholds, *steps)]
+
+    assert len(steps) == NUM_LEVELS
+    for level, outcome in enumerate(outcomes):
+        assert outcome.accuracy >= outcomes[0].accuracy - drop * level / NUM_LEVELS - 1e-9
+    macs = [outcome.mean_macs for outcome in outcomes]
+    assert macs == sorted(macs, reverse=True)
+    if thresholds != (0.0, 0.0, 0.0):
+        assert macs[-1] < macs[0]
+
+
+@pytest.mark.parametrize("thresholds", CONFIGURATIONS)
+def test_ladder_nobody_leaves_later_than_without_load(table: CalibrationTable, thresholds: tuple[float, ...]) -> None:
+    usual_N = exit_stages(table.confidence_EN, thresholds)
+    for step in ThresholdLadder(table, WALK_MACS, 0.05).prepare(thresholds):
+        assert all(lowered <= own for lowered, own in zip(step, thresholds, strict=True))
+        assert (exit_stages(table.confidence_EN, step) <= usual_N).all()
+
+
+def test_ladder_without_a_bound_is_the_first_stage_alone(table: CalibrationTable) -> None:
+    step = ThresholdLadder(table, WALK_MACS, 1.0).prepare((0.9, 0.9, 0.9))[-1]
+
+    assert (exit_stages(table.confidence_EN, step) == 0).all()
+
+
+def test_ladder_each_configuration_is_solved_once(table: CalibrationTable, monkeypatch: pytest.MonkeyPatch) -> None:
+    solved = []
+    monkeypatch.setattr(
+        "service.configuration.shedding.Solver",
+        lambda *args, **options: solved.append(1) or solver.Solver(*args, **options),
+    )
+    ladder = ThresholdLadder(table, WALK_MACS, 0.01)
+    for version in range(3):
+        ladder(version, (0.9, 0.9, 0.9))
+        ladder(version, (0.8, 0.9, 0.9))
+    until(lambda: ladder(3, (0.9, 0.9, 0.9)) and ladder(3, (0.8, 0.9, 0.9)))
+
+    assert len(solved) == 2
+
+
+def test_ladder_unknown_configuration_is_not_waited_for(
+    table: CalibrationTable, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    may_solve = threading.Event()
+    solve = ThresholdLadder.prepare
+    monkeypatch.setattr(ThresholdLadder, "prepare", lambda *asked: may_solve.wait(30) and solve(*asked))
+    ladder = ThresholdLadder(table, WALK_MACS, 0.01)
+
+    assert ladder(1, (0.9, 0.9, 0.9)) == ()
+    may_solve.set()
+    until(lambda: len(ladder(1, (0.9, 0.9, 0.9))) == NUM_LEVELS)
+
+
+def until(condition: Callable[[], object]) -> None:
+    end = time.monotonic() + 30
+    while not condition():
+        assert time.monotonic() < end
+        time.sleep(0.01)

@@ -1,0 +1,177 @@
+"""An image that takes long to decode holds up nobody but its own kind, and nobody past a deadline."""
+
+import asyncio
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from itertools import pairwise
+
+import pytest
+from image_files import noise, save
+
+from service.images.lanes import MAX_LARGE
+
+PNG = {"content-type": "image/png"}
+
+
+class Held:
+    """A decoding that does not end until it may."""
+
+    def __init__(self, decode):
+        self.decode = decode
+        self.begun: list[bytes] = []
+        self.may_end = threading.Event()
+
+    def __call__(self, data):
+        self.begun.append(data)
+        assert self.may_end.wait(10)
+        return self.decode(data)
+
+
+@contextmanager
+def held(
+    monkeypatch: pytest.MonkeyPatch, decoder: object, lane: str, earlier: tuple[str, ...], slow: bytes
+) -> Iterator[Held]:
+    """`slow` is left by the earlier lanes, and waits in `lane`; everything else goes where it always goes."""
+
+    def leave(decode):
+        return lambda data: None if data == slow else decode(data)
+
+    for name in earlier:
+        monkeypatch.setattr(decoder, name, leave(getattr(decoder, name)))
+    decode = getattr(decoder, lane)
+    waiting = Held(decode)
+    monkeypatch.setattr(decoder, lane, lambda data: waiting(data) if data == slow else decode(data))
+    try:
+        yield waiting
+    finally:
+        waiting.may_end.set()
+
+
+def ordinary(monkeypatch, serving, slow):
+    return held(monkeypatch, serving.context.decoder, "decode_ordinary", ("decode_small",), slow)
+
+
+def large(monkeypatch, serving, slow):
+    return held(monkeypatch, serving.context.decoder, "decode", ("decode_small", "decode_ordinary"), slow)
+
+
+async def post(serving, data, query=""):
+    return await serving.client.post(f"/classify{query}", content=data, headers=PNG)
+
+
+@pytest.mark.parametrize("lane", [ordinary, large])
+async def test_classify_deadline_that_passes_while_an_image_is_decoded_is_504_at_once(
+    serving, image, monkeypatch, lane
+):
+    with lane(monkeypatch, serving, image(60)) as decoding:
+        response = await post(serving, image(60), "?deadline_ms=50")
+
+        assert response.status_code == 504
+        assert "before the image was decoded" in response.json()["detail"]
+        assert len(decoding.begun) == 1
+        assert serving.at_rest()
+        assert serving.metric("dvt_rejected_total", reason="deadline") == 1
+    assert serving.images_are_accounted_for()
+    assert not serving.runner.runs
+
+
+async def test_classify_deadline_of_one_image_in_a_list_spoils_no_other(serving, image, monkeypatch):
+    with ordinary(monkeypatch, serving, image(60)):
+        files = [("file", ("a", data)) for data in (image(), image(60))]
+        response = await serving.client.post("/classify?deadline_ms=300", files=files)
+
+        first, second = response.json()["results"]
+        assert (first["label"], second["error"]["status"]) == ("cat", 504)
+
+
+async def test_classify_deadline_that_passes_before_a_thread_is_free_spends_no_thread_on_it(serve, image, monkeypatch):
+    async with serve(decode_threads=1) as serving:
+        slow = image(60)
+        with ordinary(monkeypatch, serving, slow) as decoding:
+            first = asyncio.create_task(post(serving, slow))
+            await serving.until(lambda: len(decoding.begun) == 1)
+            response = await post(serving, slow, "?deadline_ms=50")
+            decoding.may_end.set()
+
+            assert response.status_code == 504
+            assert (await first).status_code == 200
+        assert len(decoding.begun) == 1
+
+
+async def test_classify_while_all_decoding_threads_are_busy_small_images_probes_and_refusals_go_on(
+    serve, image, monkeypatch
+):
+    async with serve(decode_threads=1, max_inflight=2) as serving:
+        slow = image(60)
+        with ordinary(monkeypatch, serving, slow) as decoding:
+            waiting = [asyncio.create_task(post(serving, slow))]
+            await serving.until(lambda: len(decoding.begun) == 1)
+
+            assert (await post(serving, image())).json()["label"] == "cat"
+            assert (await serving.client.get("/livez")).status_code == 200
+            waiting.append(asyncio.create_task(post(serving, slow)))
+            await serving.until(lambda: serving.context.engine.inflight == 2)
+            assert (await post(serving, image())).status_code == 429
+            decoding.may_end.set()
+            assert [(await each).status_code for each in waiting] == [200, 200]
+
+
+async def test_classify_large_image_leaves_the_pool_to_ordinary_ones(serve, image, monkeypatch):
+    async with serve(decode_threads=1) as serving:
+        with large(monkeypatch, serving, image(60)) as decoding:
+            waiting = asyncio.create_task(post(serving, image(60)))
+            await serving.until(lambda: len(decoding.begun) == 1)
+            monkeypatch.setattr(serving.context.decoder, "decode_small", lambda _: None)
+
+            assert (await post(serving, image(120))).json()["label"] == "ship"
+            decoding.may_end.set()
+            assert (await waiting).json()["label"] == "dog"
+
+
+async def test_classify_more_large_images_than_may_wait_are_429_and_take_no_permits(serving, image, monkeypatch):
+    slow = image(60)
+    with large(monkeypatch, serving, slow) as decoding:
+        waiting = [asyncio.create_task(post(serving, slow, "?deadline_ms=20"))]
+        await serving.until(lambda: len(decoding.begun) == 1)
+        # Given up, it still takes the thread's time.
+        assert (await waiting.pop()).status_code == 504
+        waiting += [asyncio.create_task(post(serving, slow)) for _ in range(MAX_LARGE - 1)]
+        await serving.until(lambda: serving.context.engine.inflight == MAX_LARGE - 1)
+        await serving.until(lambda: not serving.context.lanes.has_room)
+
+        refused = await post(serving, slow)
+        assert refused.status_code == 429
+        assert int(refused.headers["retry-after"]) >= 1
+        assert str(MAX_LARGE) in refused.json()["detail"]
+        assert serving.metric("dvt_rejected_total", reason="full") == 1
+        decoding.may_end.set()
+        assert [(await each).status_code for each in waiting] == [200] * (MAX_LARGE - 1)
+    assert (await post(serving, slow)).status_code == 200
+    assert serving.images_are_accounted_for()
+
+
+async def test_classify_modest_image_goes_to_the_pool_only_when_others_are_under_way(serving, image, monkeypatch):
+    decoder, data, pooled = serving.context.decoder, save(noise(200, 200), "JPEG"), []
+    decode_ordinary = decoder.decode_ordinary
+    monkeypatch.setattr(decoder, "decode_ordinary", lambda data: pooled.append(data) or decode_ordinary(data))
+
+    assert (await post(serving, data)).status_code == 200
+    assert not pooled
+    files = [("file", ("a", each)) for each in (data, data)]
+    assert (await serving.client.post("/classify", files=files)).status_code == 200
+    assert len(pooled) == 2
+
+
+async def test_small_images_that_come_at_once_leave_turns_of_the_loop_to_others(serving, image, monkeypatch):
+    decoder, data = serving.context.decoder, image()
+    decoded = []
+    monkeypatch.setattr(decoder, "decode_small", lambda data: decoded.append(data) or data)
+    tasks = [asyncio.create_task(serving.context.lanes.decode(data, None)) for _ in range(40)]
+    by_turn = []
+    while len(decoded) < len(tasks):
+        await asyncio.sleep(0)
+        by_turn.append(len(decoded))
+    await asyncio.gather(*tasks)
+
+    assert max(later - earlier for earlier, later in pairwise([0, *by_turn])) < 20

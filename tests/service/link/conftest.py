@@ -1,0 +1,111 @@
+"""A gateway around a real engine with a fake runner, and front ends connected to it."""
+
+import asyncio
+import socket
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass, field
+from functools import partial
+
+import pytest
+from engine_fakes import STAGE_MACS, FakeRunner
+
+from service.configuration.operating_points import OperatingPoints
+from service.engine.engine import Engine
+from service.link.channel import Channel
+from service.link.gateway import Gateway
+from service.link.messages import FromFrontEnd, ToFrontEnd, Welcome
+from service.link.remote import RemoteEngine
+from service.metrics import Metrics
+
+MAX_INFLIGHT = 8
+
+
+@dataclass
+class Together:
+    """One engine and the front ends connected to it, all on this event loop."""
+
+    runner: FakeRunner
+    engine: Engine
+    points: OperatingPoints
+    metrics: Metrics
+    gateway: Gateway
+    permits: list[int] = field(default_factory=lambda: [0, 0])
+    served: list[asyncio.Task[None]] = field(default_factory=list)
+    channels: list[Channel[FromFrontEnd]] = field(default_factory=list)
+    remotes: list[RemoteEngine] = field(default_factory=list)
+
+    def welcome(self) -> Welcome:
+        return Welcome(
+            settings={},
+            manifest=b"",
+            calibration=None,
+            device="cpu",
+            dtype="float32",
+            stage_macs=STAGE_MACS,
+            baseline_macs=10,
+            configuration=self.points.history,
+            state=self.engine.state,
+        )
+
+    async def connect(self) -> RemoteEngine:
+        """A front end that is connected and listening."""
+        ours, theirs = socket.socketpair()
+        channel: Channel[FromFrontEnd] = await Channel.open(ours, FromFrontEnd)
+        remote = RemoteEngine(
+            self.welcome(),
+            partial(Channel[ToFrontEnd].open, theirs, ToFrontEnd),
+            max_inflight=MAX_INFLIGHT,
+            permits_taken=self.permits,
+            index=len(self.channels),
+        )
+        self.served.append(asyncio.create_task(self.gateway.serve(channel, self.welcome)))
+        self.channels.append(channel)
+        self.remotes.append(remote)
+        remote.start()
+        # The answer to a call shows that both directions work.
+        await until(lambda: remote.connected)
+        await remote.scrape()
+        return remote
+
+    def metric(self, name: str, **labels: str) -> float:
+        return self.metrics.registry.get_sample_value(name, labels) or 0.0
+
+    def total(self, name: str) -> float:
+        return sum(
+            sample.value
+            for metric in self.metrics.registry.collect()
+            for sample in metric.samples
+            if sample.name == name
+        )
+
+    def images_are_accounted_for(self) -> bool:
+        ends = ("dvt_exits_total", "dvt_rejected_total", "dvt_cancelled_total", "dvt_failed_images_total")
+        return self.total("dvt_images_total") == sum(self.total(name) for name in ends)
+
+
+async def until(condition: Callable[[], object]) -> None:
+    async with asyncio.timeout(5):
+        while not condition():  # noqa: ASYNC110
+            await asyncio.sleep(0.002)
+
+
+@pytest.fixture
+def eventually() -> Callable[[Callable[[], object]], object]:
+    return until
+
+
+@pytest.fixture
+async def together() -> AsyncIterator[Together]:
+    runner = FakeRunner()
+    metrics = Metrics(len(STAGE_MACS), 10)
+    engine = Engine(runner, observer=metrics, max_inflight=MAX_INFLIGHT, max_batch_size=4)
+    points = OperatingPoints((0.5, 0.5, 0.5))
+    engine.start()
+    engine.wait_ready(5)
+    parts = Together(runner, engine, points, metrics, Gateway(engine, points, metrics))
+    yield parts
+    runner.gate.set()
+    for remote in parts.remotes:
+        await remote.close(timeout_s=1)
+    await asyncio.gather(*parts.served)
+    engine.stop(drain=False, timeout_s=5)

@@ -1,0 +1,150 @@
+import asyncio
+from itertools import pairwise
+
+import pytest
+from engine_fakes import hold, pixels, policy
+
+from service.engine.engine import EngineState
+from service.engine.operating import Change
+from service.errors import (
+    CancelledError,
+    DeadlineExceededError,
+    DeviceLostError,
+    NotReadyError,
+    OverloadedError,
+    TooLargeError,
+)
+from service.link.messages import Beat, Ended, Failed
+
+
+async def test_admit_counts_what_other_front_ends_admitted(together) -> None:
+    first, second = await together.connect(), await together.connect()
+    permits = first.admit(6)
+
+    with pytest.raises(OverloadedError, match="no room for 3 more: 6 of 8"):
+        second.admit(3)
+    second.admit(2).release(2)
+    permits.release(6)
+    with second.admit(8):
+        assert first.inflight == 8
+    assert together.permits == [0, 0]
+
+
+async def test_admit_refusals_are_counted_by_reason(together) -> None:
+    remote = await together.connect()
+    with pytest.raises(TooLargeError), remote.admit(9):
+        pass
+    with remote.admit(8), pytest.raises(OverloadedError):
+        remote.admit(2)
+    remote.reported = EngineState.STARTING
+    with pytest.raises(NotReadyError, match="the engine is starting"):
+        remote.admit(1)
+    await remote.scrape()
+
+    reasons = ("too_large", "full", "not_ready")
+    assert [together.metric("dvt_rejected_total", reason=reason) for reason in reasons] == [9, 2, 1]
+
+
+async def test_cancel_ends_the_image_before_its_next_stage(together) -> None:
+    remote = await together.connect()
+    hold(together.runner, together.engine)
+    task = remote.submit(pixels(3), policy())
+    remote.cancel(task)
+    await remote.scrape()  # the engine process has read the cancellation now
+    together.runner.gate.set()
+
+    with pytest.raises(CancelledError):
+        await asyncio.wait_for(asyncio.wrap_future(task.future), 5)
+    assert together.metric("dvt_cancelled_total", where="queue") == 1
+
+
+async def test_engine_process_gone_everything_in_flight_ends_and_nothing_more_is_taken(together) -> None:
+    remote = await together.connect()
+    together.runner.gate.clear()
+    task = remote.submit(pixels(3), policy())
+    change = asyncio.create_task(remote.configure(Change(thresholds=(0.1, 0.1, 0.1), changed_by="alice"), (1,)))
+    await together.channels[0].close()
+
+    with pytest.raises(DeviceLostError, match="the engine process is gone"):
+        await asyncio.wait_for(asyncio.wrap_future(task.future), 5)
+    with pytest.raises(NotReadyError, match="the engine process is gone"):
+        await asyncio.wait_for(change, 5)
+    assert remote.state is EngineState.DEAD
+    with pytest.raises(NotReadyError):
+        remote.admit(1)
+    with pytest.raises(NotReadyError):
+        remote.submit(pixels(0), policy())
+    with pytest.raises(NotReadyError):
+        await remote.scrape()
+    together.runner.gate.set()
+
+
+async def test_engine_process_stands_still_everything_ends_and_it_may_come_back(
+    together, eventually, monkeypatch
+) -> None:
+    monkeypatch.setattr("service.link.pulse.BEAT_S", 0.01)
+    monkeypatch.setattr("service.link.gateway._beat", lambda _: asyncio.sleep(3600))
+    remote = await together.connect()
+    together.runner.gate.clear()
+    task = remote.submit(pixels(3), policy())
+
+    with pytest.raises(DeviceLostError, match="the engine process does not answer"):
+        await asyncio.wait_for(asyncio.wrap_future(task.future), 5)
+    assert remote.state is EngineState.DEAD
+    with pytest.raises(NotReadyError):
+        remote.admit(1)
+    together.runner.gate.set()
+    together.gateway.broadcast(Beat())
+    await eventually(lambda: remote.state is EngineState.READY)
+    monkeypatch.setattr("service.link.pulse.BEAT_S", 60.0)
+    await eventually(lambda: remote.state is EngineState.READY)
+
+
+async def test_engine_process_that_runs_is_heard_though_it_has_nothing_to_say(together, monkeypatch) -> None:
+    monkeypatch.setattr("service.link.pulse.BEAT_S", 0.2)
+    monkeypatch.setattr("service.link.gateway.BEAT_S", 0.05)
+    remote = await together.connect()
+    await asyncio.sleep(1.0)
+    assert remote.state is EngineState.READY
+
+
+async def test_submit_deadline_holds_though_the_engine_does_not_answer(together, eventually, monkeypatch) -> None:
+    monkeypatch.setattr("service.link.remote._OVERDUE_S", 0.01)
+    remote = await together.connect()
+    together.runner.gate.clear()
+    with remote.admit(1):
+        task = remote.submit(pixels(3), policy(timeout_s=0.05))
+        with pytest.raises(DeadlineExceededError, match="did not answer by the deadline"):
+            await asyncio.wait_for(asyncio.wrap_future(task.future), 5)
+    assert remote.inflight == 1, "the engine still has it"
+    together.runner.gate.set()
+    await eventually(lambda: remote.inflight == 0)
+    assert (await asyncio.wrap_future(remote.submit(pixels(0), policy(timeout_s=30)).future)).prediction.stage == 0
+
+
+async def test_counts_take_is_empty_when_nothing_happened(together) -> None:
+    remote = await together.connect()
+    await remote.scrape()
+
+    assert remote.counts.take() is None
+    remote.counts.image_cancelled("decode", 2)
+    counted = remote.counts.take()
+    assert counted is not None
+    assert counted.cancelled == {"decode": 2}
+    assert remote.counts.take() is None
+
+
+async def test_many_ends_in_one_message_let_others_have_their_turn_in_between(together) -> None:
+    remote = await together.connect()
+    together.runner.gate.clear()
+    tasks = [remote.submit(pixels(3), policy()) for _ in range(40)]
+    ended_by_turn = []
+
+    together.channels[0].send(Ended([(task.task_id, Failed("NotReadyError", "enough")) for task in tasks]))
+    while not tasks[-1].future.done():
+        await asyncio.sleep(0)
+        ended_by_turn.append(sum(task.future.done() for task in tasks))
+
+    steps = [later - earlier for earlier, later in pairwise([0, *ended_by_turn])]
+    assert 0 < max(steps) < 20
+    assert all(isinstance(task.future.exception(), NotReadyError) for task in tasks)
