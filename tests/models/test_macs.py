@@ -29,14 +29,11 @@ def test_stage_macs_tiny_equals_flop_counter(tiny_config: CascadeConfig) -> None
 
 
 @pytest.mark.parametrize("name", VARIANTS)
-def test_stage_macs_variant_equals_flop_counter(name: str) -> None:
-    assert [macs.total for macs in stage_macs(VARIANTS[name])] == _counted(VARIANTS[name])
-
-
-@pytest.mark.parametrize("name", VARIANTS)
-def test_baseline_macs_equals_flop_counter_of_plain_vit(name: str) -> None:
-    plain = VARIANTS[name].plain()
-    assert baseline_macs(VARIANTS[name]) == _counted(plain)[0]
+def test_stage_macs_variant_and_its_baseline_equal_flop_counter(name: str) -> None:
+    # All blocks but the last are alike, and counting takes long.
+    config = replace(VARIANTS[name], depth=3)
+    assert [macs.total for macs in stage_macs(config)] == _counted(config)
+    assert baseline_macs(config) == _counted(config.plain())[0]
 
 
 def test_stage_macs_real_tensors_equal_meta_tensors() -> None:
@@ -46,11 +43,6 @@ def test_stage_macs_real_tensors_equal_meta_tensors() -> None:
         with FlopCounterMode(display=False) as counter, torch.inference_mode():
             state = cascade.forward_stage(stage, images, state).state
         assert counter.get_total_flops() == 2 * macs.total
-
-
-def test_stage_macs_stem_counted_once() -> None:
-    hybrid, deeper = stage_macs(TINY), stage_macs(replace(TINY, grids=(4, 7, 14)))
-    assert hybrid[1].embedding < deeper[0].embedding
 
 
 def test_stage_macs_plain_vit_last_block_is_the_class_token_s() -> None:

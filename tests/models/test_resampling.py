@@ -2,7 +2,7 @@ import pytest
 import torch
 from reference import resample_cells, resample_tokens
 
-from models.resampling import Resampling, grid_resampling, resampling_matrix, token_resampling
+from models.resampling import Resampling, grid_resampling, token_resampling
 
 PAIRS = [(2, 4), (4, 7), (7, 14), (7, 10), (10, 14), (3, 5), (7, 4), (14, 7)]
 
@@ -13,19 +13,6 @@ def test_grid_resampling_equals_repeat_and_pool(source: int, target: int) -> Non
     matrix = grid_resampling(source, target)
     torch.testing.assert_close(matrix @ cells, resample_cells(cells, source, target))
     torch.testing.assert_close(matrix.sum(dim=1), torch.ones(target**2, dtype=torch.float64))
-
-
-@pytest.mark.parametrize(("source", "target"), [(2, 4), (7, 14)])
-def test_resampling_matrix_doubling_is_exact_repetition(source: int, target: int) -> None:
-    expected = torch.eye(source, dtype=torch.float64).repeat_interleave(2, dim=0)
-    assert torch.equal(resampling_matrix(source, target), expected)
-
-
-def test_resampling_matrix_seven_to_ten_has_published_rows() -> None:
-    rows = resampling_matrix(7, 10)
-    assert rows[0].tolist() == [1, 0, 0, 0, 0, 0, 0]
-    torch.testing.assert_close(rows[2], torch.tensor([0, 2 / 3, 1 / 3, 0, 0, 0, 0], dtype=torch.float64))
-    torch.testing.assert_close(rows[7], torch.tensor([0, 0, 0, 0, 1 / 3, 2 / 3, 0], dtype=torch.float64))
 
 
 @pytest.mark.parametrize("class_token", [True, False])

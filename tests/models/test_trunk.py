@@ -50,31 +50,6 @@ def test_trunk_conv_same_padding_equals_sums_by_hand(side: int, kernel: int, str
     assert torch.equal(layer(torch.outer(ramp, ramp)[None, None])[0, 0], torch.outer(along, along))
 
 
-def test_trunk_conv_activation_is_cut_at_six_unless_linear() -> None:
-    x = torch.tensor([-1.0, 3.0, 9.0]).view(1, 1, 1, 3)
-    for linear, expected in ((True, [-1.0, 3.0, 9.0]), (False, [0.0, 3.0, 6.0])):
-        layer = TrunkConv(1, 1, linear=linear)
-        layer.norm = nn.Identity()
-        nn.init.ones_(layer.conv.weight)
-        assert layer(x).flatten().tolist() == expected
-    assert x.flatten().tolist() == [-1.0, 3.0, 9.0]
-
-
-@pytest.mark.parametrize("side", [32, 49])
-@torch.no_grad()
-def test_trunk_folded_equals_unfolded(side: int) -> None:
-    trunk = _randomise(Trunk(SMALL, STRIDES)).double()
-    looks = torch.randn(2, 3, side, side, dtype=torch.float64)
-    before = trunk(looks)
-    for _ in range(2):
-        for module in trunk.modules():
-            if isinstance(module, TrunkConv):
-                module.fold()
-        after = trunk(looks)
-        torch.testing.assert_close([*after.maps, after.pooled], [*before.maps, before.pooled], atol=1e-10, rtol=0)
-    assert not any("norm" in name for name in trunk.state_dict())
-
-
 @pytest.mark.parametrize(("side", "sides"), [(64, [32, 16, 8, 4, 2]), (49, [25, 13, 7, 4, 2]), (33, [17, 9, 5, 3, 2])])
 @torch.no_grad()
 def test_trunk_maps_are_the_last_of_each_stride(side: int, sides: list[int]) -> None:

@@ -51,3 +51,10 @@ class Bench:
     def serve(self) -> None:
         self.worker.inbox.put(Signal.DRAIN)
         self.worker.serve()
+
+    def learn(self, image: np.ndarray) -> None:
+        """Let the worker see how long the stages of an image's walk take, and forget that it ran."""
+        self.submit(image)
+        self.serve()
+        self.runner.batches.clear()
+        self.observer.counts.clear()

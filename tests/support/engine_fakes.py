@@ -34,6 +34,16 @@ def until(condition: Callable[[], bool]) -> None:
         time.sleep(0.001)
 
 
+def failing(at: int, bad: Callable[[Task], bool] = lambda task: True) -> Callable[[int, Sequence[Task]], None]:
+    """A fault of one stage, for every batch with a bad image in it."""
+
+    def fault(stage: int, tasks: Sequence[Task]) -> None:
+        if stage == at and any(map(bad, tasks)):
+            raise RuntimeError("boom")
+
+    return fault
+
+
 class FakeRunner:
     """Predicts from the pixels alone, checks the contract of `Runner`, and fails where `fault` says."""
 
@@ -94,6 +104,15 @@ class FakeClock:
 
     def __call__(self) -> float:
         return self.now
+
+
+def passing(clock: FakeClock, seconds: float) -> Callable[[int, Sequence[Task]], None]:
+    """No fault, but a time that every batch of a stage takes."""
+
+    def pass_time(stage: int, tasks: Sequence[Task]) -> None:
+        clock.now += seconds
+
+    return pass_time
 
 
 class RecordingObserver:

@@ -3,22 +3,11 @@ import pytest
 from service.engine.batch_limits import BatchLimits
 
 
-def test_out_of_memory_halves_the_limit_of_that_stage_alone() -> None:
+@pytest.mark.parametrize(("size", "limit"), [(64, 32), (10, 5), (1, 1)])
+def test_out_of_memory_halves_what_the_stage_alone_held(size: int, limit: int) -> None:
     limits = BatchLimits(2, 64)
-    limits.out_of_memory(1, 64)
-    assert (limits[0], limits[1]) == (64, 32)
-
-
-def test_out_of_memory_smaller_batch_halves_what_it_held() -> None:
-    limits = BatchLimits(1, 64)
-    limits.out_of_memory(0, 10)
-    assert limits[0] == 5
-
-
-def test_out_of_memory_of_one_image_leaves_one() -> None:
-    limits = BatchLimits(1, 64)
-    limits.out_of_memory(0, 1)
-    assert limits[0] == 1
+    limits.out_of_memory(1, size)
+    assert (limits[0], limits[1]) == (64, limit)
 
 
 def test_fitted_limit_grows_back_after_many_full_batches_and_no_further() -> None:
@@ -26,44 +15,31 @@ def test_fitted_limit_grows_back_after_many_full_batches_and_no_further() -> Non
     limits.out_of_memory(0, 48)
     for _ in range(300):
         limits.fitted(0, limits[0])
+        limits.fitted(0, limits[0] - 1)  # one that is not full proves nothing
         seen.append(limits[0])
     assert seen == [24] * 99 + [48] * 201
 
 
-def test_fitted_batches_that_are_not_full_prove_nothing() -> None:
-    limits = BatchLimits(1, 64)
-    limits.out_of_memory(0, 64)
-    for _ in range(1000):
-        limits.fitted(0, 31)
-    assert limits[0] == 32
-
-
-def test_cap_holds_for_that_stage_also_after_it_has_grown_back() -> None:
-    limits = BatchLimits(2, 64)
-    limits.cap(1, 8)
-    limits.out_of_memory(1, 8)
-    for _ in range(500):
-        limits.fitted(1, limits[1])
-    assert (limits[0], limits[1]) == (64, 8)
-
-
-def test_cap_above_the_limit_changes_nothing() -> None:
-    limits = BatchLimits(1, 64)
-    limits.cap(0, 128)
-    assert limits[0] == 64
-
-
 def test_out_of_memory_again_starts_the_count_anew() -> None:
     limits = BatchLimits(1, 64)
-    limits.out_of_memory(0, 64)
-    for _ in range(99):
-        limits.fitted(0, 32)
-    limits.out_of_memory(0, 32)
-    for _ in range(99):
-        limits.fitted(0, 16)
+    for size in (64, 32):
+        limits.out_of_memory(0, size)
+        for _ in range(99):
+            limits.fitted(0, size // 2)
     assert limits[0] == 16
     limits.fitted(0, 16)
     assert limits[0] == 32
+
+
+@pytest.mark.parametrize(("cap", "limit"), [(8, 8), (128, 64)])
+def test_cap_holds_for_that_stage_also_after_it_has_grown_back(cap: int, limit: int) -> None:
+    limits = BatchLimits(2, 64)
+    limits.cap(1, cap)
+    assert (limits[0], limits[1]) == (64, limit)
+    limits.out_of_memory(1, limit)
+    for _ in range(500):
+        limits.fitted(1, limits[1])
+    assert (limits[0], limits[1]) == (64, limit)
 
 
 def test_batch_limits_no_room_for_one_image_raises() -> None:

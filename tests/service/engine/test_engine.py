@@ -73,11 +73,6 @@ def test_submit_impossible_policy_raises_before_anything_runs(start: MakeEngine,
     assert runner.batches == []
 
 
-def test_macs_are_the_runners(start: MakeEngine, runner: FakeRunner) -> None:
-    engine = start()
-    assert (engine.stage_macs, engine.baseline_macs) == (runner.stage_macs, runner.baseline_macs)
-
-
 def test_admit_is_bounded_counts_images_and_gives_back(start: MakeEngine, observer: RecordingObserver) -> None:
     engine = start(max_inflight=4)
     with engine.admit(3) as permits:
@@ -93,7 +88,9 @@ def test_admit_is_bounded_counts_images_and_gives_back(start: MakeEngine, observ
     assert observer.counts == {"rejected:full": 2, "rejected:too_large": 5}
 
 
-def test_cancel_while_a_stage_runs_ends_the_task(start: MakeEngine, runner: FakeRunner) -> None:
+def test_cancel_ends_a_task_in_a_stage_and_leaves_one_that_has_ended(
+    start: MakeEngine, runner: FakeRunner, observer: RecordingObserver
+) -> None:
     engine = start()
     task = hold(runner, engine, exit_stage=3)
     engine.cancel(task)
@@ -101,15 +98,11 @@ def test_cancel_while_a_stage_runs_ends_the_task(start: MakeEngine, runner: Fake
     with pytest.raises(CancelledError):
         task.future.result(5)
     assert runner.kept == {}
-
-
-def test_cancel_task_that_has_ended_does_nothing(start: MakeEngine, observer: RecordingObserver) -> None:
-    engine = start()
     task = engine.submit(pixels(0), policy())
     task.future.result(5)
     engine.cancel(task)
     assert task.cancelled is False
-    assert observer.counts == {"exited:confident": 1}
+    assert observer.counts == {"cancelled:compute": 1, "exited:confident": 1}
 
 
 @pytest.mark.parametrize("running", [True, False])
@@ -139,6 +132,7 @@ def test_load_level_follows_the_share_of_permits_taken_and_thresholds_give_way(
     start: MakeEngine, runner: FakeRunner
 ) -> None:
     clock = FakeClock()
+    assert start().load_level == 0
     engine = start(max_inflight=4, clock=clock, ladder=lambda version, thresholds: [(0.15,) * 3])
     assert engine.load_level == 0
     with engine.admit(4):
@@ -150,15 +144,9 @@ def test_load_level_follows_the_share_of_permits_taken_and_thresholds_give_way(
         assert engine.load_level == 1
 
 
-def test_load_level_without_a_ladder_is_zero(start: MakeEngine) -> None:
-    assert start().load_level == 0
-
-
-def test_warm_up_largest_batch_of_a_stage_is_the_largest_it_runs(make_engine: MakeEngine, runner: FakeRunner) -> None:
+def test_warm_up_largest_batch_of_a_stage_is_the_largest_it_runs(start: MakeEngine, runner: FakeRunner) -> None:
     runner.warm_up = lambda: [(0, 1, 0.0), (0, 2, 0.0)]  # type: ignore[method-assign,assignment,return-value]
-    engine = make_engine()
-    engine.start()
-    engine.wait_ready(5)
+    engine = start()
     runner.gate.clear()
     tasks = [engine.submit(pixels(0), policy()) for _ in range(8)]
     runner.gate.set()
@@ -167,12 +155,9 @@ def test_warm_up_largest_batch_of_a_stage_is_the_largest_it_runs(make_engine: Ma
     assert max(len(ids) for stage, ids in runner.batches if stage == 0) == 2
 
 
-def test_warm_up_times_are_known_to_the_scheduler(make_engine: MakeEngine, runner: FakeRunner) -> None:
+def test_warm_up_times_are_known_to_the_scheduler(start: MakeEngine, runner: FakeRunner) -> None:
     runner.warm_up = lambda: [(0, 1, 60.0)]  # type: ignore[method-assign,assignment,return-value]
-    engine = make_engine()
-    engine.start()
-    engine.wait_ready(5)
-    task = engine.submit(pixels(0), policy(timeout_s=30))
+    task = start().submit(pixels(0), policy(timeout_s=30))
     with pytest.raises(DeadlineExceededError):
         task.future.result(5)
     assert runner.batches == []

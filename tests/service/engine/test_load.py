@@ -12,18 +12,15 @@ def _levels(control: LoadControl, *updates: tuple[float, float]) -> list[int]:
     return [control.update(pressure, now) for pressure, now in updates]
 
 
-def test_update_pressure_stays_high_rises_a_level_at_a_time_to_the_last() -> None:
-    times = [step * RISE_AFTER_S for step in range(NUM_LEVELS + 3)]
+@pytest.mark.parametrize("gap", [1, 100])
+def test_update_pressure_stays_high_rises_a_level_at_a_time_to_the_last(gap: int) -> None:
+    times = [step * gap * RISE_AFTER_S for step in range(NUM_LEVELS + 3)]
     assert _levels(LoadControl(), *((HIGH_WATER, now) for now in times)) == [0, 1, 2, 3, 3, 3]
 
 
 def test_update_peak_shorter_than_the_delay_changes_nothing() -> None:
     peaks = [(1.0 if step % 2 else BETWEEN, step * RISE_AFTER_S) for step in range(50)]
     assert set(_levels(LoadControl(), *peaks)) == {0}
-
-
-def test_update_long_gap_under_pressure_is_one_level() -> None:
-    assert _levels(LoadControl(), (1.0, 0.0), (1.0, 100 * RISE_AFTER_S)) == [0, 1]
 
 
 @pytest.fixture
@@ -34,12 +31,9 @@ def raised() -> LoadControl:
     return control
 
 
-def test_update_between_the_marks_the_level_stays(raised: LoadControl) -> None:
+def test_update_pressure_stays_low_falls_slowly_and_between_the_marks_it_stays(raised: LoadControl) -> None:
     assert _levels(raised, (BETWEEN, 1.0), (BETWEEN, 1000.0)) == [2, 2]
-
-
-def test_update_pressure_stays_low_falls_slowly(raised: LoadControl) -> None:
-    steps = [(LOW_WATER, 0.1 + share * FALL_AFTER_S) for share in (0, 0.9, 1.01, 1.9, 2.01, 9.0)]
+    steps = [(LOW_WATER, 1000.1 + share * FALL_AFTER_S) for share in (0, 0.9, 1.01, 1.9, 2.01, 9.0)]
     assert _levels(raised, *steps) == [2, 2, 1, 1, 0, 0]
 
 

@@ -149,4 +149,4 @@ class SchedulerMachine(RuleBasedStateMachine):
 
 
 TestSchedulerProperties = SchedulerMachine.TestCase
-TestSchedulerProperties.settings = settings(max_examples=100, stateful_step_count=40, deadline=None)
+TestSchedulerProperties.settings = settings(max_examples=60, stateful_step_count=40, deadline=None)

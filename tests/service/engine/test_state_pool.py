@@ -5,12 +5,12 @@ from models.reuse import ReuseState
 from service.engine.state_pool import StateMemoryError, StatePool
 
 
-def _state(rows: int, value: float, feature_map: bool = True) -> ReuseState:
+def _state(rows: int, value: float) -> ReuseState:
     filled = torch.full((rows,), value) + torch.arange(rows)
     return ReuseState(
         tokens=filled.view(-1, 1, 1).expand(-1, 5, 3).clone(),
         relations=None,
-        feature_map=filled.view(-1, 1, 1, 1).expand(-1, 2, 4, 4).clone() if feature_map else None,
+        feature_map=filled.view(-1, 1, 1, 1).expand(-1, 2, 4, 4).clone(),
     )
 
 
@@ -30,24 +30,18 @@ def test_load_gathers_the_rows_of_each_task_in_the_order_asked_for() -> None:
     assert state.feature_map[:, 0, 0, 0].tolist() == [50.0, 2.0, 0.0, 2.0]
 
 
-def test_store_later_boundary_keeps_the_feature_map_of_the_first() -> None:
-    pool = _pool()
-    pool.store(0, [1], _state(1, 5.0), rows=[0])
-    pool.store(1, [1], _state(1, 9.0), rows=[0])
-    state = pool.load(1, [1])
-    assert state.tokens is not None
-    assert state.feature_map is not None
-    assert (state.tokens[0, 0, 0], state.feature_map[0, 0, 0, 0]) == (9.0, 5.0)
-
-
-def test_store_deepened_feature_map_leaves_the_one_it_was_made_from_to_be_read_again() -> None:
-    pool = _pool(map_origins=(0, 1, 1))
+@pytest.mark.parametrize(("map_origins", "found"), [((0, 0, 0), [5.0, 5.0, 5.0]), ((0, 1, 1), [5.0, 6.0, 6.0])])
+def test_store_feature_map_is_kept_until_a_stage_has_deepened_it(
+    map_origins: tuple[int, ...], found: list[float]
+) -> None:
+    pool = _pool(map_origins=map_origins)
+    assert pool.bytes_per_image == 0
     maps = []
     for boundary in range(3):
         pool.store(boundary, [1], _state(1, 5.0 + boundary), rows=[0])
         maps.append(pool.load(boundary, [1]).feature_map)
-    assert [feature_map[0, 0, 0, 0] for feature_map in maps if feature_map is not None] == [5.0, 6.0, 6.0]
-    assert pool.bytes_per_image == 3 * 5 * 3 * 4 + 2 * 2 * 4 * 4 * 4
+    assert [feature_map[0, 0, 0, 0] for feature_map in maps if feature_map is not None] == found
+    assert pool.bytes_per_image == 4 * (3 * 5 * 3 + len(set(found)) * 2 * 4 * 4)
 
 
 def test_store_beyond_capacity_raises_and_writes_nothing() -> None:
@@ -67,14 +61,6 @@ def test_load_state_that_is_not_there_raises_naming_the_task(boundary: int, task
     pool.store(0, [1], _state(1, 1.0), rows=[0])
     with pytest.raises(LookupError, match=f"task {task_id} holds no reuse state of stage {boundary}"):
         pool.load(boundary, [task_id])
-
-
-def test_bytes_per_image_counts_every_boundary_and_kind() -> None:
-    pool = _pool()
-    assert pool.bytes_per_image == 0
-    pool.store(0, [1], _state(1, 1.0), rows=[0])
-    pool.store(1, [1], _state(1, 1.0, feature_map=False), rows=[0])
-    assert pool.bytes_per_image == 4 * (2 * 5 * 3 + 2 * 4 * 4)
 
 
 def test_store_first_state_that_no_memory_holds_is_refused_with_the_numbers() -> None:

@@ -1,9 +1,12 @@
+"""The way of images through the stages; tests/service/engine/test_worker_properties.py has any mix of them."""
+
 from collections.abc import Sequence
 
 import pytest
 from engine_bench import Bench
-from engine_fakes import STAGE_MACS, pixels, policy
+from engine_fakes import STAGE_MACS, FakeClock, FakeRunner, RecordingObserver, passing, pixels, policy
 
+from service.engine.load import RISE_AFTER_S, Shedding
 from service.engine.policy import ExitReason
 from service.engine.task import StagePrediction, Task
 from service.engine.worker import Signal
@@ -18,8 +21,7 @@ def test_serve_image_leaves_at_its_stage_with_the_macs_of_its_walk(bench: Bench,
     assert answer.reason == (ExitReason.FINAL if exit_stage == 3 else ExitReason.CONFIDENT)
     assert answer.threshold == (None if exit_stage == 3 else 0.5)
     assert answer.macs == sum(STAGE_MACS[: exit_stage + 1])
-    assert answer.config_version == 3
-    assert answer.trace == ()
+    assert (answer.config_version, answer.trace) == (3, ())
 
 
 def test_serve_batches_hold_exactly_the_images_that_reached_the_stage(bench: Bench) -> None:
@@ -33,51 +35,10 @@ def test_serve_batches_hold_exactly_the_images_that_reached_the_stage(bench: Ben
     assert {size for _, size in bench.observer.batch_sizes} == {16}, "256, 192, 128 and 64 images fill every batch"
     assert [task.future.result(0).prediction.indices[0] for task in tasks] == list(range(256))
     assert bench.observer.macs == sum(task.future.result(0).macs for task in tasks)
-    assert bench.runner.kept == {}
-    assert bench.worker.queue_depths() == (0, 0, 0, 0)
-
-
-def test_serve_neighbours_with_other_policies_each_follow_their_own(bench: Bench) -> None:
-    old = bench.submit(pixels(0), policy(thresholds=(0.95, 0.5, 0.5), config_version=1))
-    new = bench.submit(pixels(0), policy(thresholds=(0.5, 0.5, 0.5), config_version=2))
-    bench.serve()
-    assert bench.runner.batches[0] == (0, [old.task_id, new.task_id])
-    assert [(task.future.result(0).prediction.stage, task.future.result(0).config_version) for task in (old, new)] == [
-        (1, 1),
-        (0, 2),
-    ]
-
-
-@pytest.mark.parametrize(
-    ("changes", "stage", "reason"),
-    [
-        ({"max_stage": 1}, 1, ExitReason.MAX_STAGE),
-        ({"max_macs": 3}, 1, ExitReason.MAX_MACS),
-        ({"max_macs": 7}, 2, ExitReason.CONFIDENT),
-        ({"min_stage": 3}, 3, ExitReason.FINAL),
-    ],
-)
-def test_serve_limits_keep_later_stages_from_running(
-    bench: Bench, changes: dict[str, object], stage: int, reason: ExitReason
-) -> None:
-    task = bench.submit(pixels(2), policy(**changes))
-    bench.serve()
-    answer = task.future.result(0)
-    assert (answer.prediction.stage, answer.reason) == (stage, reason)
-    assert [ran for ran, _ in bench.runner.batches] == list(range(stage + 1))
-
-
-def test_serve_trace_holds_every_stage(bench: Bench) -> None:
-    task = bench.submit(pixels(2), policy(trace=True))
-    bench.serve()
-    assert [(step.stage, step.confidence) for step in task.future.result(0).trace] == [(0, 0.2), (1, 0.2), (2, 0.9)]
 
 
 def test_serve_waiting_and_computing_are_timed_apart(bench: Bench) -> None:
-    def one_second(stage: int, tasks: Sequence[Task]) -> None:
-        bench.clock.now += 1.0
-
-    bench.runner.fault = one_second
+    bench.runner.fault = passing(bench.clock, 1.0)
     task = bench.submit(pixels(1))
     bench.clock.now = 0.25
     bench.serve()
@@ -102,13 +63,36 @@ def test_busy_s_is_the_age_of_the_step_in_progress(bench: Bench) -> None:
 
 
 def test_serve_told_to_stop_finishes_the_step_and_frees_what_is_left(bench: Bench) -> None:
-    def stop(stage: int, tasks: Sequence[Task]) -> None:
-        bench.worker.inbox.put(Signal.STOP)
-
-    bench.runner.fault = stop
+    bench.runner.fault = lambda stage, tasks: bench.worker.inbox.put(Signal.STOP)
     leaving, staying = bench.submit(pixels(0)), bench.submit(pixels(3))
     bench.serve()
-    assert leaving.future.done()
-    assert not staying.future.done()
+    assert (leaving.future.done(), staying.future.done()) == (True, False)
     assert len(bench.runner.batches) == 1
+    assert bench.runner.kept == {}
+
+
+@pytest.mark.parametrize(
+    ("exit_stage", "changes", "stage", "reason", "threshold"),
+    [
+        (3, {}, 0, ExitReason.LOAD, 0.15),
+        (0, {}, 0, ExitReason.CONFIDENT, 0.5),
+        (3, {"follows_config": False}, 3, ExitReason.FINAL, None),
+        (3, {"min_stage": 2}, 2, ExitReason.LOAD, 0.15),
+        (3, {"max_stage": 0}, 0, ExitReason.MAX_STAGE, 0.5),
+        (3, {"max_macs": 2}, 0, ExitReason.MAX_MACS, 0.5),
+    ],
+)
+def test_serve_under_load_only_what_would_have_gone_on_leaves_at_the_lowered_threshold(
+    exit_stage: int, changes: dict[str, object], stage: int, reason: ExitReason, threshold: float | None
+) -> None:
+    clock = FakeClock()
+    shedding = Shedding(lambda version, thresholds: [(0.15,) * 3], lambda: 1.0)
+    shedding.update(clock.now)
+    clock.now = RISE_AFTER_S  # now at load level 1
+    bench = Bench(FakeRunner(), RecordingObserver(), clock, shedding)
+    task = bench.submit(pixels(exit_stage), policy(**changes))
+    bench.serve()
+    answer = task.future.result(0)
+    assert (answer.prediction.stage, answer.reason, answer.threshold) == (stage, reason, threshold)
+    assert bench.observer.counts == {f"exited:{reason}": 1}
     assert bench.runner.kept == {}

@@ -6,7 +6,7 @@ from engine_bench import Bench
 from engine_fakes import STAGE_MACS, FakeClock, FakeRunner, RecordingObserver, pixels, policy
 from hypothesis import settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from service.engine.load import Shedding
 from service.engine.policy import ExitReason
@@ -42,6 +42,10 @@ class WorkerMachine(RuleBasedStateMachine):
         self.left: set[int] = set()
         self.broken: list[str] = []  # what is raised inside a stage would count as its failure
 
+    @initialize(stage=st.integers(0, 3))
+    def one_stage_fails_for_the_bad_image(self, stage: int) -> None:
+        self.bad_stage = stage
+
     @rule(
         exit_stage=st.integers(0, 3),
         count=st.integers(1, 20),
@@ -52,8 +56,9 @@ class WorkerMachine(RuleBasedStateMachine):
     def arrive(self, exit_stage: int, count: int, stages: list[int], limits: dict[str, object], bad: bool) -> None:
         rule_ = policy(min_stage=stages[0], max_stage=stages[1], **limits)
         for row in range(count):
-            tag = BAD_TAG if bad and row == 0 else len(self.tasks) % BAD_TAG
-            self.tasks.append(self.bench.submit(pixels(exit_stage, tag), rule_))
+            # The bad image is always the same one: many different ones would be a broken stage.
+            image = pixels(3, BAD_TAG) if bad and row == 0 else pixels(exit_stage, len(self.tasks) % BAD_TAG)
+            self.tasks.append(self.bench.submit(image, rule_))
 
     @rule(step_s=st.floats(0, 3), room=st.sampled_from([1, 3, 16]), pressure=st.sampled_from([0.0, 1.0]))
     def conditions_change(self, step_s: float, room: int, pressure: float) -> None:
@@ -109,7 +114,7 @@ class WorkerMachine(RuleBasedStateMachine):
             self.leaver = 0
         if len(tasks) > self.room:
             raise MemoryError
-        if stage == 1 and any(task.pixels[1, 0, 0] == BAD_TAG for task in tasks):
+        if stage == self.bad_stage and any(task.pixels[1, 0, 0] == BAD_TAG for task in tasks):
             raise RuntimeError("boom")
         for task in tasks:
             self.ran.setdefault(task.task_id, []).append(stage)
@@ -146,7 +151,9 @@ class WorkerMachine(RuleBasedStateMachine):
                 assert not isinstance(error, DeadlineExceededError) or (
                     task.deadline is not None and task.task_id not in self.ran
                 )
-                assert not isinstance(error, InferenceError) or task.pixels[1, 0, 0] == BAD_TAG
+                assert not isinstance(error, InferenceError) or (
+                    task.pixels[1, 0, 0] == BAD_TAG and f"stage {self.bad_stage} could not" in str(error)
+                )
 
     def _check_answer(self, task: Task) -> None:
         answer, rule_ = task.future.result(0), task.policy
@@ -154,11 +161,15 @@ class WorkerMachine(RuleBasedStateMachine):
         assert self.ran[task.task_id] == list(range(stage + 1)), "a stage was left out or ran twice"
         assert answer.macs == sum(STAGE_MACS[: stage + 1])
         assert [step.stage for step in answer.trace] == (list(range(stage + 1)) if rule_.trace else [])
+        assert answer.prediction.indices == (task.pixels[1, 0, 0],), "somebody else's answer"
+        sure_from = max(task.pixels[0, 0, 0], rule_.min_stage)
+        assert stage <= sure_from, "went on though it was sure"
         sure = stage >= task.pixels[0, 0, 0]
         match answer.reason:
             case ExitReason.CONFIDENT:
                 assert sure
                 assert stage >= rule_.min_stage
+                assert answer.threshold == 0.5
             case ExitReason.LOAD:
                 assert not sure or stage < rule_.min_stage
                 assert stage >= rule_.min_stage
@@ -176,4 +187,4 @@ class WorkerMachine(RuleBasedStateMachine):
 
 
 TestWorkerProperties = WorkerMachine.TestCase
-TestWorkerProperties.settings = settings(max_examples=100, stateful_step_count=30, deadline=None)
+TestWorkerProperties.settings = settings(max_examples=60, stateful_step_count=30, deadline=None)
