@@ -5,10 +5,10 @@ from pathlib import Path
 
 import numpy as np
 from cascades import TINY, randomised
+from manifests import manifest_of
 
 from weights.calibration.table import CalibrationTable
-from weights.preprocessing import Preprocessing
-from weights.store import Manifest, save
+from weights.store import save
 
 EXITS = (0, 0, 0, 0, 1, 1, 2, 3)
 """Where the calibration images leave at thresholds of 0.5."""
@@ -22,15 +22,7 @@ def save_calibrated(folder: Path, *, seed: int = 0, exits: Sequence[int] = EXITS
         exits: where the calibration images leave, and from where on they are answered right.
         sure: the confidence that they leave with.
     """
-    manifest = Manifest(
-        name="tiny",
-        architecture=TINY,
-        preprocessing=Preprocessing(resize_px=28, crop_px=28),
-        class_names=("a", "b", "c", "d", "e"),
-        thresholds=(0.5, 0.5, 0.5),
-        temperatures=(1.0, 1.0, 1.0, 1.0),
-        provenance={},
-    )
+    manifest = manifest_of(TINY, thresholds=(0.5, 0.5, 0.5))
     confidence = np.array([[sure if stage >= left else 0.1 for left in exits] for stage in range(4)], dtype=np.float32)
     save(folder, randomised(TINY, seed=seed), manifest, "# tiny\n", CalibrationTable(confidence, confidence > 0.5))
     return folder

@@ -5,12 +5,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from manifests import manifest_of
 from PIL import Image
 
 from models.cascade import Cascade
 from models.config import CascadeConfig
-from weights.preprocessing import Preprocessing
-from weights.store import Manifest, save
+from weights.store import save
 
 ARCHITECTURE = CascadeConfig(image_size=28, num_classes=3, embed_dim=12, depth=1, num_heads=1)
 
@@ -21,16 +21,8 @@ def save_tiny_model(folder: Path, **more: Any) -> str:
     Args:
         more: of the manifest.
     """
-    manifest = Manifest(
-        name="tiny",
-        architecture=ARCHITECTURE,
-        preprocessing=Preprocessing(resize_px=28, crop_px=28),
-        class_names=("cat", "dog", "ship"),
-        thresholds=(2.0, 2.0, 2.0),
-        temperatures=(1.0,) * 4,
-        provenance={},
-        **more,
-    )
+    names, never = ("cat", "dog", "ship"), (2.0, 2.0, 2.0)
+    manifest = manifest_of(ARCHITECTURE, class_names=names, thresholds=never, **more)
     torch.manual_seed(0)
     save(folder, Cascade(ARCHITECTURE), manifest, "# tiny\n")
     return str(folder)

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from cascades import TINY_LOOKS, randomised
 from images import two_colour_images, two_colour_parquet
+from manifests import manifest_of
 from rich.console import Console
 
 from models.cascade import Cascade
@@ -17,7 +18,7 @@ from models.config import CascadeConfig
 from models.look import look_at
 from weights.data import LabelledImages
 from weights.preprocessing import Preprocessing
-from weights.store import Manifest, save
+from weights.store import save
 from weights.training.augment import Augmentation
 from weights.training.phase import Report
 from weights.training.recipe import Recipe
@@ -101,17 +102,7 @@ def changed(before: dict[str, torch.Tensor], module: torch.nn.Module) -> set[str
 
 def saved(folder: Path, cascade: Cascade, **more: Any) -> Path:
     """Write a model folder of classes a, b, …; `more` of the manifest."""
-    config = cascade.config
-    values: dict[str, Any] = {
-        "name": folder.name,
-        "architecture": config,
-        "preprocessing": preprocessing_of(config),
-        "class_names": tuple("abcde"[: config.num_classes]),
-        "thresholds": (1.0,) * (config.num_stages - 1),
-        "temperatures": (1.0,) * config.num_stages,
-        "provenance": {},
-    }
-    save(folder, cascade, Manifest(**{**values, **more}), "")
+    save(folder, cascade, manifest_of(cascade.config, name=folder.name, **more), "")
     return folder
 
 

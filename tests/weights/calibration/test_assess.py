@@ -9,12 +9,12 @@ import numpy as np
 import pytest
 from cascades import TINY, randomised
 from images import encode, two_colour_images, two_colour_parquet, write_parquet
+from manifests import manifest_of
 from rich.console import Console
 
-from weights import Manifest, load, save
+from weights import load, save
 from weights.calibration.assess import calibrate_model, evaluate_model
 from weights.data import DataError
-from weights.preprocessing import Preprocessing
 from weights.splitting import split
 
 CONSOLE = Console(file=io.StringIO())
@@ -25,23 +25,14 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     """(model folder, the data its provenance names)."""
     folder = tmp_path_factory.mktemp("assess")
     data = two_colour_parquet(folder / "train.parquet", 120, side=28, mislabelled=0.25)
-    manifest = Manifest(
-        name="tiny",
-        architecture=replace(TINY, num_classes=2),
-        preprocessing=Preprocessing(resize_px=28, crop_px=28),
-        class_names=("red", "blue"),
-        thresholds=(1.0, 1.0, 1.0),
-        temperatures=(1.0,) * 4,
-        provenance={
-            "data": data.name,
-            "split": split(two_colour_images(120, 28)[0], 0.4, 3).provenance(0.4, 3),
-            "recipe": {"epochs": 1},
-            "epochs_done": 1,
-            "hours": 0.5,
-            "hardware": "1 thread of a CPU",
-            "date": "2026-01-01",
-        },
-    )
+    provenance = {
+        "data": data.name,
+        "split": split(two_colour_images(120, 28)[0], 0.4, 3).provenance(0.4, 3),
+        "recipe": {"epochs": 1},
+        **{"epochs_done": 1, "hours": 0.5, "hardware": "1 thread of a CPU", "date": "2026-01-01"},
+    }
+    config = replace(TINY, num_classes=2)
+    manifest = manifest_of(config, class_names=("red", "blue"), provenance=provenance)
     save(folder / "tiny", randomised(manifest.architecture), manifest, "")
     _calibrate(folder / "tiny", data)
     return folder / "tiny", data
@@ -56,9 +47,9 @@ def _calibrate(model: Path, data: Path, *, half: bool = False, fresh: bool = Fal
     calibrate_model(model, [data], accuracy_drop=0.005, half=half, fresh=fresh, device="cpu", console=CONSOLE)
 
 
-def _two_colours(path: Path, count: int, seed: int) -> Path:
+def _two_colours(path: Path, count: int, seed: int, names: tuple[str, str] = ("red", "blue")) -> Path:
     images, labels = two_colour_images(count, 28, seed)
-    return write_parquet(path, [encode(image) for image in images], labels.tolist(), ["red", "blue"])
+    return write_parquet(path, [encode(image) for image in images], labels.tolist(), list(names))
 
 
 def _split(model: Path) -> dict[str, Any]:
@@ -88,7 +79,10 @@ def test_calibrate_model_half_stays_so_when_calibrated_again(trained: tuple[Path
     assert (model / "README.md").read_text() == card
 
 
-def test_calibrate_model_fresh_data_is_halved_and_marked(model: Path, tmp_path: Path) -> None:
+def test_calibrate_model_fresh_data_is_halved_and_marked_until_calibrated_on_held_out_images(
+    trained: tuple[Path, Path], model: Path, tmp_path: Path
+) -> None:
+    before = _split(model)
     fresh = _two_colours(tmp_path / "fresh.parquet", 100, seed=5)
     _calibrate(model, fresh, fresh=True)
     told = _split(model)
@@ -97,13 +91,6 @@ def test_calibrate_model_fresh_data_is_halved_and_marked(model: Path, tmp_path: 
     card = (model / "README.md").read_text()
     assert f"On {told['test']} held-out images" in card
     assert "other files than it was trained from" in card
-
-
-def test_calibrate_model_again_on_held_out_images_takes_the_mark_away(
-    trained: tuple[Path, Path], model: Path, tmp_path: Path
-) -> None:
-    before = _split(model)
-    _calibrate(model, _two_colours(tmp_path / "fresh.parquet", 100, seed=5), fresh=True)
     _calibrate(model, trained[1])
     assert _split(model) == before
 
@@ -124,11 +111,12 @@ def test_calibrate_model_without_a_calibration_image_raises(model: Path, tmp_pat
         _calibrate(model, path)
 
 
-def test_calibrate_model_other_classes_raises_naming_them(model: Path, tmp_path: Path) -> None:
-    images, labels = two_colour_images(8, side=28)
-    path = write_parquet(tmp_path / "a.parquet", [encode(image) for image in images], labels.tolist(), ["cat", "dog"])
+def test_calibrate_and_evaluate_other_classes_raise_naming_them(model: Path, tmp_path: Path) -> None:
+    path = _two_colours(tmp_path / "a.parquet", 8, seed=0, names=("cat", "dog"))
     with pytest.raises(DataError, match=r"2 classes .* not have \(cat, dog\); the model has 2 \(red, blue\)"):
         _calibrate(model, path)
+    with pytest.raises(DataError, match="2 classes"):
+        _evaluated(model, path, fresh=True)
 
 
 def test_evaluate_model_writes_report_and_pictures(trained: tuple[Path, Path], tmp_path: Path) -> None:
@@ -187,10 +175,3 @@ def test_evaluate_model_fresh_data_is_judged_in_full_until_calibrated_on_it(mode
     assert "of the training part (--fresh keeps these, for files the model was not trained on)" in said
     _calibrate(model, fresh, fresh=True)
     assert _evaluated(model, fresh, fresh=True)[0] == _split(model)["test"]
-
-
-def test_evaluate_model_fresh_data_of_other_classes_raises(model: Path, tmp_path: Path) -> None:
-    images, labels = two_colour_images(8, side=28)
-    path = write_parquet(tmp_path / "a.parquet", [encode(image) for image in images], labels.tolist(), ["cat", "dog"])
-    with pytest.raises(DataError, match="2 classes"):
-        _evaluated(model, path, fresh=True)

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from cascades import TINY
 from images import encode, write_parquet
+from manifests import manifest_of
 from pictures import pictures, recoded
 
 from weights import Manifest
@@ -22,15 +23,7 @@ DRAWN = split(PICTURES, 0.3, 7)
 
 
 def _manifest(**provenance: Any) -> Manifest:
-    return Manifest(
-        name="tiny",
-        architecture=replace(TINY, num_classes=2),
-        preprocessing=PREPROCESSING,
-        class_names=("a", "b"),
-        thresholds=(1.0, 1.0, 1.0),
-        temperatures=(1.0,) * 4,
-        provenance=provenance,
-    )
+    return manifest_of(replace(TINY, num_classes=2), provenance=provenance)
 
 
 BY_CONTENT = _manifest(data="train", split=DRAWN.provenance(0.3, 7))
@@ -74,11 +67,8 @@ def test_held_out_of_one_shard_has_no_training_image(tmp_path: Path) -> None:
 
 def test_held_out_of_recoded_training_images_are_hardly_any() -> None:
     train = recoded(PICTURES[DRAWN.train], 80)
-    parts = held_out(
-        BY_CONTENT,
-        [],
-        _data(np.concatenate([train, PICTURES[DRAWN.test]]), np.zeros(len(train) + len(DRAWN.test), dtype=np.int64)),
-    )
+    both = np.concatenate([train, PICTURES[DRAWN.test]])
+    parts = held_out(BY_CONTENT, [], _data(both, np.zeros(len(both), dtype=np.int64)))
     assert len(parts.test) <= len(DRAWN.test) + 3
 
 
