@@ -9,12 +9,7 @@ from weights.calibration.authors_thresholds import BUDGETS, NEVER, authors_thres
 from weights.calibration.thresholds import exit_stages, simulate
 
 GMACS = np.array([1.1429, 3.6431, 8.8006], dtype=np.float32)
-RUNS = [
-    ("solve_eval", "solve", "eval"),
-    ("solve_solve", "solve", "solve"),
-    ("ties", "ties", "ties"),
-    ("tiny", "tiny", "tiny"),
-]
+RUNS = [("solve_eval", "solve", "eval"), ("solve_solve",) + 2 * ("solve",), 3 * ("ties",), 3 * ("tiny",)]
 
 
 def _confidence_and_correct(tables: dict[str, np.ndarray], name: str) -> tuple[np.ndarray, np.ndarray]:

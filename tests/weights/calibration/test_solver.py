@@ -18,12 +18,17 @@ def _cascade(count: int, seed: int, exits: int = 4) -> tuple[np.ndarray, np.ndar
     return 1 / (1 + np.exp(-1.5 * margin - 0.5)), margin + generator.normal(scale=0.6, size=(exits, count)) > 0
 
 
-def test_solver_small_set_equals_brute_force() -> None:
+@pytest.fixture
+def small() -> tuple[Solver, list[Outcome]]:
+    """A solver of few images, and what every pair of thresholds there is would come to."""
     confidence, correct = _cascade(12, seed=0, exits=3)
-    macs = MACS[:3]
-    solver = Solver(confidence, correct, macs)
     grids = [sorted({0.0, 1.01, *confidence[exit_].tolist()}) for exit_ in range(2)]
-    outcomes = [simulate(confidence, correct, macs, pair) for pair in product(*grids)]
+    outcomes = [simulate(confidence, correct, MACS[:3], pair) for pair in product(*grids)]
+    return Solver(confidence, correct, MACS[:3]), outcomes
+
+
+def test_solver_small_set_equals_brute_force(small: tuple[Solver, list[Outcome]]) -> None:
+    solver, outcomes = small
     for budget in (25, 30, 40, 55, 78):
         best = max(outcome.accuracy for outcome in outcomes if outcome.mean_macs <= budget)
         found = solver.for_macs(budget).outcome
@@ -46,15 +51,10 @@ def test_for_macs_is_at_least_as_good_as_any_shared_threshold(seed: int) -> None
         assert found.mean_macs <= other.mean_macs * (1 + 1e-9)
 
 
-def test_frontier_small_set_is_all_that_brute_force_cannot_beat() -> None:
-    confidence, correct = _cascade(12, seed=0, exits=3)
-    macs = MACS[:3]
-    grids = [sorted({0.0, 1.01, *confidence[exit_].tolist()}) for exit_ in range(2)]
-    outcomes = [simulate(confidence, correct, macs, pair) for pair in product(*grids)]
+def test_frontier_small_set_is_all_that_brute_force_cannot_beat(small: tuple[Solver, list[Outcome]]) -> None:
+    solver, outcomes = small
     best = {(o.mean_macs, o.accuracy) for o in outcomes if not any(_beats(other, o) for other in outcomes)}
-
-    found = Solver(confidence, correct, macs).frontier(100)
-    assert [(point.outcome.mean_macs, point.outcome.accuracy) for point in found] == sorted(best)
+    assert [(point.outcome.mean_macs, point.outcome.accuracy) for point in solver.frontier(100)] == sorted(best)
 
 
 def _beats(one: Outcome, other: Outcome) -> bool:
@@ -100,14 +100,12 @@ def test_for_macs_extremes_are_first_stage_alone_and_no_limit() -> None:
     assert solver.for_macs(10 * MACS[-1]).outcome.accuracy >= solver.full_accuracy
 
 
-def test_for_macs_below_first_stage_raises_naming_it() -> None:
+def test_solver_target_beyond_reach_raises_naming_the_best() -> None:
+    solver = Solver(*_cascade(100, seed=8), MACS)
     with pytest.raises(InfeasibleTargetError, match="below the 25 of the first stage"):
-        Solver(*_cascade(100, seed=8), MACS).for_macs(24)
-
-
-def test_for_accuracy_beyond_reach_raises_naming_the_best() -> None:
+        solver.for_macs(24)
     with pytest.raises(InfeasibleTargetError, match="can be reached"):
-        Solver(*_cascade(100, seed=8), MACS).for_accuracy(1.1)
+        solver.for_accuracy(1.1)
 
 
 def test_solver_mismatched_or_non_finite_input_raises() -> None:

@@ -8,13 +8,13 @@ CORRECT = np.array([[True, False, True, False], [True, True, False, False], [Tru
 MACS = (1, 3, 10)
 
 
-def test_exit_stages_threshold_is_inclusive_and_last_exit_takes_the_rest() -> None:
-    assert exit_stages(CONFIDENCE, (0.7, 0.8)).tolist() == [0, 1, 0, 2]
-
-
-def test_exit_stages_zero_exits_at_once_and_above_one_never() -> None:
-    assert exit_stages(CONFIDENCE, (0.0, 0.0)).tolist() == [0] * 4
-    assert exit_stages(CONFIDENCE, (1.1, 1.1)).tolist() == [2] * 4
+@pytest.mark.parametrize(
+    ("thresholds", "stages"), [((0.7, 0.8), [0, 1, 0, 2]), ((0.0, 0.0), [0] * 4), ((1.1, 1.1), [2] * 4)]
+)
+def test_exit_stages_threshold_is_inclusive_and_last_exit_takes_the_rest(
+    thresholds: tuple[float, ...], stages: list[int]
+) -> None:
+    assert exit_stages(CONFIDENCE, thresholds).tolist() == stages
 
 
 def test_simulate_counts_accuracy_macs_and_shares() -> None:

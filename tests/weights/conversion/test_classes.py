@@ -10,20 +10,17 @@ from weights.conversion.foreign import ConversionError
 SOURCE = ROOT.parent / "shared" / "data" / "imagenet-1k-classes.json"
 
 
-def test_class_names_thousand_are_imagenet_s() -> None:
+def test_class_names_thousand_are_imagenet_s_and_others_indices() -> None:
     names = class_names(1000)
     assert len(names) == 1000
     assert (names[0], names[207], names[999]) == ("tench", "golden retriever", "toilet tissue")
+    assert class_names(3) == ("0", "1", "2")
 
 
 @pytest.mark.skipif(not SOURCE.is_file(), reason="../shared/data is not here")
 def test_class_names_thousand_equal_the_shared_list() -> None:
     entries = sorted(json.loads(SOURCE.read_text()), key=lambda entry: entry["index"])
     assert class_names(1000) == tuple(entry["name"] for entry in entries)
-
-
-def test_class_names_other_number_are_indices() -> None:
-    assert class_names(3) == ("0", "1", "2")
 
 
 @pytest.mark.parametrize("text", ["cat\ndog \n", '["cat", "dog"]', "\ufeffcat\r\ndog"])
@@ -40,14 +37,11 @@ def test_class_names_file_is_lines_or_json(tmp_path: Path, text: str) -> None:
         ("[1, 2]", "expected 2 names"),
         ("cat\ncat", "'cat' is the name of 2 classes"),
         ("[", "not a readable list of class names"),
+        (None, "names is not a readable list"),
     ],
 )
-def test_class_names_wrong_file_raises(tmp_path: Path, text: str, message: str) -> None:
-    (tmp_path / "names").write_text(text)
+def test_class_names_wrong_file_raises(tmp_path: Path, text: str | None, message: str) -> None:
+    if text is not None:
+        (tmp_path / "names").write_text(text)
     with pytest.raises(ConversionError, match=message):
         class_names(2, tmp_path / "names")
-
-
-def test_class_names_missing_file_raises(tmp_path: Path) -> None:
-    with pytest.raises(ConversionError, match="nowhere is not a readable list"):
-        class_names(2, tmp_path / "nowhere")

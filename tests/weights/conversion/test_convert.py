@@ -73,17 +73,16 @@ def test_convert_without_tables_never_leaves_early(tmp_path: Path, weights: dict
     assert "has no thresholds" in (tmp_path / "model" / "README.md").read_text()
 
 
-def test_convert_thousand_classes_have_imagenet_names(tmp_path: Path, weights: dict[str, Tensor]) -> None:
+def test_convert_class_names_are_imagenet_s_or_of_a_file(tmp_path: Path, weights: dict[str, Tensor]) -> None:
     widened = {key: value.repeat_interleave(100, dim=0) if ".head." in key else value for key, value in weights.items()}
-    torch.save(widened, tmp_path / "a.pth")
-    assert convert(tmp_path / "a.pth", tmp_path / "model").manifest.class_names == class_names(1000)
-
-
-def test_convert_class_names_file_is_used(tmp_path: Path, weights: dict[str, Tensor]) -> None:
     (tmp_path / "names.json").write_text(json.dumps(list("abcdefghij")))
-    torch.save(weights, tmp_path / "a.pth")
-    conversion = convert(tmp_path / "a.pth", tmp_path / "model", class_names_file=tmp_path / "names.json")
-    assert conversion.manifest.class_names == tuple("abcdefghij")
+    for tensors, file, expected in (
+        (widened, None, class_names(1000)),
+        (weights, tmp_path / "names.json", tuple("abcdefghij")),
+    ):
+        torch.save(tensors, tmp_path / "a.pth")
+        conversion = convert(tmp_path / "a.pth", tmp_path / "model", class_names_file=file)
+        assert conversion.manifest.class_names == expected
 
 
 @pytest.mark.parametrize("folder", FOLDERS)

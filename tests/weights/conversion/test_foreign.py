@@ -40,15 +40,11 @@ def test_read_checkpoint_bare_or_safetensors_weights_have_no_extras(tmp_path: Pa
         assert checkpoint.extras == {}
 
 
-def test_read_checkpoint_strips_module_prefix_and_widens_to_float32(tmp_path: Path) -> None:
+def test_read_checkpoint_strips_module_prefix_widens_to_float32_and_leaves_counters_out(tmp_path: Path) -> None:
     document = {f"module.{key}": value.half() for key, value in WEIGHTS.items()}
+    document["module.bn.num_batches_tracked"] = torch.tensor(7)
     tensors = read_checkpoint(_saved(tmp_path / "a.pth", document)).tensors
     assert {key: value.dtype for key, value in tensors.items()} == dict.fromkeys(WEIGHTS, torch.float32)
-
-
-def test_read_checkpoint_batch_counters_are_left_out(tmp_path: Path) -> None:
-    document = WEIGHTS | {"module.bn.num_batches_tracked": torch.tensor(7)}
-    assert read_checkpoint(_saved(tmp_path / "a.pth", document)).tensors.keys() == WEIGHTS.keys()
 
 
 def test_read_checkpoint_cuda_tensors_come_to_the_cpu(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -64,9 +60,8 @@ def test_read_checkpoint_with_code_in_it_is_refused_and_not_run(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     path = _saved(tmp_path / "a.pth", {"model_state_dict": WEIGHTS, "flops": Exploit()})
-    with pytest.raises(
-        ConversionError, match=r"not a PyTorch checkpoint of tensors and plain data.*posix\.system"
-    ) as raised:
+    message = r"not a PyTorch checkpoint of tensors and plain data.*posix\.system"
+    with pytest.raises(ConversionError, match=message) as raised:
         read_checkpoint(path)
     assert "weights_only" not in str(raised.value)
     assert not (tmp_path / "exploited").exists()
@@ -86,9 +81,7 @@ def test_read_checkpoint_cut_short_raises(tmp_path: Path, name: str, share: floa
         read_checkpoint(path)
 
 
-@pytest.mark.parametrize(
-    "content", [b"", b"hello", b"\x80\x04garbage", b"\x00" * 4096, b"{}", b"PK\x03\x04" + b"x" * 99]
-)
+@pytest.mark.parametrize("content", [b"hello", b"\x80\x04garbage", b"\x00" * 4096, b"PK\x03\x04" + b"x" * 99])
 def test_read_checkpoint_foreign_bytes_raise(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "a.pth").write_bytes(content)
     with pytest.raises(ConversionError, match=r"a\.pth is not a PyTorch checkpoint"):

@@ -44,10 +44,7 @@ def test_stated_exits_are_shares_and_macs() -> None:
     ("changes", "message"),
     [
         ({"dynamic_threshold": None}, "dynamic_threshold and .* together, found budgeted_batch_classification alone"),
-        (
-            {"dynamic_threshold": torch.zeros(2, 2)},
-            r"dynamic_threshold: expected numbers of shape \[-1, 3\], found \[2, 2\]",
-        ),
+        ({"dynamic_threshold": torch.zeros(2, 2)}, r"dynamic_threshold: .* of shape \[-1, 3\], found \[2, 2\]"),
         ({"dynamic_threshold": torch.zeros(4, 3)}, r"budgeted.*shape \[2, 4\], found \[2, 2\]"),
         ({"dynamic_threshold": torch.full((2, 3), -0.5)}, "dynamic_threshold: expected finite numbers from 0"),
         ({"budgeted_batch_classification": [[1.0], [1.0, 2.0]]}, "budgeted.*found something else"),

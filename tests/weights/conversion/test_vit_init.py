@@ -102,20 +102,17 @@ def test_is_vit_needs_patch_projection_and_class_token(vit: Cascade) -> None:
     assert not is_vit(Checkpoint({"cls_token": torch.zeros(1)}, {}, ""))
 
 
-def test_vit_architecture_without_heads_asks_for_them(vit: Cascade) -> None:
-    with pytest.raises(ConversionError, match="--heads"):
-        vit_architecture(_checkpoint(vit), heads=None)
-
-
-def test_vit_architecture_other_grid_raises_naming_positions() -> None:
-    other = Cascade(replace(PLAIN_VIT, grids=(7,)))
-    with pytest.raises(ConversionError, match="expected 197 positions, 14x14 patches and a class token; found 50"):
-        vit_architecture(_checkpoint(other), heads=3)
-
-
-def test_vit_architecture_impossible_heads_raises(vit: Cascade) -> None:
-    with pytest.raises(ConversionError, match="not divisible by num_heads 5"):
-        vit_architecture(_checkpoint(vit), heads=5)
+@pytest.mark.parametrize(
+    ("grid", "heads", "message"),
+    [
+        (14, None, "--heads"),
+        (14, 5, "not divisible by num_heads 5"),
+        (7, 3, "expected 197 positions, 14x14 patches and a class token; found 50"),
+    ],
+)
+def test_vit_architecture_that_cannot_be_raises(grid: int, heads: int | None, message: str) -> None:
+    with pytest.raises(ConversionError, match=message):
+        vit_architecture(_checkpoint(Cascade(replace(PLAIN_VIT, grids=(grid,)))), heads)
 
 
 def test_initial_cascade_distilled_vit_raises_naming_the_extra_token(vit: Cascade) -> None:

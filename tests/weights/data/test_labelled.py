@@ -25,9 +25,7 @@ def test_relabelled_classes_of_a_part_get_the_numbers_of_all() -> None:
     data = labelled([0, 1, 0], "dog", "cat").relabelled(("cat", "cow", "dog"))
     assert data.labels.tolist() == [2, 0, 2]
     assert data.class_names == ("cat", "cow", "dog")
-
-
-def test_relabelled_class_without_images_does_not_matter() -> None:
+    # A class without images does not matter.
     assert labelled([0], "cat", "yak").relabelled(("dog", "cat")).labels.tolist() == [1]
 
 

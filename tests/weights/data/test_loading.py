@@ -10,21 +10,17 @@ from weights.data import DataError, load_images
 from weights.preprocessing import Preprocessing
 
 PREPROCESSING = Preprocessing(resize_px=32, crop_px=28)
+PNG = encode(two_colour_images(1)[0][0])
 
 
-def test_load_images_parquet_gives_pixels_labels_and_names(tmp_path: Path) -> None:
-    path = two_colour_parquet(tmp_path / "train.parquet", 6)
-    data = load_images([path], PREPROCESSING)
-    images, labels = two_colour_images(6)
-    assert np.array_equal(data.images, images)
-    assert np.array_equal(data.labels, labels)
-    assert data.class_names == ("red", "blue")
-
-
-def test_load_images_several_parquet_files_are_joined_in_order(tmp_path: Path) -> None:
-    files = [two_colour_parquet(tmp_path / f"train-{part}.parquet", 4) for part in range(2)]
-    assert len(load_images(files, PREPROCESSING)) == 8
-    assert len(load_images([tmp_path], PREPROCESSING)) == 8
+def test_load_images_parquet_files_give_pixels_labels_and_names_joined_in_order(tmp_path: Path) -> None:
+    files = [two_colour_parquet(tmp_path / f"train-{part}.parquet", count) for part, count in enumerate((6, 4))]
+    images, labels = (np.concatenate(parts) for parts in zip(two_colour_images(6), two_colour_images(4), strict=True))
+    for paths in (files, [tmp_path]):
+        data = load_images(paths, PREPROCESSING)
+        assert np.array_equal(data.images, images)
+        assert np.array_equal(data.labels, labels)
+        assert data.class_names == ("red", "blue")
 
 
 def test_load_images_limit_keeps_the_balance_of_classes(tmp_path: Path) -> None:
@@ -57,12 +53,6 @@ def test_load_images_folder_has_one_class_per_subfolder(tmp_path: Path) -> None:
     assert np.array_equal(data.images[3], images[0])
 
 
-def test_load_images_without_names_numbers_the_classes(tmp_path: Path) -> None:
-    images, _ = two_colour_images(2)
-    path = write_parquet(tmp_path / "a.parquet", [encode(image) for image in images], [0, 2], None)
-    assert load_images([path], PREPROCESSING).class_names == ("0", "1", "2")
-
-
 def test_load_images_native_px_is_the_median_shorter_side_as_stored(tmp_path: Path) -> None:
     sides = [(20, 90), (50, 40), (300, 200)]  # height and width
     encoded = [encode(np.zeros((3, *side), dtype=np.uint8)) for side in sides]
@@ -71,25 +61,28 @@ def test_load_images_native_px_is_the_median_shorter_side_as_stored(tmp_path: Pa
     assert data.subset(np.array([2])).native_px == 40
 
 
-def test_load_images_corrupt_row_raises_naming_it(tmp_path: Path) -> None:
-    good = encode(two_colour_images(1)[0][0])
-    path = write_parquet(tmp_path / "a.parquet", [good, b"not an image"], [0, 1], ["red", "blue"])
-    with pytest.raises(DataError, match=r"a\.parquet, row 1: not an image.*--skip-unreadable"):
+@pytest.mark.parametrize(
+    ("encoded", "labels", "message"),
+    [
+        ([PNG, b"not an image"], [0, 1], r"a\.parquet, row 1: not an image.*--skip-unreadable"),
+        ([PNG], [2], "labels reach from 2 to 2, with 2 classes"),
+    ],
+)
+def test_load_images_unusable_row_raises_naming_it(
+    tmp_path: Path, encoded: list[bytes], labels: list[int], message: str
+) -> None:
+    path = write_parquet(tmp_path / "a.parquet", encoded, labels, ["red", "blue"])
+    with pytest.raises(DataError, match=message):
         load_images([path], PREPROCESSING)
 
 
 def test_load_images_skip_unreadable_goes_on_and_lists_them(tmp_path: Path) -> None:
-    good = encode(two_colour_images(1)[0][0])
-    path = write_parquet(tmp_path / "a.parquet", [b"bad", good, b"", good], [0, 1, 0, 0], ["red", "blue"])
+    path = write_parquet(tmp_path / "a.parquet", [b"bad", PNG, b"", PNG], [0, 1, 0, 0], ["red", "blue"])
     data = load_images([path], PREPROCESSING, skip_unreadable=True)
     assert data.labels.tolist() == [1, 0]
     assert data.images.shape[0] == 2
-    assert "2 images that cannot be read" in data.notes[0]
-    assert "row 0: not an image" in data.notes[0]
-    assert "row 2: the image is empty" in data.notes[0]
-
-
-def test_load_images_nothing_readable_raises(tmp_path: Path) -> None:
+    for text in ("2 images that cannot be read", "row 0: not an image", "row 2: the image is empty"):
+        assert text in data.notes[0]
     path = write_parquet(tmp_path / "a.parquet", [b"bad"], [0], ["red"])
     with pytest.raises(DataError, match="none of the 1 images can be read"):
         load_images([path], PREPROCESSING, skip_unreadable=True)
@@ -107,10 +100,3 @@ def test_load_images_two_folders_raises_saying_what_to_give(tmp_path: Path) -> N
         (tmp_path / name).mkdir()
     with pytest.raises(DataError, match=r"2 paths were given.*give one folder"):
         load_images([tmp_path / "a", tmp_path / "b"], PREPROCESSING)
-
-
-def test_load_images_label_beyond_classes_raises(tmp_path: Path) -> None:
-    good = encode(two_colour_images(1)[0][0])
-    path = write_parquet(tmp_path / "a.parquet", [good], [2], ["red", "blue"])
-    with pytest.raises(DataError, match="labels reach from 2 to 2, with 2 classes"):
-        load_images([path], PREPROCESSING)

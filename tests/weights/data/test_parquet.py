@@ -44,12 +44,6 @@ def test_read_parquet_unusable_row_raises_naming_it(
         read_parquet(table(tmp_path / "a.parquet", images, labels))
 
 
-def test_read_parquet_second_file_its_own_row_is_named(tmp_path: Path) -> None:
-    files = table(tmp_path / "a.parquet", [PNG], [0]) + table(tmp_path / "b.parquet", [PNG], [None])
-    with pytest.raises(DataError, match=r"b\.parquet, row 0 has no label"):
-        read_parquet(files)
-
-
 def test_read_parquet_cut_file_raises_naming_it(tmp_path: Path) -> None:
     whole = two_colour_parquet(tmp_path / "a.parquet", 6)
     whole.write_bytes(whole.read_bytes()[:-100])
