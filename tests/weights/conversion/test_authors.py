@@ -86,7 +86,7 @@ def test_authors_architecture_missing_or_wrong_heads_raise(name: str, heads: int
         ({"less_less_token.cls_token": None}, "expected a tensor 'less_less_token.cls_token', found less_less_token"),
         (
             {"less_less_token.cls_token": torch.zeros(12)},
-            "cls_token: expected 3 dimensions, none of them 0, found .12.",
+            "expected 3 dimensions, none of them 0, found .12.",
         ),
         ({"less_token.relation_reuse_conv.0.weight": torch.zeros(10, 5, 1, 1)}, "of the depth 2, found 5 -> 10"),
         ({"*.blocks.*": None}, r"expected tensors named less_less_token\.blocks\.0"),

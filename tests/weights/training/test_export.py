@@ -21,39 +21,27 @@ def _untrained(folder: Path, config: CascadeConfig = SMALL) -> tuple[Plan, Train
     return plan, trainer
 
 
-def test_export_writes_the_weights_calibrated_and_judged(tmp_path: Path) -> None:
+def test_export_writes_the_weights_calibrated_and_judged_and_tells_how_they_were_made(tmp_path: Path) -> None:
     plan, trainer = _untrained(tmp_path)
     told: list[tuple[str, int, int]] = []
     results = export(plan, trainer, 7200.0, lambda *what: told.append(what))
     stored = load(plan.run.out)
     assert changed(snapshot(trainer.cascade), stored.cascade) == set()
-    manifest = stored.manifest
+    manifest, provenance = stored.manifest, stored.manifest.provenance
     assert (manifest.name, manifest.class_names) == ("small", ("red", "blue"))
     assert (manifest.architecture, manifest.preprocessing) == (SMALL, plan.run.preprocessing)
     assert len(manifest.thresholds) == 3
     assert stored.calibration is not None
     assert stored.calibration.correct_EN.shape == (4, len(plan.parts.calibration))
-    assert manifest.provenance["results"]["exit_accuracy"] == list(results["exit_accuracy"])
     parts = [("calibrating", len(plan.parts.calibration)), ("judging", len(plan.parts.test))]
     assert [(what, total) for what, done, total in told if done == total] == parts
-
-
-def test_export_provenance_tells_data_split_recipe_and_effort(tmp_path: Path) -> None:
-    plan, trainer = _untrained(tmp_path)
-    export(plan, trainer, 7200.0, silent)
-    provenance = load(plan.run.out).manifest.provenance
     assert provenance["data"] == "train.parquet"
     assert provenance["split"] == plan.parts.provenance(0.4, 4)
     assert (provenance["recipe"]["epochs"], provenance["recipe"]["seed"]) == (1.0, 4)
     assert provenance["recipe"]["augmentation"]["padding_px"] == plan.recipe.augmentation.padding_px
-    assert provenance["hours"] == 2.0
+    assert (provenance["hours"], provenance["results"]["exit_accuracy"]) == (2.0, list(results["exit_accuracy"]))
     assert "of a CPU" in provenance["hardware"]
     assert not {"init", TRUNK} & provenance.keys()
-
-
-def test_export_interval_is_that_of_the_judged_images(tmp_path: Path) -> None:
-    plan, trainer = _untrained(tmp_path)
-    results = export(plan, trainer, 1.0, silent)
     assert len(results["exit_accuracy_interval"]) == 4
     for accuracy, (low, high) in zip(results["exit_accuracy"], results["exit_accuracy_interval"], strict=True):
         assert 0 <= low <= accuracy <= high <= 1

@@ -7,6 +7,7 @@ from cascades import TINY, TINY_LOOKS, randomised
 from training import changed, saved, snapshot
 
 from models.cascade import Cascade
+from models.config import CascadeConfig, TrunkEmbeddingConfig
 from weights.store import ModelFormatError, load
 from weights.training.initial import start_from
 
@@ -27,20 +28,16 @@ def test_start_from_same_classes_takes_every_weight(start: Path, tmp_path: Path)
     assert origin == {"name": "start", "sha256": stored.sha256}
 
 
-def test_start_from_other_classes_keeps_new_classifiers_only(start: Path, tmp_path: Path) -> None:
-    cascade = Cascade(replace(TINY_LOOKS, num_classes=2))
+@pytest.mark.parametrize("classes", [("cat", "dog"), tuple("vwxyz")])
+def test_start_from_other_classes_keeps_new_classifiers_only(
+    start: Path, tmp_path: Path, classes: tuple[str, ...]
+) -> None:
+    cascade = Cascade(replace(TINY_LOOKS, num_classes=len(classes)))
     before = snapshot(cascade)
-    start_from(load(start), cascade, ("cat", "dog"), out=tmp_path / "out")
+    start_from(load(start), cascade, classes, out=tmp_path / "out")
     kept = {key for key in set(before) - changed(before, cascade) if not key.endswith("num_batches_tracked")}
     assert {key.split(".")[2] for key in kept} == {"head", "pooled_head", "logit_share"}
     assert len(kept) == 4 * TINY_LOOKS.num_stages + 2
-
-
-def test_start_from_as_many_other_classes_keeps_new_classifiers(start: Path, tmp_path: Path) -> None:
-    cascade = Cascade(TINY_LOOKS)
-    before = snapshot(cascade)
-    start_from(load(start), cascade, tuple("vwxyz"), out=tmp_path / "out")
-    assert not any("head." in key and "trunk" not in key for key in changed(before, cascade))
 
 
 @pytest.mark.parametrize("looks_only", [True, False])
@@ -52,9 +49,8 @@ def test_start_from_static_vit_takes_the_stage_of_its_grid(
     start_from(load(start), cascade, CLASSES, out=tmp_path / "out", looks_only=looks_only)
     own, stored = cascade.stages[0].state_dict(), load(start).cascade.stages[stage].state_dict()
     same_shape = {key for key, value in own.items() if key in stored and stored[key].shape == value.shape}
-    assert {"cls_token", "pos_embed", "head.weight", "blocks.0.attn.qkv.weight", "embedding.tokens.0.proj.weight"} <= (
-        same_shape
-    )
+    parts = {"cls_token", "pos_embed", "head.weight", "blocks.0.attn.qkv.weight", "embedding.tokens.0.proj.weight"}
+    assert parts <= same_shape
     expected = same_shape
     if looks_only:
         expected = {key for key in same_shape if key.startswith(("embedding.trunk.", "pooled_head."))}
@@ -93,28 +89,26 @@ def test_start_from_hybrid_takes_the_stem_too(tmp_path: Path) -> None:
     assert changed(snapshot(load(folder).cascade), cascade) == set()
 
 
-def test_start_from_another_architecture_raises_naming_both(start: Path, tmp_path: Path) -> None:
-    with pytest.raises(ModelFormatError, match=r"embed_dim=12.*embed_dim=24"):
-        start_from(load(start), Cascade(replace(TINY_LOOKS, embed_dim=24)), CLASSES, out=tmp_path / "out")
-
-
-def test_start_from_without_a_stage_of_that_look_raises(start: Path, tmp_path: Path) -> None:
+def _with_another_first_look() -> CascadeConfig:
     looks = TINY_LOOKS.embedding.looks
-    other = replace(TINY_LOOKS.embedding, looks=(replace(looks[0], px=48), *looks[1:]))
-    with pytest.raises(ModelFormatError, match="no stage of 2x2 tokens"):
-        start_from(load(start), Cascade(replace(TINY_LOOKS, embedding=other)), CLASSES, out=tmp_path / "out")
+    return replace(TINY_LOOKS, embedding=TrunkEmbeddingConfig(looks=(replace(looks[0], px=48), *looks[1:])))
 
 
-def test_start_from_without_a_stage_of_that_grid_raises(tmp_path: Path) -> None:
-    folder = saved(tmp_path / "static", randomised(TINY.plain(2)))
-    with pytest.raises(ModelFormatError, match="static has no stage of 4x4 tokens"):
-        start_from(load(folder), Cascade(TINY), CLASSES, out=tmp_path / "out")
-
-
-def test_start_from_looks_only_without_trunks_raises(tmp_path: Path) -> None:
-    folder = saved(tmp_path / "hybrid", randomised(TINY))
-    with pytest.raises(ModelFormatError, match="hybrid has no trunks"):
-        start_from(load(folder), Cascade(TINY), CLASSES, out=tmp_path / "out", looks_only=True)
+@pytest.mark.parametrize(
+    ("stored", "config", "looks_only", "message"),
+    [
+        (TINY_LOOKS, replace(TINY_LOOKS, embed_dim=24), False, r"embed_dim=12.*embed_dim=24"),
+        (TINY_LOOKS, _with_another_first_look(), False, "no stage of 2x2 tokens"),
+        (TINY.plain(2), TINY, False, "start has no stage of 4x4 tokens"),
+        (TINY, TINY, True, "start has no trunks"),
+    ],
+)
+def test_start_from_a_model_that_does_not_fit_raises(
+    tmp_path: Path, stored: CascadeConfig, config: CascadeConfig, looks_only: bool, message: str
+) -> None:
+    folder = saved(tmp_path / "start", randomised(stored))
+    with pytest.raises(ModelFormatError, match=message):
+        start_from(load(folder), Cascade(config), CLASSES, out=tmp_path / "out", looks_only=looks_only)
 
 
 def test_start_from_the_folder_to_write_raises(start: Path) -> None:

@@ -65,29 +65,6 @@ def test_logits_of_kept_maps_are_those_of_the_whole_trunk() -> None:
     assert labels.tolist() == data.labels[phase._rows[places]].tolist()
 
 
-def test_parameters_are_the_classifier_and_the_trunk_behind_its_frozen_blocks() -> None:
-    phase = _phase(looking(), recipe=replace(QUICK, frozen_blocks=3))
-    names = {id(parameter): name for name, parameter in phase.cascade.named_parameters()}
-    trained = {names[id(parameter)] for parameter in phase.parameters}
-    trunk = "stages.0.embedding.trunk."
-    expected = {
-        name
-        for name in names.values()
-        if name.startswith((f"{trunk}blocks.", f"{trunk}head.", "stages.0.pooled_head."))
-        and not name.startswith(tuple(f"{trunk}blocks.{index}." for index in range(3)))
-    }
-    assert trained == expected
-
-
-def test_epochs_below_one_are_a_part_of_the_images_once() -> None:
-    phase = _phase(looking(), 2)
-    assert (len(phase._rows), phase.epochs, phase.total_steps) == (12, 1.0, 1)
-
-
-def test_epochs_zero_are_no_steps() -> None:
-    assert _phase(looking(), 0, replace(QUICK, look_epochs=(0.0, 1.0, 1.0))).total_steps == 0
-
-
 def test_release_gives_the_maps_back() -> None:
     phase = _phase(looking())
     phase.prepare(silent)

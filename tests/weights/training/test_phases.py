@@ -16,15 +16,7 @@ def _names(cascade: Cascade, recipe: Recipe = QUICK) -> list[str]:
 def test_phases_of_a_cascade_with_trunks_are_its_looks_then_the_transformers() -> None:
     assert _names(looking()) == ["look of 32 px", "look of 49 px", "look of 63 px", "Transformers"]
     assert _names(randomised(LOOKS.plain(3)), replace(QUICK, look_epochs=(1.0,))) == ["look of 49 px", "Transformers"]
-
-
-def test_phases_of_a_recipe_without_looks_are_the_transformers() -> None:
     assert _names(looking(), replace(QUICK, look_epochs=())) == ["Transformers"]
-
-
-def test_phases_of_a_look_without_epochs_keeps_its_own_trunk() -> None:
-    phases = phases_of(*phase_arguments(looking(), replace(QUICK, look_epochs=(1.0, 0.0, 0.0))))
-    assert not any(phase._starts_from_last for phase in phases[:3])
 
 
 def test_phases_of_a_cascade_without_trunks_is_one() -> None:
@@ -34,9 +26,14 @@ def test_phases_of_a_cascade_without_trunks_is_one() -> None:
     assert len(phase.parameters) == len(list(cascade.parameters()))
 
 
-def test_phases_of_only_a_trunk_that_starts_like_the_one_before_goes_on_from_it() -> None:
-    phases = phases_of(*phase_arguments(looking()))
-    assert [phase._starts_from_last for phase in phases[:3]] == [False, True, False]
+@pytest.mark.parametrize(
+    ("epochs", "starts"), [(QUICK.look_epochs, [False, True, False]), ((1.0, 0.0, 0.0), [False] * 3)]
+)
+def test_phases_of_only_a_trunk_that_starts_like_the_one_before_and_is_trained_goes_on_from_it(
+    epochs: tuple[float, ...], starts: list[bool]
+) -> None:
+    phases = phases_of(*phase_arguments(looking(), replace(QUICK, look_epochs=epochs)))
+    assert [phase._starts_from_last for phase in phases[:3]] == starts
 
 
 def test_phases_of_a_recipe_for_other_looks_raises() -> None:

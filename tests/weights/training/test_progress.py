@@ -10,12 +10,8 @@ from rich.text import Text
 from weights.training.progress import RunProgress, run_progress
 from weights.training.trainer import StepReport
 
-TRAINER: Any = SimpleNamespace(
-    phases=[
-        SimpleNamespace(name="look of 64 px", total_steps=100),
-        SimpleNamespace(name="Transformers", total_steps=50),
-    ]
-)
+PHASES = {"look of 64 px": 100, "Transformers": 50}
+TRAINER: Any = SimpleNamespace(phases=[SimpleNamespace(name=name, total_steps=steps) for name, steps in PHASES.items()])
 
 
 class _Shown:
@@ -47,21 +43,18 @@ def test_stepped_without_a_terminal_prints_a_line_every_ten_seconds_with_the_tim
     ]
 
 
-def test_stepped_last_step_of_a_phase_is_always_printed() -> None:
-    shown = _Shown()
-    shown.step(99, seconds=0.1)
-    shown.step(100, seconds=0.1)
-    assert len(shown.lines) == 1
-    assert shown.lines[0].startswith("1/2 look of 64 px: step 100/100, ")
-    assert "left" not in shown.lines[0]
-
-
-def test_stepped_of_a_resumed_run_counts_its_speed_from_where_it_goes_on() -> None:
+def test_stepped_of_a_resumed_run_counts_its_speed_from_where_it_goes_on_and_prints_the_last_step() -> None:
     shown = _Shown()
     for number in (50, 51, 52):
         shown.step(number, seconds=10.0)
     assert shown.lines[-1].startswith("1/2 look of 64 px: step 52/100, 2 images/s")
     assert shown.lines[-1].endswith(", 8 min left")
+    count = len(shown.lines)
+    for number in (99, 100):
+        shown.step(number, seconds=0.1)
+    assert len(shown.lines) == count + 1
+    assert shown.lines[-1].startswith("1/2 look of 64 px: step 100/100, ")
+    assert "left" not in shown.lines[-1]
 
 
 @pytest.mark.parametrize("between", [False, True])

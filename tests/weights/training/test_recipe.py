@@ -33,14 +33,12 @@ def test_with_values_texts_become_numbers_of_the_recipe_and_its_augmentation() -
     [
         ("speed", "1", r"a recipe has no 'speed'; it has look_epochs, .*, min_scale"),
         ("epochs", "many", r"epochs must be a value such as 10\.0, got 'many'"),
-        ("epochs", "", r"epochs must be a value such as 10\.0, got ''"),
         ("epochs", "0", r"epochs must be positive, got 0\.0"),
         ("epochs", "nan", r"epochs must be finite, got nan"),
         ("batch_size", "1.5", r"batch_size must be a value such as 64, got '1\.5'"),
         ("flip", "perhaps", r"flip must be a value such as True, got 'perhaps'"),
         ("look_epochs", "2;1", r"look_epochs must be numbers with commas between, got '2;1'"),
         ("look_epochs", "2,-1", r"look_epochs must not be negative, got \(2\.0, -1\.0\)"),
-        ("look_epochs", "2,inf", r"look_epochs must be finite, got \(2\.0, inf\)"),
         ("drop_path", "1", r"drop_path must be in \[0, 1\), got 1\.0"),
         ("frozen_blocks", "-1", r"frozen_blocks must not be negative"),
         ("colour", "2", r"colour must be in \[0, 1\], got 2\.0"),
@@ -51,16 +49,9 @@ def test_with_values_wrong_raises_naming_value_and_rule(name: str, text: str, me
         Recipe().with_values({name: text})
 
 
-@pytest.mark.parametrize(
-    ("changes", "message"),
-    [
-        ({"look_epochs": (1.0, 1.0)}, r"look_epochs needs a number for each of the 3 looks, got \(1\.0, 1\.0\)"),
-        ({"frozen_blocks": 9}, r"frozen_blocks must be at most 8 for these looks, got 9"),
-    ],
-)
-def test_check_looks_recipe_for_other_trunks_raises(changes: dict[str, object], message: str) -> None:
-    with pytest.raises(RecipeError, match=message):
-        Recipe(**changes).check_looks(TINY_LOOKS.embedding)
+def test_check_looks_recipe_for_other_trunks_raises() -> None:
+    with pytest.raises(RecipeError, match=r"look_epochs needs a number for each of the 3 looks, got \(1\.0, 1\.0\)"):
+        Recipe(look_epochs=(1.0, 1.0)).check_looks(TINY_LOOKS.embedding)
 
 
 def test_recipe_for_few_images_sees_each_more_often_in_smaller_batches() -> None:

@@ -25,14 +25,6 @@ def test_logits_of_kept_looks_are_those_of_the_cascade() -> None:
     assert labels.tolist() == data.labels[places].tolist()
 
 
-def test_parameters_are_all_but_the_trunks_and_their_classifiers() -> None:
-    phase = StagesPhase(*phase_arguments(looking()), 0)
-    trained = {id(parameter) for parameter in phase.parameters}
-    for name, parameter in phase.cascade.named_parameters():
-        settled = ".trunk." in name or ".pooled_head." in name or name.endswith("logit_share")
-        assert (id(parameter) in trained) != settled, name
-
-
 def test_stage_images_limit_what_is_kept() -> None:
     phase = StagesPhase(*phase_arguments(looking(), replace(QUICK, stage_images=10)), 0)
     phase.prepare(silent)

@@ -34,11 +34,7 @@ def test_announcement_counts_the_images_and_names_the_start(plan: Plan) -> None:
 
 
 @pytest.mark.parametrize(
-    ("origin", "text"),
-    [
-        ({}, "; from nothing"),
-        ({"name": "other", "sha256": "00", "part": "looks"}, "; starting from the looks of other"),
-    ],
+    ("origin", "text"), [({}, "; from nothing"), ({"name": "a", "part": "looks"}, "; starting from the looks of a")]
 )
 def test_announcement_says_what_the_run_starts_from(plan: Plan, origin: dict[str, Any], text: str) -> None:
     assert announcement(replace(plan, origin=origin)).splitlines()[1].endswith(text)
