@@ -16,8 +16,9 @@ import httpx
 import pytest
 from balancers import BALANCERS, HOSTS, balancer, check_command, until_it_has_replicas, write_config
 from clients import PNG
-from replicas import ROOT, Replica, eventually, free_port
+from replicas import ROOT, Replica, free_port
 from tiny_model import png, save_tiny_model
+from waiting import eventually
 
 
 @pytest.mark.parametrize("name", BALANCERS)

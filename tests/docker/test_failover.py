@@ -9,7 +9,8 @@ import httpx
 import pytest
 from balancers import BALANCERS, HOSTS, WITHOUT_RETRY, balancer, until_it_has_replicas
 from clients import Load, Sample, samples_of
-from replicas import Replica, eventually
+from replicas import Replica
+from waiting import eventually
 
 
 @pytest.fixture(scope="module")

@@ -12,7 +12,8 @@ from pathlib import Path
 
 import httpx
 import pytest
-from replicas import PATIENCE_S, ROOT, eventually, free_port
+from replicas import ROOT, free_port
+from waiting import PATIENCE_S, eventually
 
 BALANCERS = ("nginx", "haproxy")
 HOSTS = ("127.0.0.2", "127.0.0.3", "127.0.0.4")

@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 from http.client import HTTPConnection, HTTPException
 
 import httpx
-from replicas import PATIENCE_S, eventually
 from tiny_model import png
+from waiting import PATIENCE_S, eventually
 
 # Of a client before its next request: a loaded machine would start replicas slowly.
 _PAUSE_S = 0.1

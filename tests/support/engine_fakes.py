@@ -1,7 +1,6 @@
 """A runner without a model, an observer that remembers and a clock that is told: what engine tests are made of."""
 
 import threading
-import time
 from collections import Counter
 from collections.abc import Callable, Sequence
 
@@ -24,14 +23,6 @@ def pixels(exit_stage: int, tag: int = 0) -> np.ndarray:
 def policy(**changes: object) -> Policy:
     """Thresholds of 0.5 at every exit, no limits."""
     return Policy(**{"thresholds": (0.5,) * 3, "config_version": 1, "max_stage": 3, **changes})
-
-
-def until(condition: Callable[[], bool]) -> None:
-    """Wait for what another thread is about to do."""
-    end = time.monotonic() + 5
-    while not condition():
-        assert time.monotonic() < end, "did not happen in time"
-        time.sleep(0.001)
 
 
 def failing(at: int, bad: Callable[[Task], bool] = lambda task: True) -> Callable[[int, Sequence[Task]], None]:

@@ -5,23 +5,14 @@ import signal
 import socket
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import httpx
+from waiting import PATIENCE_S, eventually
 
 ROOT = Path(__file__).parents[2]
-PATIENCE_S = 60
-
-
-def eventually(condition: Callable[[], object], what: object = "") -> None:
-    """Wait until the condition holds; fail when it never does."""
-    end = time.monotonic() + PATIENCE_S
-    while not condition():
-        assert time.monotonic() < end, f"did not happen in time: {what() if callable(what) else what}"
-        time.sleep(0.02)
 
 
 def free_port(*hosts: str) -> int:

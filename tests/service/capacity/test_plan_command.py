@@ -35,13 +35,6 @@ def test_plan_from_recorded_times_writes_the_same_figures_every_time(model, time
     assert "may be lost" in result.output
 
 
-def test_plan_given_overhead_takes_the_place_of_the_measured_one(model, times, tmp_path):
-    out = tmp_path / "a.json"
-    plan(model, "--rate", 9, "--p99-ms", 60, "--stage-times", times, "--overhead-ms", 2, "--json", out)
-
-    assert json.loads(out.read_text())["overhead"]["front_end_ms"] == 2.0
-
-
 def test_plan_without_recorded_times_records_and_writes_them(model, times, tmp_path, monkeypatch):
     asked = []
 
@@ -50,13 +43,15 @@ def test_plan_without_recorded_times_records_and_writes_them(model, times, tmp_p
         return cli._read(times, stored, settings)
 
     monkeypatch.setattr(cli, "_record", recorded)
-    out = tmp_path / "saved.json"
-    options = ("--rate", 9, "--p99-ms", 60, "--repeats", 3)
+    saved, figures = tmp_path / "saved.json", tmp_path / "figures.json"
+    options = ("--rate", 9, "--p99-ms", 60, "--repeats", 3, "--overhead-ms", 2)
 
-    assert plan(model, *options).exit_code == 0
-    assert plan(model, *options, "--save-stage-times", out).exit_code == 0
+    assert plan(model, *options, "--json", figures).exit_code == 0
+    assert plan(model, *options[:-2], "--save-stage-times", saved).exit_code == 0
     assert asked == [(3, ["small"]), (3, ["small", "large"])]
-    assert out.read_text() == times.read_text()
+    assert saved.read_text() == times.read_text()
+    # What is given takes the place of what was measured.
+    assert json.loads(figures.read_text())["overhead"]["front_end_ms"] == 2.0
 
 
 @pytest.mark.parametrize(

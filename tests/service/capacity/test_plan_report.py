@@ -1,6 +1,7 @@
 """Figures that follow from a plan, and tables that can be read."""
 
 import json
+from dataclasses import replace
 from io import StringIO
 
 import pytest
@@ -15,7 +16,7 @@ QUESTION = Question(
 
 
 def figures_of(replica, question=QUESTION):
-    plan = make_plan(replica, Demand(rate=1000, p99_ms=40), images=1000, seed=0)
+    plan = make_plan(replica, Demand(rate=1000, p99_ms=40), images=300, seed=0)
     return plan, report(plan, replica, question)
 
 
@@ -42,10 +43,7 @@ def test_report_of_a_gpu_counts_the_gpu(replica_of, times_of):
 
 @pytest.mark.parametrize("price", [None, 3.6])
 def test_print_report_says_what_is_counted_and_what_is_not(replica_of, price):
-    question = Question(
-        thresholds=(0.5,), walk_macs=(10, 30), overhead_from="as given", price_per_hour=price, images=1000, seed=0
-    )
-    plan, figures = figures_of(replica_of(overhead_s=0.001), question)
+    plan, figures = figures_of(replica_of(overhead_s=0.001), replace(QUESTION, price_per_hour=price))
     console = Console(width=200, file=StringIO())
     print_report(figures, console)
     printed = console.file.getvalue()

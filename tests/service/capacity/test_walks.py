@@ -4,7 +4,7 @@ import time
 
 import numpy as np
 import pytest
-from engine_fakes import STAGE_MACS, FakeRunner, pixels, policy
+from engine_fakes import STAGE_MACS, FakeRunner, failing, pixels, policy
 
 from service.capacity.walks import BatchSizes, Saturated, held_together, open_loop, regrouped
 from service.engine.engine import Engine
@@ -70,15 +70,26 @@ def test_regrouped_no_more_images_are_on_their_way_than_allowed():
     assert walk.batch_sizes == {0: [3, 3, 2], 1: [1, 1, 1], 2: [1, 1], 3: [1]}
 
 
-def test_open_loop_every_image_is_submitted_when_due_and_answered_after():
-    batches = BatchSizes()
-    engine = Engine(FakeRunner(), observer=batches, max_inflight=16, max_batch_size=4)
-    engine.start()
-    engine.wait_ready(5)
-    try:
-        seen = open_loop(engine, IMAGES, policy(), np.array([0.0, 0.001, 0.001, 0.002] * 5).cumsum(), max_inflight=16)
-    finally:
+@pytest.fixture
+def engine_of():
+    """`engine_of(runner, max_inflight)`: an engine that is ready, and the observer of its batches."""
+    engines = []
+
+    def make(runner, max_inflight=16):
+        batches = BatchSizes()
+        engines.append(Engine(runner, observer=batches, max_inflight=max_inflight, max_batch_size=4))
+        engines[-1].start()
+        engines[-1].wait_ready(5)
+        return engines[-1], batches
+
+    yield make
+    for engine in engines:
         engine.stop(drain=False, timeout_s=5)
+
+
+def test_open_loop_every_image_is_submitted_when_due_and_answered_after(engine_of):
+    engine, batches = engine_of(FakeRunner())
+    seen = open_loop(engine, IMAGES, policy(), np.array([0.0, 0.001, 0.001, 0.002] * 5).cumsum(), max_inflight=16)
 
     assert len(seen.due_at) == 20
     assert (seen.submitted_at >= seen.due_at).all()
@@ -87,29 +98,15 @@ def test_open_loop_every_image_is_submitted_when_due_and_answered_after():
     assert [len(batches.seconds[stage]) for stage in batches.sizes] == [len(sizes) for sizes in batches.sizes.values()]
 
 
-def test_open_loop_image_that_fails_is_an_error():
-    def fail(stage, tasks):
-        raise ValueError("broken")
-
-    engine = Engine(FakeRunner(fail), observer=BatchSizes(), max_inflight=16, max_batch_size=4)
-    engine.start()
-    engine.wait_ready(5)
-    try:
-        with pytest.raises(InferenceError, match="stage 0 could not be computed"):
-            open_loop(engine, IMAGES, policy(), np.zeros(3), max_inflight=16)
-    finally:
-        engine.stop(drain=False, timeout_s=5)
+def test_open_loop_image_that_fails_is_an_error(engine_of):
+    engine, _ = engine_of(FakeRunner(failing(0)))
+    with pytest.raises(InferenceError, match="stage 0 could not be computed"):
+        open_loop(engine, IMAGES, policy(), np.zeros(3), max_inflight=16)
 
 
-def test_open_loop_faster_than_the_engine_keeps_no_more_images_in_flight_than_it_was_built_for():
-    runner = FakeRunner(lambda stage, tasks: time.sleep(0.002))
-    engine = Engine(runner, observer=BatchSizes(), max_inflight=3, max_batch_size=4)
-    engine.start()
-    engine.wait_ready(5)
-    try:
-        seen = open_loop(engine, IMAGES, policy(), np.zeros(20), max_inflight=3)
-    finally:
-        engine.stop(drain=False, timeout_s=5)
+def test_open_loop_faster_than_the_engine_keeps_no_more_images_in_flight_than_it_was_built_for(engine_of):
+    engine, _ = engine_of(FakeRunner(lambda stage, tasks: time.sleep(0.002)), 3)
+    seen = open_loop(engine, IMAGES, policy(), np.zeros(20), max_inflight=3)
 
     in_flight = [(seen.submitted_at <= at).sum() - (seen.ended_at <= at).sum() for at in seen.submitted_at]
     assert 1 <= max(in_flight) <= 3

@@ -13,19 +13,15 @@ from service.engine.task import Task
 from service.errors import InvalidParameterError
 
 
-@pytest.mark.parametrize("count", [8, 64, 800])
+@pytest.mark.parametrize("count", [8, 64])
 def test_replayed_workload_exits_have_the_calibration_shares(stored, count):
     workload = replayed_workload(stored, count, (0.5, 0.5, 0.5))
 
     exits = Counter(int(image[0, 0, 0]) for image in workload.images)
     assert exits == {0: count // 2, 1: count // 4, 2: count // 8, 3: count // 8}
-
-
-def test_replayed_workload_thresholds_move_the_shares(stored):
-    workload = replayed_workload(stored, 16, (2.0, 0.5, 0.5))
-
-    assert {int(image[0, 0, 0]) for image in workload.images} == {1, 2, 3}
-    assert workload.thresholds == (2.0, 0.5, 0.5)
+    moved = replayed_workload(stored, 16, (2.0, 0.5, 0.5))
+    assert {int(image[0, 0, 0]) for image in moved.images} == {1, 2, 3}
+    assert moved.thresholds == (2.0, 0.5, 0.5)
 
 
 def test_replayed_workload_without_a_calibration_table_is_refused(stored):

@@ -37,16 +37,9 @@ def test_solve_meets_each_kind_of_target(forecast, target, accuracy, mean_macs) 
     assert (outcome.accuracy, outcome.mean_macs) == pytest.approx((accuracy, mean_macs))
 
 
-@pytest.mark.parametrize(
-    ("target", "words"),
-    [
-        (Target("mean_macs", 99), "target mean_macs 99 cannot be met: .* below the 100 of the first stage"),
-        (Target("fraction", 0.01), "target fraction 0.01 cannot be met: .* below the 100"),
-    ],
-)
-def test_solve_what_cannot_be_met_raises_naming_the_limit(forecast, target, words) -> None:
-    with pytest.raises(InvalidParameterError, match=words):
-        forecast.solve(target)
+def test_solve_what_cannot_be_met_raises_naming_the_limit(forecast) -> None:
+    with pytest.raises(InvalidParameterError, match=r"target fraction 0\.01 cannot be met: .* below the 100 of"):
+        forecast.solve(Target("fraction", 0.01))
 
 
 def test_solve_accuracy_that_no_exit_reaches_raises_naming_the_best() -> None:

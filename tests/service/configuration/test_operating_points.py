@@ -1,8 +1,8 @@
 import asyncio
 import logging
-from collections.abc import Callable
 
 import pytest
+from waiting import soon
 
 from service.configuration.operating_points import OperatingPoints
 from service.configuration.store import HISTORY_LENGTH
@@ -12,12 +12,6 @@ from service.errors import InvalidParameterError, StoreUnavailableError, Version
 
 def to(threshold: float, by: str = "alice") -> Change:
     return Change(thresholds=(threshold,) * 3, changed_by=by)
-
-
-async def until(condition: Callable[[], object]) -> None:
-    async with asyncio.timeout(5):
-        while not condition():  # noqa: ASYNC110
-            await asyncio.sleep(0.002)
 
 
 @pytest.fixture
@@ -111,7 +105,7 @@ async def test_change_at_one_replica_comes_to_the_others_and_to_one_that_starts_
     second.on_change = told.append
     point = await first.change(to(0.25))
 
-    await until(lambda: second.current == point)
+    await soon(lambda: second.current == point)
     assert told == [first.history]
     assert (await replica()).history == first.history
 
@@ -119,7 +113,7 @@ async def test_change_at_one_replica_comes_to_the_others_and_to_one_that_starts_
 async def test_change_over_a_version_this_replica_has_not_seen_yet_builds_on_it(replica, shared) -> None:
     first, second = await replica(), await replica()
     shared.error = "gone"
-    await until(lambda: not second.stored)  # no poll can bring the next version
+    await soon(lambda: not second.stored)  # no poll can bring the next version
     shared.error = None
     await first.change(to(0.5))
 
@@ -128,11 +122,12 @@ async def test_change_over_a_version_this_replica_has_not_seen_yet_builds_on_it(
 
 async def test_store_gone_last_configuration_stays_and_changes_are_refused(replica, shared, caplog) -> None:
     points = await replica()
+    assert shared.history is None, "the model's own is never stored"
     point = await points.change(to(0.25))
     shared.error = "gone fishing"
-    await until(lambda: not points.stored)
+    await soon(lambda: not points.stored)
     before = shared.reads
-    await until(lambda: shared.reads > before + 3)
+    await soon(lambda: shared.reads > before + 3)
 
     assert points.current is point
     with pytest.raises(StoreUnavailableError, match="gone fishing"):
@@ -146,13 +141,13 @@ async def test_store_back_with_nothing_is_told_what_holds(replica, shared, caplo
     caplog.set_level(logging.INFO)
     points, other = await replica(), await replica()
     await points.change(to(0.25))
-    await until(lambda: other.current.version == 2)
+    await soon(lambda: other.current.version == 2)
     shared.error = "gone"
-    await until(lambda: not points.stored and not other.stored)
+    await soon(lambda: not points.stored and not other.stored)
     shared.history, shared.error = None, None
-    await until(lambda: points.stored and other.stored)
+    await soon(lambda: points.stored and other.stored)
 
-    await until(lambda: shared.history == points.history == other.history)
+    await soon(lambda: shared.history == points.history == other.history)
     assert points.current.version == 2
     assert "the configuration's store is back, version 2 is in force" in caplog.messages
 
@@ -164,7 +159,7 @@ async def test_store_back_with_an_older_version_is_brought_up_to_date(replica, s
     await points.change(to(0.5))
     shared.history = old
 
-    await until(lambda: shared.history == points.history)
+    await soon(lambda: shared.history == points.history)
     assert points.current.thresholds == (0.5,) * 3
 
 
@@ -175,16 +170,8 @@ async def test_store_gone_at_the_start_the_models_own_holds_until_it_is_back(rep
     assert not points.stored
 
     shared.history, shared.error = make_history(1, 9), None
-    await until(lambda: points.current.version == 9)
+    await soon(lambda: points.current.version == 9)
     assert points.stored
-
-
-async def test_start_never_stores_the_models_own(replica, shared) -> None:
-    await replica()
-    before = shared.reads
-    await until(lambda: shared.reads > before + 2)
-
-    assert shared.history is None
 
 
 async def test_start_with_a_store_that_will_not_last_warns(shared, caplog) -> None:

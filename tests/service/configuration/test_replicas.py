@@ -6,14 +6,16 @@ import subprocess
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from pathlib import Path
 
 import httpx
 import pytest
+from replicas import free_port
 from tiny_model import png, save_tiny_model
+from waiting import eventually
 
 from service.capacity.child import SERVE, served
 
@@ -30,9 +32,7 @@ class RedisServer:
     """A server that forgets everything when it is stopped."""
 
     def __init__(self, folder: Path) -> None:
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            self.port = probe.getsockname()[1]
+        self.port = free_port("127.0.0.1")
         self._folder = folder
         self._process: subprocess.Popen[bytes] | None = None
 
@@ -85,16 +85,13 @@ class Load:
                     self.outcomes[repr(error)] += 1
 
 
-def eventually(condition: Callable[[], object], within_s: float = PATIENCE_S) -> None:
-    end = time.monotonic() + within_s
-    while not condition():
-        assert time.monotonic() < end, f"did not happen within {within_s} s"
-        time.sleep(0.02)
-
-
 def config(url: str) -> dict[str, object]:
     document: dict[str, object] = httpx.get(f"{url}/config").json()
     return document
+
+
+def until_in_force(document: dict[str, object], urls: list[str]) -> None:
+    eventually(lambda: all(config(url) == document for url in urls), within_s=IN_FORCE_EVERYWHERE_S)
 
 
 def patched(url: str, thresholds: float, **headers: str) -> httpx.Response:
@@ -123,25 +120,25 @@ def environment(redis: RedisServer, tmp_path_factory: pytest.TempPathFactory) ->
         "DVT_ADMIN_KEY": KEYS,
         "DVT_HTTP_WORKERS": "1",
         "DVT_TORCH_THREADS": "1",
+        "DVT_DTYPE": "float32",
     }
 
 
 @pytest.fixture(scope="module")
 def urls(environment: dict[str, str]) -> Iterator[list[str]]:
-    with ExitStack() as stack:
-        servers = [stack.enter_context(served(SERVE, environment)) for _ in range(3)]
-        yield [f"http://{server.host}:{server.port}" for server in servers]
+    with ThreadPoolExecutor() as pool, ExitStack() as stack:
+        servers = pool.map(lambda _: stack.enter_context(served(SERVE, environment)), range(2))
+        yield [f"http://{server.host}:{server.port}" for server in list(servers)]
 
 
 def test_change_at_one_replica_is_in_force_at_all_within_a_second(urls) -> None:
     for number, url in enumerate(urls, 1):
         changed = patched(url, number / 10)
         assert changed.status_code == 200
-        document = changed.json()
-        eventually(lambda document=document: all(config(each) == document for each in urls), IN_FORCE_EVERYWHERE_S)
+        until_in_force(changed.json(), urls)
 
     histories = [httpx.get(f"{url}/config/history").json() for url in urls]
-    assert histories[0] == histories[1] == histories[2]
+    assert histories[0] == histories[1]
     assert {each["changed_by"] for each in histories[0]["versions"]} == {"alice", "model"}
 
 
@@ -151,15 +148,8 @@ def test_change_of_two_writers_at_two_replicas_one_succeeds_and_one_is_412(urls)
         for _ in range(10):
             version = patched(urls[0], 0.5).json()["version"]
             tag = f'"{version}"'
-            sent = [pool.submit(patched, url, 0.25, **{"If-Match": tag}) for url in urls[1:]]
+            sent = [pool.submit(patched, url, 0.25, **{"If-Match": tag}) for url in urls]
             assert sorted(each.result().status_code for each in sent) == [200, 412]
-
-
-def test_replica_that_starts_later_has_what_the_others_agreed_on(urls, environment) -> None:
-    document = patched(urls[0], 0.75).json()
-
-    with served(SERVE, environment) as server:
-        assert config(f"http://{server.host}:{server.port}") == document
 
 
 def test_redis_going_away_and_coming_back_empty_disturbs_no_classification(urls, redis, environment) -> None:
@@ -171,7 +161,7 @@ def test_redis_going_away_and_coming_back_empty_disturbs_no_classification(urls,
         refused = patched(urls[1], 0.1)
         before = sum(load.outcomes.values())
         eventually(lambda: sum(load.outcomes.values()) > before + 30)
-        assert [config(url) for url in urls] == [document] * 3
+        assert [config(url) for url in urls] == [document] * 2
         with served(SERVE, environment) as late:
             late_url = f"http://{late.host}:{late.port}"
             assert config(late_url)["version"] == 1
@@ -179,8 +169,8 @@ def test_redis_going_away_and_coming_back_empty_disturbs_no_classification(urls,
             eventually(lambda: all(metric(url, "dvt_config_store_up") == 1 for url in urls))
             # What Redis has forgotten, the replicas have told it again, and through it the late one.
             eventually(lambda: config(late_url) == document)
-        changed = patched(urls[2], 0.1).json()
-        eventually(lambda: all(config(url) == changed for url in urls), IN_FORCE_EVERYWHERE_S)
+        changed = patched(urls[0], 0.1).json()
+        until_in_force(changed, urls)
 
     assert refused.status_code == 503
     assert "Redis cannot be used" in refused.json()["detail"]

