@@ -11,7 +11,7 @@ from safetensors.torch import load_file, save_file
 
 from models.cascade import Cascade
 from models.config import CascadeConfig
-from weights import Manifest, ModelFormatError, OperatingPoint, load, load_model, save
+from weights import Manifest, ModelFormatError, NamedOperatingPoint, load, load_model, save
 from weights.calibration.table import CalibrationTable
 from weights.preprocessing import Preprocessing
 from weights.store import round_to_half, shipped_models
@@ -148,7 +148,7 @@ def test_load_wrong_alias_raises(saved: Path, aliases: str, message: str) -> Non
 
 
 def test_load_operating_points_are_kept_in_order(tmp_path: Path) -> None:
-    points = tuple(OperatingPoint(**_POINT | {"name": name}) for name in ("fast", "exact"))
+    points = tuple(NamedOperatingPoint(**_POINT | {"name": name}) for name in ("fast", "exact"))
     manifest = _manifest(TINY).model_copy(update={"operating_points": points})
     save(tmp_path / "model", randomised(TINY), manifest, "")
     assert load(tmp_path / "model").manifest.operating_points == points

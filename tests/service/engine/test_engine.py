@@ -14,7 +14,7 @@ from service.engine.operating import Change, OperatingPoint
 from service.engine.policy import ExitReason, Policy
 from service.engine.task import Task
 from service.errors import (
-    CancelledError,
+    ClientLeftError,
     DeadlineExceededError,
     InvalidParameterError,
     OverloadedError,
@@ -98,7 +98,7 @@ def test_cancel_while_a_stage_runs_ends_the_task(start: MakeEngine, runner: Fake
     task = hold(runner, engine, exit_stage=3)
     engine.cancel(task)
     runner.gate.set()
-    with pytest.raises(CancelledError):
+    with pytest.raises(ClientLeftError):
         task.future.result(5)
     assert runner.kept == {}
 

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from service.engine.policy import ExitReason
 from service.engine.task import Task
-from service.errors import CancelledError, DeadlineExceededError, DeviceLostError, InferenceError
+from service.errors import ClientLeftError, DeadlineExceededError, DeviceLostError, InferenceError
 
 
 @pytest.mark.parametrize("bad_stage", range(4))
@@ -108,7 +108,7 @@ def test_cancel_while_a_stage_runs_no_later_one_starts(
 
     bench.runner.fault = fault
     bench.serve()
-    with pytest.raises(CancelledError):
+    with pytest.raises(ClientLeftError):
         task.future.result(0)
     assert other.future.result(0).prediction.stage == 3
     assert [stage for stage, ids in bench.runner.batches if task.task_id in ids] == list(range(running + 1))
@@ -119,7 +119,7 @@ def test_cancel_while_a_stage_runs_no_later_one_starts(
 def test_cancel_while_waiting_for_the_first_stage_nothing_runs(bench: Bench) -> None:
     bench.cancel(task := bench.submit(pixels(0)))
     bench.serve()
-    with pytest.raises(CancelledError):
+    with pytest.raises(ClientLeftError):
         task.future.result(0)
     assert bench.runner.batches == []
     assert bench.observer.counts == {"cancelled:queue": 1}
@@ -140,7 +140,7 @@ def test_cancel_while_waiting_between_stages_frees_its_state(bench: Bench) -> No
 
     bench.runner.fault = fault
     bench.serve()
-    with pytest.raises(CancelledError):
+    with pytest.raises(ClientLeftError):
         deep.future.result(0)
     assert kept_before_stage_0_ran_again == [{}]
     assert bench.observer.counts == {"cancelled:queue": 1, "exited:confident": 32}
