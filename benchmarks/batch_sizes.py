@@ -26,7 +26,7 @@ from service.capacity.recording import stage_round
 from service.engine.runner import TorchRunner
 from weights import load
 
-WAYS: dict[str, Sequence[int] | None] = {"padded": None, "as they are": ()}
+BUCKETS_OF: dict[str, Sequence[int] | None] = {"padded": None, "as they are": ()}
 _runner: TorchRunner
 
 
@@ -68,9 +68,9 @@ def main(
     spawn = multiprocessing.get_context("spawn")
     pools = {
         way: ProcessPoolExecutor(1, mp_context=spawn, initializer=begin, initargs=(model, buckets, limit, threads))
-        for way, buckets in WAYS.items()
+        for way, buckets in BUCKETS_OF.items()
     }
-    results: dict[str, list[tuple[list[float], float]]] = {way: [] for way in WAYS}
+    results: dict[str, list[tuple[list[float], float]]] = {way: [] for way in BUCKETS_OF}
     for seed in track(range(rounds), "rounds", transient=True):
         for way, pool in pools.items():
             results[way].append(pool.submit(every_size, side, limit, seed).result())

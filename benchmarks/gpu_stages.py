@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 _NUM_IMAGES = 32
-_DTYPES = ("float32", "bfloat16")
+_DTYPE_NAMES = ("float32", "bfloat16")
 
 
 def part_stages(args: argparse.Namespace) -> None:
@@ -18,7 +18,7 @@ def part_stages(args: argparse.Namespace) -> None:
     from service.engine.policy import Policy
 
     # A CPU may be many times slower in bfloat16.
-    dtypes = _DTYPES[:1] if args.rehearse else _DTYPES
+    dtypes = _DTYPE_NAMES[:1] if args.rehearse else _DTYPE_NAMES
     until, sizes = time.monotonic() + 0.9 * args.seconds, [int(size) for size in args.batch_sizes.split(",")]
     policy, cases = Policy(thresholds=(), config_version=1, max_stage=0, top_k=1), list(product(args.model, dtypes))
     times: dict[tuple[str, str, str, bool, int], list[list[float]]] = {}

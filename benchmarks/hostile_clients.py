@@ -20,13 +20,13 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks.soak.hostile_clients import Tally, attack
+from benchmarks.soak.hostile_clients import HostileRecord, attack
 from service.capacity.child import served
 
-SETTINGS = {"DVT_CLIENT_TIMEOUT_S": "5"}
+SERVER_SETTINGS = {"DVT_CLIENT_TIMEOUT_S": "5"}
 
 
-def figures(tally: Tally, seconds: float) -> dict[str, Any]:
+def figures(tally: HostileRecord, seconds: float) -> dict[str, Any]:
     """Milliseconds and counts."""
 
     def spread(values: list[float]) -> dict[str, float]:
@@ -53,7 +53,7 @@ def main(
 ) -> None:
     """Measure without hostile clients, then with them."""
     console = Console()
-    with served(environment=SETTINGS) as child:
+    with served(environment=SERVER_SETTINGS) as child:
         tallies = {
             "in peace": (asyncio.run(attack(child, seconds / 5, hostile=0, honest=honest)), seconds / 5),
             "under attack": (asyncio.run(attack(child, seconds, hostile=hostile, honest=honest)), seconds),
@@ -71,7 +71,7 @@ def main(
         for text in tally.wrong[:5]:
             console.print(text)
     if out is not None:
-        out.write_text(json.dumps({"seconds": seconds, "settings": SETTINGS, **found}, indent=1) + "\n")
+        out.write_text(json.dumps({"seconds": seconds, "settings": SERVER_SETTINGS, **found}, indent=1) + "\n")
     attacked = found["under attack"]
     if any(each["wrong"] or each["unaccounted_images"] for each in found.values()) or (
         attacked["livez_ms"]["p99"] > max_livez_ms

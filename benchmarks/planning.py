@@ -24,7 +24,7 @@ from rich.table import Table
 from service.capacity.instant import InstantRunner
 from service.capacity.plan import Demand, make_plan
 from service.capacity.recording import alone, batch_sizes, stage_round, under_load
-from service.capacity.replica import Load, Replica
+from service.capacity.replica import SimulatedLoad, SimulatedReplica
 from service.capacity.walks import BatchSizes, Saturated, open_loop
 from service.capacity.workload import ReplayedExits, Workload, replayed_workload
 from service.engine.engine import Engine
@@ -71,7 +71,7 @@ def measured(
     }
 
 
-def predicted(load_: Load) -> dict[str, Any]:
+def predicted(load_: SimulatedLoad) -> dict[str, Any]:
     """The same figures of a simulated load."""
     return {"rate": load_.rate, "p50_ms": load_.p50_ms, "p99_ms": load_.p99_ms, "mean_batch": list(load_.mean_batch)}
 
@@ -92,7 +92,7 @@ def one_round(
         }
     )
     assert stored.calibration is not None
-    replica = Replica(
+    replica = SimulatedReplica(
         times=times,
         exits=exit_stages(stored.calibration.confidence_EN, manifest.thresholds),
         max_batch_size=settings.max_batch_size,

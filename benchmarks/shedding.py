@@ -22,7 +22,7 @@ from scheduling import RECORDED, mean_seconds
 
 from models import macs
 from service.capacity.recorded import RecordedTimes
-from service.capacity.simulation import Seconds, Simulation
+from service.capacity.simulation import SchedulerSimulation, Seconds
 from service.configuration.shedding import ThresholdLadder
 from service.engine.batch_limits import BatchLimits
 from service.engine.load import Shedding
@@ -93,7 +93,7 @@ def simulate(
     stages = len(table.confidence_EN)
     scheduler = Scheduler(stages, BatchLimits(stages, FULL), StageTimes(stages))
     exits = SheddingExits(table, policy, len(arrivals), ladder)
-    simulation = Simulation(scheduler, exits, seconds, room)
+    simulation = SchedulerSimulation(scheduler, exits, seconds, room)
     exits.pressure = lambda: simulation.inflight / room
     outcome = simulation.open_loop(arrivals)
     answered = len(outcome.answered)

@@ -41,7 +41,7 @@ REQUESTS_AT_ONCE = 4
 
 
 @dataclass(frozen=True, slots=True)
-class Encoded:
+class LabelledJpegs:
     """Images as they are stored, with what they show."""
 
     jpegs: list[bytes]
@@ -78,7 +78,7 @@ class Met:
         )
 
 
-def unseen_images(model: str, data: Path, count: int | None = None) -> Encoded:
+def unseen_images(model: str, data: Path, count: int | None = None) -> LabelledJpegs:
     """The test half of the model's own split, in a seeded order."""
     manifest = read_manifest(find(model))
     drawn = manifest.provenance["split"]
@@ -87,10 +87,10 @@ def unseen_images(model: str, data: Path, count: int | None = None) -> Encoded:
     rows = draw(load_images([data], manifest.preprocessing).images, drawn["holdout"], drawn["seed"]).test
     rows = np.random.default_rng(0).permutation(rows)[:count]
     jpegs = [value["bytes"] for value in table.column("image").take(rows).to_pylist()]
-    return Encoded(jpegs, labels[rows].tolist())
+    return LabelledJpegs(jpegs, labels[rows].tolist())
 
 
-async def realise(url: str, target: dict[str, float], images: Encoded) -> Met:
+async def realise(url: str, target: dict[str, float], images: LabelledJpegs) -> Met:
     """Set a target, and send every image."""
     starts = range(0, len(images.jpegs), IMAGES_PER_REQUEST)
     slots = asyncio.Semaphore(REQUESTS_AT_ONCE)

@@ -153,11 +153,6 @@ class Deepening(nn.ModuleList):
         return rearrange(rearrange(x, "b (i j c) h w -> b (h i) (w j) c", **factors), "b h w c -> b c h w")
 
 
-def residual_blocks(deepening: nn.ModuleList) -> list[ResidualBlock]:
-    """All blocks of all stages, in the order in which a map goes through them."""
-    return [block for block in deepening.modules() if isinstance(block, ResidualBlock)]
-
-
 def build_deepening(config: CascadeConfig) -> nn.ModuleList:
     """For each stage, the residual blocks that the shared map goes through before the stage cuts its tokens.
 

@@ -14,7 +14,7 @@ ServiceError
 ├── OverloadedError          no permit left
 ├── NotReadyError            starting, draining or dead
 ├── DeadlineExceededError    no stage can finish before the deadline
-├── CancelledError           the client left
+├── ClientLeftError           the client left
 └── InferenceError           a stage failed for this image
     └── DeviceLostError      the device is gone; nothing can be computed any more
 """
@@ -84,7 +84,7 @@ class DeadlineExceededError(ServiceError):
     """No stage could finish before the deadline."""
 
 
-class CancelledError(ServiceError):
+class ClientLeftError(ServiceError):
     """The client left before the answer was ready."""
 
 

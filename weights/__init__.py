@@ -3,9 +3,9 @@
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from weights.store import Manifest, ModelFormatError, OperatingPoint, StoredModel, load, load_model, save
+    from weights.store import Manifest, ModelFormatError, NamedOperatingPoint, StoredModel, load, load_model, save
 
-__all__ = ["Manifest", "ModelFormatError", "OperatingPoint", "StoredModel", "load", "load_model", "save"]
+__all__ = ["Manifest", "ModelFormatError", "NamedOperatingPoint", "StoredModel", "load", "load_model", "save"]
 
 
 def __getattr__(name: str) -> Any:

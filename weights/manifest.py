@@ -19,7 +19,7 @@ class ModelFormatError(ValueError):
     """A model folder that cannot be used; the text names the file, what was expected and what was found."""
 
 
-class OperatingPoint(BaseModel):
+class NamedOperatingPoint(BaseModel):
     """Thresholds to choose by name, and what they are expected to bring.
 
     Attributes:
@@ -56,7 +56,7 @@ class Manifest(BaseModel):
     thresholds: tuple[float, ...]
     temperatures: tuple[float, ...]
     provenance: dict[str, Any]
-    operating_points: tuple[OperatingPoint, ...] = ()
+    operating_points: tuple[NamedOperatingPoint, ...] = ()
 
     @model_validator(mode="after")
     def _consistent(self) -> "Manifest":

@@ -19,7 +19,7 @@ are different ones, such as dark objects on white. A higher threshold would miss
 """
 
 _MIN_DEVIATION = 2.0  # of 255, what noise and compression leave in a plain area
-_CHUNK = 2048
+_ROWS_AT_A_TIME = 2048
 
 _Floats = npt.NDArray[np.float32]
 
@@ -31,8 +31,8 @@ def near_duplicates(thumbnails: npt.NDArray[np.uint8], others: npt.NDArray[np.ui
     """
     even_NF, odd_NF = _details(thumbnails)
     near = np.zeros(len(thumbnails), dtype=np.bool_)
-    for start in range(0, len(others), _CHUNK):
-        even_MF, odd_MF = _details(others[start : start + _CHUNK])
+    for start in range(0, len(others), _ROWS_AT_A_TIME):
+        even_MF, odd_MF = _details(others[start : start + _ROWS_AT_A_TIME])
         # The odd part changes its sign in a mirror image, so this is the larger of the two correlations.
         correlation_NM = np.abs(odd_NF @ odd_MF.T)
         correlation_NM += even_NF @ even_MF.T

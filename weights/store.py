@@ -24,7 +24,7 @@ from weights.manifest import (
     CONFIG,
     Manifest,
     ModelFormatError,
-    OperatingPoint,
+    NamedOperatingPoint,
     calibration_path,
     find,
     is_model,
@@ -36,7 +36,7 @@ from weights.manifest import (
 __all__ = [
     "Manifest",
     "ModelFormatError",
-    "OperatingPoint",
+    "NamedOperatingPoint",
     "StoredModel",
     "check_writable",
     "find",

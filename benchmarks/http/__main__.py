@@ -13,7 +13,7 @@ import typer
 from rich.console import Console
 from rich.progress import Progress
 
-from benchmarks.http.measure import Plan, steps
+from benchmarks.http.measure import MeasurementPlan, steps
 from benchmarks.http.report import faults, print_report, report
 from benchmarks.http.run import Servers, run
 from service.capacity.sample_images import SIZES_PX, jpegs_of, sample_jpegs
@@ -22,7 +22,7 @@ from service.commands.terminal import errors_as_messages
 from service.settings import load_settings
 from weights.store import load
 
-_DISTINCT_IMAGES = 128
+_DEFAULT_JPEGS = 128
 
 
 def main(
@@ -60,7 +60,7 @@ def main(
             raise typer.BadParameter(f"{image!r} is not one of {', '.join(SIZES_PX)}", param_hint="--image")
         if arrivals not in ("poisson", "even"):
             raise typer.BadParameter(f"{arrivals!r} is neither poisson nor even", param_hint="--arrivals")
-        plan = Plan(
+        plan = MeasurementPlan(
             images_per_request=tuple(dict.fromkeys(images_per_request or (1, 8))),
             connections=connections,
             seconds=seconds,
@@ -72,10 +72,10 @@ def main(
         servers = Servers(url=url, variants=_variants(serve_env or ([""] if serve else [])), references=references)
         if data:
             stored = load(load_settings().model)
-            unseen = held_out_workload(stored, data, _DISTINCT_IMAGES, stored.manifest.thresholds)
+            unseen = held_out_workload(stored, data, _DEFAULT_JPEGS, stored.manifest.thresholds)
             jpegs = jpegs_of(unseen.images, image)
         else:
-            jpegs = sample_jpegs(image, _DISTINCT_IMAGES)
+            jpegs = sample_jpegs(image, _DEFAULT_JPEGS)
         console = Console()
         with Progress(console=console, transient=True) as progress:
             bar = progress.add_task("start", total=steps(plan, len(servers.variants) or 1))

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 from prometheus_client.parser import text_string_to_metric_families
 
-from benchmarks.http.connection import Connection
+from benchmarks.http.connection import ClientConnection
 from service.capacity.processor_time import family
 
 Metrics = Sequence[tuple[str, Mapping[str, str], float]]
@@ -18,7 +18,7 @@ _ENDS = ("dvt_exits_total", "dvt_rejected_total", "dvt_cancelled_total", "dvt_fa
 
 async def read_metrics(host: str, port: int) -> Metrics:
     """Ask a server for its metrics."""
-    connection = await Connection.open(host, port)
+    connection = await ClientConnection.open(host, port)
     reply = await connection.ask(b"GET /metrics HTTP/1.1\r\nHost: dvt\r\n\r\n")
     connection.close()
     return parse_metrics(reply.body.decode())

@@ -9,7 +9,7 @@ import httptools
 
 
 @dataclass(slots=True)
-class Reply:
+class HttpReply:
     """One answer; header names are lower case."""
 
     status: int = 0
@@ -17,23 +17,23 @@ class Reply:
     body: bytes = b""
 
 
-Then = Callable[[Reply | ConnectionError], None]
+Then = Callable[[HttpReply | ConnectionError], None]
 """Told the answer, or why there is none."""
 
 
-class Connection(asyncio.Protocol):
+class ClientConnection(asyncio.Protocol):
     """Sends one request at a time and waits for its answer."""
 
     def __init__(self) -> None:
         self._transport: asyncio.Transport | None = None
         self._parser = httptools.HttpResponseParser(self)
         self._then: Then | None = None
-        self._reply = Reply()
+        self._reply = HttpReply()
         self._complete = False
         self._chunks: list[bytes] = []
 
     @classmethod
-    async def open(cls, host: str, port: int) -> "Connection":
+    async def open(cls, host: str, port: int) -> "ClientConnection":
         """Connect.
 
         Raises:
@@ -58,7 +58,7 @@ class Connection(asyncio.Protocol):
         self._then = then
         self._transport.write(request)
 
-    async def ask(self, request: bytes) -> Reply:
+    async def ask(self, request: bytes) -> HttpReply:
         """Send a whole request and wait for its answer.
 
         Raises:
@@ -66,7 +66,7 @@ class Connection(asyncio.Protocol):
         """
         if not self.usable:
             raise ConnectionError("the connection is closed")
-        waiter: asyncio.Future[Reply | ConnectionError] = asyncio.get_running_loop().create_future()
+        waiter: asyncio.Future[HttpReply | ConnectionError] = asyncio.get_running_loop().create_future()
         self.send(request, waiter.set_result)
         try:
             answer = await waiter
@@ -103,7 +103,7 @@ class Connection(asyncio.Protocol):
 
     def on_message_begin(self) -> None:
         """Start a new answer."""
-        self._reply, self._chunks = Reply(), []
+        self._reply, self._chunks = HttpReply(), []
 
     def on_header(self, name: bytes, value: bytes) -> None:
         """Keep a header."""
@@ -122,7 +122,7 @@ class Connection(asyncio.Protocol):
             self._transport.close()
         self._complete = True
 
-    def _end(self, answer: Reply | ConnectionError) -> None:
+    def _end(self, answer: HttpReply | ConnectionError) -> None:
         then, self._then = self._then, None
         if then is not None:
             then(answer)

@@ -14,8 +14,8 @@ from itertools import cycle
 
 import uvloop
 
-from benchmarks.http.connection import Connection, Reply
-from benchmarks.http.payload import Payload, Seen, answers, own_s
+from benchmarks.http.connection import ClientConnection, HttpReply
+from benchmarks.http.payload import AnsweredLabel, Payload, answers, own_s
 from benchmarks.http.tally import Tally
 
 _LIVEZ = b"GET /livez HTTP/1.1\r\nHost: dvt\r\n\r\n"
@@ -23,7 +23,7 @@ _LIVEZ_INTERVAL_S = 0.05
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Load:
+class ProcessLoad:
     """What one process sends.
 
     Attributes:
@@ -43,7 +43,7 @@ class Load:
     host: str
     port: int
     payloads: Sequence[Payload]
-    expected: Sequence[Seen]
+    expected: Sequence[AnsweredLabel]
     connections: int
     seconds: float
     rate: float | None = None
@@ -55,13 +55,13 @@ class Load:
     start_at: float = 0.0
 
 
-def run_load(load: Load) -> Tally:
+def run_load(load: ProcessLoad) -> Tally:
     """Send it, from this process."""
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         return runner.run(drive(load))
 
 
-async def drive(load: Load) -> Tally:
+async def drive(load: ProcessLoad) -> Tally:
     """Send it, from the running loop."""
     return await _Client(load).run()
 
@@ -69,7 +69,7 @@ async def drive(load: Load) -> Tally:
 class _Client:
     """Everything goes by callbacks: a task for each request would take as much of the machine as the rest of it."""
 
-    def __init__(self, load: Load) -> None:
+    def __init__(self, load: ProcessLoad) -> None:
         self._load = load
         self._tally = Tally(seconds=load.seconds)
         self._payloads = cycle(load.payloads)
@@ -77,8 +77,8 @@ class _Client:
         self._due: deque[float] = deque()  # what waits for a connection
         self._under_way = 0
         self._ended = asyncio.Event()
-        self._connections: set[Connection] = set()
-        self._idle: list[Connection] = []
+        self._connections: set[ClientConnection] = set()
+        self._idle: list[ClientConnection] = []
         self._opening: set[asyncio.Task[None]] = set()
         self._from = self._until = 0.0
         self._over = False
@@ -152,14 +152,14 @@ class _Client:
 
     async def _open(self, intended_at: float) -> None:
         try:
-            connection = await Connection.open(self._load.host, self._load.port)
+            connection = await ClientConnection.open(self._load.host, self._load.port)
         except OSError:
             self._lose()
             return
         self._connections.add(connection)
         self._send(connection, intended_at)
 
-    def _send(self, connection: Connection, intended_at: float) -> None:
+    def _send(self, connection: ClientConnection, intended_at: float) -> None:
         self._number += 1
         request_id = f"{self._load.name}-{self._number}"
         payload = next(self._payloads)
@@ -167,11 +167,11 @@ class _Client:
 
     def _take(
         self,
-        connection: Connection,
+        connection: ClientConnection,
         payload: Payload,
         request_id: str,
         intended_at: float,
-        reply: Reply | ConnectionError,
+        reply: HttpReply | ConnectionError,
     ) -> None:
         if self._over:
             return
@@ -208,7 +208,7 @@ class _Client:
     def _measured(self, at: float) -> bool:
         return self._from <= at < self._until
 
-    def _check(self, reply: Reply, request_id: str, payload: Payload) -> None:
+    def _check(self, reply: HttpReply, request_id: str, payload: Payload) -> None:
         tally, answered_id = self._tally, request_id
         if reply.status == 429 and b"retry-after" not in reply.headers:
             tally.no_retry_after += 1
@@ -229,7 +229,7 @@ class _Client:
                 started_at = time.perf_counter()
                 try:
                     if connection is None or not connection.usable:
-                        connection = await Connection.open(self._load.host, self._load.port)
+                        connection = await ClientConnection.open(self._load.host, self._load.port)
                     reply = await connection.ask(_LIVEZ)
                     if reply.status == 200 and self._measured(started_at):
                         self._tally.livez_s.append(time.perf_counter() - started_at)

@@ -10,9 +10,9 @@ from dataclasses import dataclass, field
 from http.client import HTTPConnection
 from typing import Any
 
-from benchmarks.http.connection import Reply
-from benchmarks.http.load import Load, run_load
-from benchmarks.http.payload import Payload, Seen, answers, payloads
+from benchmarks.http.connection import HttpReply
+from benchmarks.http.load import ProcessLoad, run_load
+from benchmarks.http.payload import AnsweredLabel, Payload, answers, payloads
 from benchmarks.http.reference_process import ReferenceProcess
 from benchmarks.http.tally import Tally
 from service.capacity.processor_time import cpu_s, family
@@ -23,7 +23,7 @@ PACED_PAUSE_S = 0.002
 """What the paced loop waits between two images: about as long as HTTP keeps the caches from the model."""
 
 _LEAD_S = 0.2
-_TIMEOUT_S = 60.0
+_REPLY_TIMEOUT_S = 60.0
 _OPEN_CONNECTIONS = 768
 
 
@@ -32,7 +32,7 @@ class AnswerError(ServiceError):
 
 
 @dataclass(frozen=True, slots=True)
-class Target:
+class ServerUnderTest:
     """A server to send to, and what it says of every image alone.
 
     Attributes:
@@ -42,7 +42,7 @@ class Target:
     host: str
     port: int
     info: dict[str, Any]
-    expected: Sequence[Seen]
+    expected: Sequence[AnsweredLabel]
     pid: int | None = None
 
     def cpu_s(self) -> tuple[float, float] | None:
@@ -53,7 +53,7 @@ class Target:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Plan:
+class MeasurementPlan:
     """What to measure.
 
     Attributes:
@@ -122,7 +122,7 @@ class Referred:
     instant: list[Tally] = field(default_factory=list)
 
 
-class Client:
+class LoadClients:
     """Load from processes of its own, which stay from one load to the next."""
 
     def __init__(self, pool: ProcessPoolExecutor, processes: int, jpegs: Sequence[bytes]) -> None:
@@ -132,7 +132,7 @@ class Client:
 
     def send(
         self,
-        target: Target,
+        target: ServerUnderTest,
         *,
         images: int,
         connections: int,
@@ -149,7 +149,7 @@ class Client:
         futures = [
             self._pool.submit(
                 run_load,
-                Load(
+                ProcessLoad(
                     host=target.host,
                     port=target.port,
                     payloads=self._made[images],
@@ -172,15 +172,15 @@ class Client:
 
 
 @contextmanager
-def client(processes: int, jpegs: Sequence[bytes]) -> Iterator[Client]:
+def client(processes: int, jpegs: Sequence[bytes]) -> Iterator[LoadClients]:
     """Processes that send these images, started and ready."""
     with ProcessPoolExecutor(processes, mp_context=multiprocessing.get_context("spawn")) as pool:
         for future in [pool.submit(time.sleep, _LEAD_S) for _ in range(processes)]:
             future.result()
-        yield Client(pool, processes, jpegs)
+        yield LoadClients(pool, processes, jpegs)
 
 
-def meet(host: str, port: int, jpegs: Sequence[bytes], pid: int | None = None) -> Target:
+def meet(host: str, port: int, jpegs: Sequence[bytes], pid: int | None = None) -> ServerUnderTest:
     """Ask a server what it is, and what it says of every image alone.
 
     Args:
@@ -189,18 +189,18 @@ def meet(host: str, port: int, jpegs: Sequence[bytes], pid: int | None = None) -
     Raises:
         AnswerError: it cannot be reached, or does not classify an image.
     """
-    connection = HTTPConnection(host, port, timeout=_TIMEOUT_S)
+    connection = HTTPConnection(host, port, timeout=_REPLY_TIMEOUT_S)
     try:
         info = json.loads(_ask(connection, "GET", "/info", None))
         expected = []
         for jpeg in jpegs:
-            _, (seen,) = answers(Reply(200, {}, _ask(connection, "POST", "/classify", jpeg)))
+            _, (seen,) = answers(HttpReply(200, {}, _ask(connection, "POST", "/classify", jpeg)))
             expected.append(seen)
     except (OSError, ValueError) as error:
         raise AnswerError(f"http://{host}:{port} cannot be measured: {error}") from error
     finally:
         connection.close()
-    return Target(host, port, info, expected, pid)
+    return ServerUnderTest(host, port, info, expected, pid)
 
 
 def _ask(connection: HTTPConnection, method: str, path: str, body: bytes | None) -> bytes:
@@ -213,12 +213,12 @@ def _ask(connection: HTTPConnection, method: str, path: str, body: bytes | None)
 
 
 def measure(
-    sender: Client,
-    targets: Mapping[str, Target],
-    plan: Plan,
+    sender: LoadClients,
+    targets: Mapping[str, ServerUnderTest],
+    plan: MeasurementPlan,
     *,
     reference: ReferenceProcess | None = None,
-    instant: Target | None = None,
+    instant: ServerUnderTest | None = None,
     on_step: Callable[[str], None] = lambda _: None,
 ) -> tuple[dict[str, Measured], Referred]:
     """All closed loops in alternating rounds, each beside its reference; then the open loops, one a server.
@@ -270,7 +270,7 @@ def measure(
     return measured, referred
 
 
-def steps(plan: Plan, servers: int) -> int:
+def steps(plan: MeasurementPlan, servers: int) -> int:
     """How often `measure` tells its `on_step`."""
     rounds = plan.repeats * (servers * (len(plan.images_per_request) + 1) + 1)
     return rounds + (servers if plan.open_rate is not None else 0)

@@ -5,7 +5,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from benchmarks.http.connection import Reply
+from benchmarks.http.connection import HttpReply
 
 _BOUNDARY = b"dvt-bench-boundary"
 _TOLERANCE = 1e-2
@@ -26,13 +26,13 @@ class Payload:
 
 
 @dataclass(frozen=True, slots=True)
-class Seen:
+class AnsweredLabel:
     """What a server says of one image."""
 
     label: str
     confidence: float
 
-    def agrees(self, other: "Seen") -> bool:
+    def agrees(self, other: "AnsweredLabel") -> bool:
         """The same class, as sure but for rounding."""
         return self.label == other.label and abs(self.confidence - other.confidence) <= _TOLERANCE
 
@@ -45,7 +45,7 @@ def payloads(jpegs: Sequence[bytes], images_per_request: int, path: str = "/clas
     return [_payload([jpegs[number] for number in chosen], chosen, path) for chosen in numbers]
 
 
-def answers(reply: Reply) -> tuple[str, list[Seen]]:
+def answers(reply: HttpReply) -> tuple[str, list[AnsweredLabel]]:
     """Whose answer it says it is, and what it says of the images, in order.
 
     Raises:
@@ -54,12 +54,12 @@ def answers(reply: Reply) -> tuple[str, list[Seen]]:
     document = json.loads(reply.body)
     try:
         results = document.get("results", [document])
-        return document["id"], [Seen(result["label"], result["confidence"]) for result in results]
+        return document["id"], [AnsweredLabel(result["label"], result["confidence"]) for result in results]
     except (AttributeError, KeyError, TypeError) as error:
         raise ValueError(f"not a classification: {reply.body[:200]!r}") from error
 
 
-def own_s(reply: Reply) -> float | None:
+def own_s(reply: HttpReply) -> float | None:
     """Seconds the server says it spent on decoding and computing one image; None where it does not say.
 
     Source: its `Server-Timing` header, https://www.w3.org/TR/server-timing/; milliseconds.

@@ -12,13 +12,13 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from benchmarks.http.measure import PACED_PAUSE_S, Measured, Plan, Referred, Target
+from benchmarks.http.measure import PACED_PAUSE_S, Measured, MeasurementPlan, Referred, ServerUnderTest
 from benchmarks.http.tally import Tally
 from service.capacity.sample_images import SIZES_PX
 from service.capacity.spread import Spread
 
 _COUNTS = ("lost", "crossed", "changed", "no_retry_after")
-_RATIOS = {
+_HTTP_RATIOS = {
     "many_over_in_process": "most images a request, images/s / decode + engine in one process",
     "single_over_instant": "one image a request, requests/s / the same route with an instant runner",
     "alone_minus_loop_ms": "one connection, p50 - (decode + compute in a loop), ms",
@@ -28,10 +28,10 @@ _RATIOS = {
 
 
 def report(
-    plan: Plan,
+    plan: MeasurementPlan,
     size: str,
     jpegs: Sequence[bytes],
-    targets: Mapping[str, Target],
+    targets: Mapping[str, ServerUnderTest],
     measured: Mapping[str, Measured],
     referred: Referred,
 ) -> dict[str, Any]:
@@ -126,7 +126,7 @@ def _print_references(figures: dict[str, Any], console: Console) -> None:
     table = Table("ratio, round by round: median (smallest-largest)")
     for name in figures["servers"]:
         table.add_column(Text(name), justify="right")
-    for ratio, title in _RATIOS.items():
+    for ratio, title in _HTTP_RATIOS.items():
         values = [server["ratios"][ratio] for server in figures["servers"].values()]
         table.add_row(title, *(f"{_read(value):.3f}" if value else "-" for value in values))
     console.print(table)

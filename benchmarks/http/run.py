@@ -5,7 +5,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
-from benchmarks.http.measure import Measured, Plan, Referred, Target, client, measure, meet
+from benchmarks.http.measure import Measured, MeasurementPlan, Referred, ServerUnderTest, client, measure, meet
 from benchmarks.http.reference_process import reference_process
 from service.capacity.child import served
 from service.errors import InvalidParameterError
@@ -30,12 +30,12 @@ class Servers:
 
 def run(
     servers: Servers,
-    plan: Plan,
+    plan: MeasurementPlan,
     jpegs: Sequence[bytes],
     *,
     client_processes: int,
     on_step: Callable[[str], None] = lambda _: None,
-) -> tuple[dict[str, Target], dict[str, Measured], Referred]:
+) -> tuple[dict[str, ServerUnderTest], dict[str, Measured], Referred]:
     """Start the servers, measure, and stop them; all stay up, so that rounds can alternate between them.
 
     Raises:

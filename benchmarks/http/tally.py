@@ -6,7 +6,7 @@ from typing import Any, Self
 
 from service.capacity.spread import percentile
 
-_REFUSALS = (429, 503)
+_REFUSED_STATUSES = (429, 503)
 
 
 @dataclass(slots=True, kw_only=True)
@@ -76,14 +76,14 @@ class Tally:
         """An answer came within the measured time."""
         self.answered += status == 200
         self.images += images if status == 200 else 0
-        self.refused += status in _REFUSALS
+        self.refused += status in _REFUSED_STATUSES
 
     def took(self, status: int, latency_s: float) -> None:
         """How long one of the requests took that are measured."""
         self.statuses[status] += 1
         if status == 200:
             self.answered_s.append(latency_s)
-        elif status in _REFUSALS:
+        elif status in _REFUSED_STATUSES:
             self.refused_s.append(latency_s)
 
     def report(self) -> dict[str, Any]:

@@ -23,10 +23,10 @@ from rich.table import Table
 
 from benchmarks.http.books import memory
 from benchmarks.soak.checks import judge
-from benchmarks.soak.clients import Seen, soak
+from benchmarks.soak.clients import SoakRecord, soak
 from service.capacity.child import served
 
-SETTINGS = {"DVT_MAX_INFLIGHT": "64"}
+SOAK_SETTINGS = {"DVT_MAX_INFLIGHT": "64"}
 """As many images as one request may hold: some are refused, and the last request can ask for every permit at once."""
 
 
@@ -56,8 +56,8 @@ def main(
     picture: Annotated[Path | None, typer.Option("--plot", help="Also draw memory over time.")] = None,
 ) -> None:
     """Soak a server, then check its books."""
-    settings = {**SETTINGS, **dict(item.split("=", 1) for item in env or ())}
-    seen, console = Seen(), Console()
+    settings = {**SOAK_SETTINGS, **dict(item.split("=", 1) for item in env or ())}
+    seen, console = SoakRecord(), Console()
     with Progress(console=console, transient=True) as progress, served(environment=settings) as child:
         bar = progress.add_task("soak", total=seconds)
         metrics = asyncio.run(soak(child, seconds, seen, lambda: progress.advance(bar)))

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from benchmarks.http.books import Metrics, balance, memory, sum_of
-from benchmarks.soak.clients import CLIENTS, Seen
+from benchmarks.soak.clients import CLIENTS, SoakRecord
 
 MIN_JUDGED_S = 60.0
 """The shortest second half whose memory is judged: until then allocators still grow into their size."""
@@ -18,7 +18,7 @@ class Check:
     ok: bool
 
 
-def judge(seen: Seen, metrics: Metrics, max_growth_mb: float) -> list[Check]:
+def judge(seen: SoakRecord, metrics: Metrics, max_growth_mb: float) -> list[Check]:
     """Everything that must hold."""
     grown = memory(seen.samples)
     codes = {labels["code"]: value for name, labels, value in metrics if name == "dvt_requests_total"}

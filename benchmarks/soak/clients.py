@@ -9,7 +9,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 
 from benchmarks.http.books import Metrics, balance, read_metrics, sum_of, tree_rss_mb
-from benchmarks.http.connection import Connection, Reply
+from benchmarks.http.connection import ClientConnection, HttpReply
 from benchmarks.http.payload import Payload, payloads
 from service.capacity.child import Child
 from service.capacity.sample_images import sample_jpegs
@@ -28,12 +28,12 @@ CLIENTS = {
 _HARMLESS = {200, 429, 503}
 _SAMPLE_INTERVAL_S = 2.0
 _SETTLE_S = 20.0
-_PATIENCE_S = 0.05
+_BACK_OFF_S = 0.05
 _BAD_PLACE = 3
 
 
 @dataclass(slots=True)
-class Seen:
+class SoakRecord:
     """What the clients saw, and samples of the server meanwhile.
 
     Attributes:
@@ -55,7 +55,7 @@ class Seen:
     full_status: int | None = None
 
 
-async def soak(child: Child, seconds: float, seen: Seen, on_second: Callable[[], None] = lambda: None) -> Metrics:
+async def soak(child: Child, seconds: float, seen: SoakRecord, on_second: Callable[[], None] = lambda: None) -> Metrics:
     """Run all clients for a while; the server's metrics once every image is accounted for, or a while later."""
     await _Clients(child, seen, time.monotonic() + seconds).run(on_second)
     deadline = time.monotonic() + _SETTLE_S
@@ -63,13 +63,13 @@ async def soak(child: Child, seconds: float, seen: Seen, on_second: Callable[[],
         metrics = await read_metrics(child.host, child.port)
         if balance(metrics) == 0 or time.monotonic() > deadline:
             break
-        await asyncio.sleep(_PATIENCE_S)
+        await asyncio.sleep(_BACK_OFF_S)
     seen.full_status = await _status_of_all_permits(child)
     return metrics
 
 
 async def _status_of_all_permits(child: Child) -> int | None:
-    connection = await Connection.open(child.host, child.port)
+    connection = await ClientConnection.open(child.host, child.port)
     try:
         reply = await connection.ask(b"GET /config HTTP/1.1\r\nHost: dvt\r\n\r\n")
         limits = json.loads(reply.body)["limits"]
@@ -85,7 +85,7 @@ async def _status_of_all_permits(child: Child) -> int | None:
 class _Clients:
     """All clients of one server; each kind is a method that does one request."""
 
-    def __init__(self, child: Child, seen: Seen, until: float) -> None:
+    def __init__(self, child: Child, seen: SoakRecord, until: float) -> None:
         self.child, self.seen, self.until = child, seen, until
         jpegs = sample_jpegs("small", 16)
         corrupt = jpegs[0][: len(jpegs[0]) // 2]
@@ -94,7 +94,7 @@ class _Clients:
         self.eight = payloads([*jpegs[:_BAD_PLACE], corrupt, *jpegs[_BAD_PLACE:7]], 8)[0]
         self.hasty = [payloads(jpegs[:1], 1, f"/classify?deadline_ms={ms}")[0] for ms in (0.01, 1, 10, 100, 500)]
         self.random = random.Random(0)
-        self.idle: list[Connection] = []
+        self.idle: list[ClientConnection] = []
 
     async def run(self, on_second: Callable[[], None]) -> None:
         """Until the time is over."""
@@ -126,7 +126,7 @@ class _Clients:
 
     async def corrupt_image(self) -> None:
         self.expect("corrupt", await self.ask(self.corrupt), {400, 429, 503})
-        await asyncio.sleep(_PATIENCE_S)  # refused before it costs anything, it would crowd out the others
+        await asyncio.sleep(_BACK_OFF_S)  # refused before it costs anything, it would crowd out the others
 
     async def deadline(self) -> None:
         self.expect("deadline", await self.ask(self.random.choice(self.hasty)), {*_HARMLESS, 504})
@@ -157,26 +157,26 @@ class _Clients:
         self.expect("config", await self.ask(Payload(head.encode() + b"X-Request-ID: ", b"\r\n\r\n" + body, ())), {200})
         await asyncio.sleep(0.5)
 
-    async def ask(self, payload: Payload) -> Reply | None:
+    async def ask(self, payload: Payload) -> HttpReply | None:
         """One request on a connection that is kept; None when its answer was lost."""
         request_id = f"soak-{self.random.getrandbits(64):x}"
         try:
             connection = self.idle.pop() if self.idle else None
             if connection is None or not connection.usable:
-                connection = await Connection.open(self.child.host, self.child.port)
+                connection = await ClientConnection.open(self.child.host, self.child.port)
             reply = await connection.ask(payload.request(request_id))
         except OSError:
             self.seen.lost += 1
-            await asyncio.sleep(_PATIENCE_S)
+            await asyncio.sleep(_BACK_OFF_S)
             return None
         self.idle.append(connection)
         if reply.status == 429:
             # Shorter than what it was told: the server stays under pressure, and is not only refusing.
-            await asyncio.sleep(_PATIENCE_S)
+            await asyncio.sleep(_BACK_OFF_S)
         self.seen.crossed += reply.headers.get(b"x-request-id") != request_id.encode()
         return reply
 
-    def expect(self, kind: str, reply: Reply | None, statuses: set[int]) -> bool:
+    def expect(self, kind: str, reply: HttpReply | None, statuses: set[int]) -> bool:
         if reply is None:
             return False
         self.seen.statuses[f"{kind} {reply.status}"] += 1

@@ -12,16 +12,16 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 
 from benchmarks.http.books import Metrics, balance, read_metrics
-from benchmarks.http.connection import Connection
-from benchmarks.http.payload import Seen, answers, payloads
+from benchmarks.http.connection import ClientConnection
+from benchmarks.http.payload import AnsweredLabel, answers, payloads
 from service.capacity.child import Child
 from service.capacity.sample_images import sample_jpegs
 from service.replica.children import child_environment
 
 _SETTLE_S = 20.0
 _PROBE_INTERVAL_S = 0.05
-_PAUSE_S = 0.5
-_PATIENCE_S = 0.1
+_HOSTILE_PAUSE_S = 0.5
+_POLL_PAUSE_S = 0.1
 _HONEST_IMAGES = 8
 
 _HEAD = b"POST /classify HTTP/1.1\r\nHost: dvt\r\nContent-Type: image/jpeg\r\n"
@@ -67,7 +67,7 @@ KINDS = (*ABUSES, *(kind for kind in SLOW for _ in range(6)), *[DEAF] * 4)
 
 
 @dataclass(slots=True)
-class Tally:
+class HostileRecord:
     """What the clients saw.
 
     Attributes:
@@ -87,12 +87,12 @@ class Tally:
     unaccounted: float = 0.0
 
 
-async def attack(child: Child, seconds: float, *, hostile: int, honest: int) -> Tally:
+async def attack(child: Child, seconds: float, *, hostile: int, honest: int) -> HostileRecord:
     """Let everybody at a server for a while, then wait until its books are closed.
 
     The hostile clients have a process of their own: what keeps them busy is not to count as the server's time.
     """
-    tally = Tally()
+    tally = HostileRecord()
     truth = await _truth(child)
     arguments = ("-m", __name__, child.host, str(child.port), str(seconds), str(hostile))
     attackers = await asyncio.create_subprocess_exec(
@@ -127,7 +127,7 @@ async def _repeat(once: Callable[[], Awaitable[None]], until: float) -> None:
     while time.monotonic() < until:
         with suppress(OSError, asyncio.IncompleteReadError, TimeoutError):
             await once()
-        await asyncio.sleep(_PAUSE_S)
+        await asyncio.sleep(_HOSTILE_PAUSE_S)
 
 
 class _Hostile:
@@ -163,20 +163,20 @@ class _Hostile:
         while not writer.transport.is_closing():
             writer.write(b"GET /openapi.json HTTP/1.1\r\nHost: dvt\r\n\r\n" * 10)
             await asyncio.wait_for(writer.drain(), timeout=60)
-            await asyncio.sleep(_PATIENCE_S)
+            await asyncio.sleep(_POLL_PAUSE_S)
 
 
-async def _truth(child: Child) -> list[Seen]:
-    connection = await Connection.open(child.host, child.port)
+async def _truth(child: Child) -> list[AnsweredLabel]:
+    connection = await ClientConnection.open(child.host, child.port)
     requests = payloads(sample_jpegs("small", _HONEST_IMAGES), 1)
     truth = [answers(await connection.ask(each.request("truth")))[1][0] for each in requests]
     connection.close()
     return truth
 
 
-async def _honest(child: Child, number: int, until: float, truth: list[Seen], tally: Tally) -> None:
+async def _honest(child: Child, number: int, until: float, truth: list[AnsweredLabel], tally: HostileRecord) -> None:
     requests = payloads(sample_jpegs("small", _HONEST_IMAGES), 1)
-    connection = await Connection.open(child.host, child.port)
+    connection = await ClientConnection.open(child.host, child.port)
     turn = number
     while time.monotonic() < until:
         turn += 1
@@ -186,7 +186,7 @@ async def _honest(child: Child, number: int, until: float, truth: list[Seen], ta
             reply = await connection.ask(requests[which].request(request_id))
         except ConnectionError as error:
             tally.wrong.append(f"lost: {error}")
-            connection = await Connection.open(child.host, child.port)
+            connection = await ClientConnection.open(child.host, child.port)
             continue
         tally.honest_s.append(time.perf_counter() - began)
         tally.statuses[reply.status] += 1
@@ -199,13 +199,13 @@ async def _honest(child: Child, number: int, until: float, truth: list[Seen], ta
     connection.close()
 
 
-async def _probe(child: Child, until: float, tally: Tally) -> None:
-    kept: Connection | None = None
+async def _probe(child: Child, until: float, tally: HostileRecord) -> None:
+    kept: ClientConnection | None = None
     while time.monotonic() < until:
         began = time.perf_counter()
         try:
             fresh = kept is None
-            connection = kept or await Connection.open(child.host, child.port)
+            connection = kept or await ClientConnection.open(child.host, child.port)
             reply = await connection.ask(_GET + b"\r\n")
             tally.probe_s.append(time.perf_counter() - began)
             if reply.status != 200:
@@ -227,7 +227,7 @@ async def _closed_books(child: Child) -> Metrics:
         metrics = await read_metrics(child.host, child.port)
         if balance(metrics) == 0 or time.monotonic() > deadline:
             return metrics
-        await asyncio.sleep(_PATIENCE_S)
+        await asyncio.sleep(_POLL_PAUSE_S)
 
 
 def main() -> None:

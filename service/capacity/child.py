@@ -18,9 +18,9 @@ from service.replica.children import child_environment
 
 SERVE = ("-m", "service", "serve")
 _START_TIMEOUT_S = 300.0
-_STOP_TIMEOUT_S = 60.0
+_SERVER_STOP_TIMEOUT_S = 60.0
 _POLL_S = 0.05
-_SHOWN_CHARACTERS = 2000
+_LOG_TAIL_BYTES = 2000
 
 
 class ServerFailedError(ServiceError):
@@ -100,14 +100,16 @@ def _ready(port: int) -> bool:
 def _stop(process: subprocess.Popen[bytes], log: int) -> None:
     process.terminate()
     try:
-        code = process.wait(_STOP_TIMEOUT_S)
+        code = process.wait(_SERVER_STOP_TIMEOUT_S)
     except subprocess.TimeoutExpired as error:
-        raise ServerFailedError(f"the server did not end within {_STOP_TIMEOUT_S:.0f} s: {_tail(log)}") from error
+        raise ServerFailedError(
+            f"the server did not end within {_SERVER_STOP_TIMEOUT_S:.0f} s: {_tail(log)}"
+        ) from error
     if code != 0:
         raise ServerFailedError(f"the server ended with code {code}: {_tail(log)}")
 
 
 def _tail(log: int) -> str:
     size = os.fstat(log).st_size
-    text = os.pread(log, _SHOWN_CHARACTERS, max(0, size - _SHOWN_CHARACTERS)).decode(errors="replace")
+    text = os.pread(log, _LOG_TAIL_BYTES, max(0, size - _LOG_TAIL_BYTES)).decode(errors="replace")
     return " | ".join(text.split("\n")[-6:])

@@ -18,7 +18,7 @@ _TITLES = {
     "static": "static ViT, this engine",
     "static_one_by_one": "static ViT, one by one",
 }
-_RATIOS = {
+_RATIO_TITLES = {
     "throughput_over_ideal": "throughput / ideal of the stages alone, best times",
     "throughput_over_typical": "throughput / ideal of the stages alone, median times",
     "over_without_engine": "throughput / the same batches without an engine",
@@ -58,7 +58,7 @@ def report(comparison: Comparison) -> dict[str, Any]:
             for dtype in comparison.rounds[0].matrix_flops
         },
         "baseline_macs": comparison.baseline_macs,
-        "ratios": {name: _json(Spread.of([values[name] for values in by_round])) for name in _RATIOS},
+        "ratios": {name: _json(Spread.of([values[name] for values in by_round])) for name in _RATIO_TITLES},
     }
 
 
@@ -106,7 +106,7 @@ def print_report(figures: dict[str, Any], console: Console) -> None:
     console.print(_stages_table(figures))
     table = Table("ratio", title="Ratios, round by round: median (smallest-largest)")
     table.add_column("", justify="right")
-    for name, title in _RATIOS.items():
+    for name, title in _RATIO_TITLES.items():
         table.add_row(title, f"{_read(figures['ratios'][name]):.3f}")
     console.print(table)
     rates = ", ".join(f"{dtype} {_read(rate):,.0f} GFLOP/s" for dtype, rate in figures["matrix_gflops"].items())

@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-_LIBRARIES = ("torch", "numpy", "pillow", "fastapi", "uvicorn")
+_REPORTED_LIBRARIES = ("torch", "numpy", "pillow", "fastapi", "uvicorn")
 
 
 def machine(device: str) -> dict[str, Any]:
@@ -19,7 +19,7 @@ def machine(device: str) -> dict[str, Any]:
         "accelerator": torch.cuda.get_device_name(device) if torch.device(device).type == "cuda" else None,
         "torch_threads": torch.get_num_threads(),
         "system": platform.platform(),
-        "versions": {"python": platform.python_version(), **{name: version(name) for name in _LIBRARIES}},
+        "versions": {"python": platform.python_version(), **{name: version(name) for name in _REPORTED_LIBRARIES}},
     }
 
 

@@ -13,8 +13,8 @@ from service.capacity.sample_images import sample_jpegs
 from service.settings import Settings
 
 _INSTANT = ("-m", "service.capacity.instant")
-_DISTINCT_IMAGES = 16
-_CONNECTIONS = 16
+_NUM_JPEGS = 16
+_NUM_CONNECTIONS = 16
 _SECONDS = 3.0
 
 
@@ -40,12 +40,12 @@ def measure_overhead(settings: Settings, image_size: str, seconds: float = _SECO
         ServerFailedError: it did not start, answered nothing, or did not end as it should.
     """
     environment = {"DVT_MODEL": settings.model, "DVT_HTTP_WORKERS": "1", "DVT_MAX_INFLIGHT": str(settings.max_inflight)}
-    jpegs = sample_jpegs(image_size, _DISTINCT_IMAGES)
-    with served(_INSTANT, environment) as child, ThreadPoolExecutor(_CONNECTIONS) as pool:
+    jpegs = sample_jpegs(image_size, _NUM_JPEGS)
+    with served(_INSTANT, environment) as child, ThreadPoolExecutor(_NUM_CONNECTIONS) as pool:
         front_ends = family(child.pid) - {child.pid}
         before = cpu_s([child.pid]), cpu_s(front_ends)
         until = time.monotonic() + seconds
-        answered = sum(pool.map(lambda _: _answered(child, jpegs, until), range(_CONNECTIONS)))
+        answered = sum(pool.map(lambda _: _answered(child, jpegs, until), range(_NUM_CONNECTIONS)))
         engine_s, front_end_s = cpu_s([child.pid]) - before[0], cpu_s(front_ends) - before[1]
     if not answered:
         raise ServerFailedError(f"the service answered none of the {image_size} sample images")

@@ -4,7 +4,7 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from service.capacity.replica import Load, Replica
+from service.capacity.replica import SimulatedLoad, SimulatedReplica
 from service.errors import InvalidParameterError
 
 MAX_SHARE_OF_CAPACITY = 0.8
@@ -14,7 +14,7 @@ _BISECTIONS = 8
 _MAX_MORE_REPLICAS = 8
 
 
-class InfeasibleTargetError(InvalidParameterError):
+class InfeasibleLatencyError(InvalidParameterError):
     """No number of replicas keeps the target; the text names it and what can be kept."""
 
 
@@ -34,7 +34,7 @@ class Demand:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Plan:
+class CapacityPlan:
     """The answer.
 
     Attributes:
@@ -45,10 +45,10 @@ class Plan:
     """
 
     demand: Demand
-    limit: Load
+    limit: SimulatedLoad
     needed: int
-    lost: Load
-    normal: Load
+    lost: SimulatedLoad
+    normal: SimulatedLoad
 
     @property
     def replicas(self) -> int:
@@ -57,8 +57,13 @@ class Plan:
 
 
 def make_plan(
-    replica: Replica, demand: Demand, *, images: int, seed: int, on_step: Callable[[str], None] = lambda _: None
-) -> Plan:
+    replica: SimulatedReplica,
+    demand: Demand,
+    *,
+    images: int,
+    seed: int,
+    on_step: Callable[[str], None] = lambda _: None,
+) -> CapacityPlan:
     """Find the largest rate of one replica by bisection, then as many replicas as the demand needs.
 
     Args:
@@ -69,19 +74,19 @@ def make_plan(
         InfeasibleTargetError: even images that come alone take longer, or any that are worth a replica.
     """
 
-    def under(rate: float) -> Load:
+    def under(rate: float) -> SimulatedLoad:
         on_step(f"one replica at {rate:,.1f} images/s")
         return replica.under(rate, images=images, seed=seed)
 
     alone_ms = replica.alone_s(0.99) * 1000
     if demand.p99_ms <= alone_ms:
-        raise InfeasibleTargetError(
+        raise InfeasibleLatencyError(
             f"a p99 of {demand.p99_ms:g} ms cannot be kept: the walk alone, one image on an idle replica, takes "
             f"{alone_ms:.2f} ms for the slowest of a hundred"
         )
     limit = _largest(under, demand.p99_ms, replica.capacity * MAX_SHARE_OF_CAPACITY)
     if limit is None:
-        raise InfeasibleTargetError(
+        raise InfeasibleLatencyError(
             f"a p99 of {demand.p99_ms:g} ms cannot be kept at any rate worth a replica: the walk alone takes "
             f"{alone_ms:.2f} ms for the slowest of a hundred, and a little company or one slow batch is too much"
         )
@@ -92,16 +97,16 @@ def make_plan(
         if _keeps(lost, demand.p99_ms):
             break
     else:
-        raise InfeasibleTargetError(f"a p99 of {demand.p99_ms:g} ms comes and goes with the rate; try a higher one")
+        raise InfeasibleLatencyError(f"a p99 of {demand.p99_ms:g} ms comes and goes with the rate; try a higher one")
     normal = lost if demand.spare == 0 else under(demand.rate / (needed + demand.spare))
-    return Plan(demand=demand, limit=limit, needed=needed, lost=lost, normal=normal)
+    return CapacityPlan(demand=demand, limit=limit, needed=needed, lost=lost, normal=normal)
 
 
 MAX_STEPS = 1 + _BISECTIONS + _MAX_MORE_REPLICAS + 1
 """Loads that `make_plan` simulates at most."""
 
 
-def _largest(under: Callable[[float], Load], p99_ms: float, most: float) -> Load | None:
+def _largest(under: Callable[[float], SimulatedLoad], p99_ms: float, most: float) -> SimulatedLoad | None:
     """The largest rate up to `most` that keeps the target, to a 256th of it."""
     best = under(most)
     if _keeps(best, p99_ms):
@@ -116,5 +121,5 @@ def _largest(under: Callable[[float], Load], p99_ms: float, most: float) -> Load
     return found
 
 
-def _keeps(load: Load, p99_ms: float) -> bool:
+def _keeps(load: SimulatedLoad, p99_ms: float) -> bool:
     return load.p99_ms <= p99_ms and load.refused == 0

@@ -9,8 +9,8 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from service.capacity.plan import Plan
-from service.capacity.replica import Load, Replica
+from service.capacity.plan import CapacityPlan
+from service.capacity.replica import SimulatedLoad, SimulatedReplica
 
 _HOUR_S = 3600
 
@@ -33,7 +33,7 @@ class Question:
     seed: int
 
 
-def report(plan: Plan, replica: Replica, question: Question) -> dict[str, Any]:
+def report(plan: CapacityPlan, replica: SimulatedReplica, question: Question) -> dict[str, Any]:
     """All figures; rates are of one replica unless they say otherwise."""
     mean_macs = sum(share * macs for share, macs in zip(replica.exit_shares, question.walk_macs, strict=True))
     return {
@@ -73,7 +73,9 @@ def report(plan: Plan, replica: Replica, question: Question) -> dict[str, Any]:
     }
 
 
-def _load(load: Load, replica: Replica, mean_macs: float, price: float | None, replicas: int) -> dict[str, Any]:
+def _load(
+    load: SimulatedLoad, replica: SimulatedReplica, mean_macs: float, price: float | None, replicas: int
+) -> dict[str, Any]:
     # Each core of a machine gets its share of the images; a GPU has its machine's cores for nothing.
     units = replica.times.cores if replica.times.on_cpu else 1
     per_hour = load.rate * _HOUR_S / units

@@ -28,9 +28,9 @@ LOADED_SHARE = 0.6
 """Of the capacity: enough for company, and for the engine to keep up."""
 
 _FEWEST_IMAGES = 200
-_DISTINCT_IMAGES = 512
+_NUM_REPLAYED_IMAGES = 512
 _WARM_UP_TIMEOUT_S = 600.0
-_STOP_TIMEOUT_S = 60.0
+_ENGINE_STOP_TIMEOUT_S = 60.0
 
 
 def record(
@@ -129,7 +129,7 @@ def under_load(stored: StoredModel, runner: Runner, settings: Settings, times: R
     Sizes alternate there, caches go cold, other threads want the interpreter, and a shared machine halts now and
     then: none of that shows in a tight loop.
     """
-    workload = replayed_workload(stored, _DISTINCT_IMAGES, stored.manifest.thresholds)
+    workload = replayed_workload(stored, _NUM_REPLAYED_IMAGES, stored.manifest.thresholds)
     full = settings.max_batch_size
     exits = [int(image[0, 0, 0]) for image in workload.images]
     per_image_s = fmean(sum(times.alone_s(stage, full) for stage in range(last + 1)) / full for last in exits)
@@ -142,7 +142,7 @@ def under_load(stored: StoredModel, runner: Runner, settings: Settings, times: R
         engine.wait_ready(_WARM_UP_TIMEOUT_S)
         open_loop(engine, workload.images, workload.policy, np.cumsum(gaps), max_inflight=settings.max_inflight)
     finally:
-        engine.stop(drain=False, timeout_s=_STOP_TIMEOUT_S)
+        engine.stop(drain=False, timeout_s=_ENGINE_STOP_TIMEOUT_S)
     return tuple(
         round(took / times.alone_s(stage, size), 3)
         for stage, sizes in observer.sizes.items()

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from service.capacity.recorded import RecordedTimes
-from service.capacity.simulation import KnownExits, Outcome, Seconds, Simulation
+from service.capacity.simulation import KnownExits, SchedulerSimulation, Seconds, SimulationResult
 from service.engine.batch_limits import BatchLimits
 from service.engine.scheduler import Scheduler
 from service.engine.stage_times import StageTimes
@@ -18,7 +18,7 @@ from service.engine.warm_up import ENOUGH_S
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Load:
+class SimulatedLoad:
     """A replica at one rate.
 
     Attributes:
@@ -40,7 +40,7 @@ class Load:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Replica:
+class SimulatedReplica:
     """One engine and its front ends on one machine.
 
     Attributes:
@@ -106,7 +106,7 @@ class Replica:
         deepest = int(np.quantile(self.exits, share, method="inverted_cdf"))
         return float(walk[deepest]) + self.overhead_s + self.times.engine_ms / 1000
 
-    def under(self, rate: float, *, images: int, seed: int) -> Load:
+    def under(self, rate: float, *, images: int, seed: int) -> SimulatedLoad:
         """Simulate Poisson arrivals at this rate; the same images and the same luck for every rate."""
         generator = np.random.default_rng(seed)
         exit_of = generator.choice(self.exits, images).tolist()
@@ -117,11 +117,11 @@ class Replica:
         for stage, size in enumerate(self.largest_batches):
             limits.cap(stage, size)
         scheduler = Scheduler(stages, limits, StageTimes(stages))
-        simulation = Simulation(scheduler, KnownExits(exit_of), self._seconds(seed), self.max_inflight)
+        simulation = SchedulerSimulation(scheduler, KnownExits(exit_of), self._seconds(seed), self.max_inflight)
         outcome = simulation.open_loop(entries)
         p50_ms, p99_ms = waits_ms(outcome, arrivals)
         charged = self.front_end_cores or 1
-        return Load(
+        return SimulatedLoad(
             rate=rate,
             p50_ms=p50_ms,
             p99_ms=p99_ms,
@@ -150,7 +150,7 @@ class Replica:
         return entries
 
 
-def waits_ms(outcome: Outcome, arrivals: Sequence[float] | None = None) -> tuple[float, float]:
+def waits_ms(outcome: SimulationResult, arrivals: Sequence[float] | None = None) -> tuple[float, float]:
     """Median and 99th percentile from arrival to answer, over the middle three fifths, without beginning and end.
 
     Args:

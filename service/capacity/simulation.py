@@ -48,7 +48,7 @@ class KnownExits:
 
 
 @dataclass(frozen=True, slots=True)
-class Answered:
+class AnsweredImage:
     """An image that was answered.
 
     Attributes:
@@ -63,7 +63,7 @@ class Answered:
 
 
 @dataclass(slots=True)
-class Outcome:
+class SimulationResult:
     """What became of every image.
 
     Attributes:
@@ -75,13 +75,13 @@ class Outcome:
     """
 
     batches: list[list[int]]
-    answered: list[Answered] = field(default_factory=list)
+    answered: list[AnsweredImage] = field(default_factory=list)
     refused: int = 0
     busy_s: float = 0.0
     ended_at: float = 0.0
 
 
-class Simulation:
+class SchedulerSimulation:
     """Images that arrive, wait and run as the scheduler says; once only.
 
     Args:
@@ -95,22 +95,22 @@ class Simulation:
         self.inflight = 0
         self._scheduler, self._exits, self._seconds, self._room = scheduler, exits, seconds, room
         self._policy = Policy(thresholds=(), config_version=1, max_stage=0)
-        self._outcome = Outcome([[] for _ in scheduler.queue_depths()])
+        self._outcome = SimulationResult([[] for _ in scheduler.queue_depths()])
         self._numbers = iter(range(0))
         self._due = deque[float]()
         self._closed = False
 
-    def open_loop(self, arrivals: Sequence[float]) -> Outcome:
+    def open_loop(self, arrivals: Sequence[float]) -> SimulationResult:
         """Images that come at these seconds, ascending, whatever becomes of them."""
         self._numbers, self._due = iter(range(len(arrivals))), deque(arrivals)
         return self._run()
 
-    def closed_loop(self, clients: int, images: int) -> Outcome:
+    def closed_loop(self, clients: int, images: int) -> SimulationResult:
         """Clients that send their next image as soon as the last is answered."""
         self._numbers, self._due, self._closed = iter(range(images)), deque([0.0] * clients), True
         return self._run()
 
-    def _run(self) -> Outcome:
+    def _run(self) -> SimulationResult:
         now = 0.0
         while True:
             self._take_in(now)
@@ -148,7 +148,7 @@ class Simulation:
         for task in batch.tasks:
             if self._exits.leaves(task, batch.stage):
                 self.inflight -= 1
-                outcome.answered.append(Answered(task.task_id, task.submitted_at, now))
+                outcome.answered.append(AnsweredImage(task.task_id, task.submitted_at, now))
                 if self._closed:
                     self._due.append(now)
             else:

@@ -59,7 +59,7 @@ def plan(
         from service.capacity.plan import MAX_STEPS, Demand, make_plan
         from service.capacity.plan_report import Question, print_report, report
         from service.capacity.point import calibration_of, thresholds_for
-        from service.capacity.replica import Replica
+        from service.capacity.replica import SimulatedReplica
         from service.capacity.sample_images import SIZES_PX
         from service.settings import load_settings
         from weights.calibration.thresholds import exit_stages
@@ -90,7 +90,7 @@ def plan(
             overhead_from = f"measured with {image} images" if overhead_ms is None else "as given"
             if overhead_ms is None:
                 overhead_ms = times.overhead_ms(image)
-            replica = Replica(
+            replica = SimulatedReplica(
                 times=times,
                 exits=exits,
                 max_batch_size=settings.max_batch_size,

@@ -14,7 +14,7 @@ from service.engine.operating import History
 from service.errors import StoreUnavailableError, VersionConflictError
 
 # Twice this, once for a connection that has died meanwhile, is the longest anything here waits.
-_TIMEOUT_S = 1.0
+_REDIS_TIMEOUT_S = 1.0
 
 
 class RedisStore:
@@ -77,8 +77,8 @@ def connect(url: str) -> Any:
         url,
         # All that is needed here; Redis before version 6 and some proxies have no other.
         protocol=2,
-        socket_timeout=_TIMEOUT_S,
-        socket_connect_timeout=_TIMEOUT_S,
+        socket_timeout=_REDIS_TIMEOUT_S,
+        socket_connect_timeout=_REDIS_TIMEOUT_S,
         retry=Retry(NoBackoff(), 1),
         retry_on_error=[ConnectionError],
     )

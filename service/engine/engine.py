@@ -214,7 +214,7 @@ class Engine:
         return task
 
     def cancel(self, task: Task) -> None:
-        """Give up a task: no further stage is started for it, and its future ends with `CancelledError`.
+        """Give up a task: no further stage is started for it, and its future ends with `ClientLeftError`.
 
         Does nothing for a task that has ended.
         """

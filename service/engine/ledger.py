@@ -6,7 +6,7 @@ from contextlib import suppress
 from service.engine.interfaces import Observer
 from service.engine.policy import ExitReason
 from service.engine.task import Answer, Task
-from service.errors import CancelledError, DeadlineExceededError, ServiceError
+from service.errors import ClientLeftError, DeadlineExceededError, ServiceError
 
 
 class Ledger:
@@ -68,7 +68,7 @@ class Ledger:
 
     def cancel(self, task: Task, where: str) -> None:
         """End a task whose client left."""
-        error = CancelledError("the client left before the answer was ready")
+        error = ClientLeftError("the client left before the answer was ready")
         self._end(task, error, where, lambda: self._observer.image_cancelled(where))
 
     def fail(self, task: Task, error: ServiceError) -> None:

@@ -7,7 +7,7 @@ from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import MultipartParser, parse_options_header
 
 from service.errors import (
-    CancelledError,
+    ClientLeftError,
     InvalidParameterError,
     MalformedRequestError,
     TooLargeError,
@@ -33,7 +33,7 @@ async def read_images(request: Request, *, max_bytes: int, max_images: int) -> l
         TooLargeError: more bytes or images than allowed.
         MalformedRequestError: a multipart body that cannot be taken apart.
         InvalidParameterError: a part that is not a file named `file`, or no part at all.
-        CancelledError: the client left before it had sent everything.
+        ClientLeftError: the client left before it had sent everything.
     """
     # A body without a type may be taken for a stream of bytes (RFC 9110, 8.3).
     content_type = request.headers.get("content-type", "application/octet-stream")
@@ -56,7 +56,7 @@ async def read_body(request: Request, *, max_bytes: int) -> bytes:
     Raises:
         TooLargeError: more than `max_bytes`; raised before the rest is read.
         UnsupportedMediaError: it is compressed.
-        CancelledError: the client left before it had sent everything.
+        ClientLeftError: the client left before it had sent everything.
     """
     chunks: list[bytes] = []
     await _receive(request, max_bytes, chunks.append)
@@ -75,7 +75,7 @@ async def _receive(request: Request, max_bytes: int, write: Callable[[bytes], No
     while True:
         message = await request.receive()
         if message["type"] == "http.disconnect":
-            raise CancelledError("the client left before it had sent its request")
+            raise ClientLeftError("the client left before it had sent its request")
         chunk = message.get("body", b"")
         size += len(chunk)
         if size > max_bytes:

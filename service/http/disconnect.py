@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 from fastapi import Request
 from starlette.types import Receive
 
-from service.errors import CancelledError
+from service.errors import ClientLeftError
 
 T = TypeVar("T")
 
@@ -19,7 +19,7 @@ async def unless_client_leaves(request: Request, work: Coroutine[Any, Any, T]) -
     The work runs in this very task, since another one would cost more than most answers' JSON.
 
     Raises:
-        CancelledError: the client left.
+        ClientLeftError: the client left.
     """
     task = asyncio.current_task()
     assert task is not None
@@ -36,7 +36,7 @@ async def unless_client_leaves(request: Request, work: Coroutine[Any, Any, T]) -
     except asyncio.CancelledError:
         # The server may give the request up at the same time; that is not ours to take back.
         if left and task.uncancel() == 0:
-            raise CancelledError("the client left before its answer was ready") from None
+            raise ClientLeftError("the client left before its answer was ready") from None
         raise
     finally:
         watching.cancel()

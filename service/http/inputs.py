@@ -45,7 +45,7 @@ async def read_inputs(request: Request, context: Context) -> Inputs:
     """The images of a request: as they are, as multipart, or in base64 inside JSON.
 
     Raises:
-        CancelledError: the client left before it had sent everything.
+        ClientLeftError: the client left before it had sent everything.
         InvalidParameterError: no image, or something that is not one of the fields.
         MalformedRequestError: a body that cannot be taken apart.
         TooLargeError: more bytes or images than allowed.

@@ -14,7 +14,7 @@ from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 
 from service.errors import (
-    CancelledError,
+    ClientLeftError,
     DeadlineExceededError,
     DeviceLostError,
     ForbiddenError,
@@ -72,7 +72,7 @@ PROBLEM_KINDS: dict[type[ServiceError], ProblemKind] = {
     UnsupportedMediaError: ProblemKind(415, "Unsupported media type"),
     InvalidParameterError: ProblemKind(422, "Invalid parameter"),
     OverloadedError: ProblemKind(429, "Overloaded", retry_after_s=1),
-    CancelledError: ProblemKind(CLIENT_LEFT, "Client left"),
+    ClientLeftError: ProblemKind(CLIENT_LEFT, "Client left"),
     InferenceError: ProblemKind(500, "Inference failed"),
     NotReadyError: ProblemKind(503, "Not ready", retry_after_s=5),
     StoreUnavailableError: ProblemKind(503, "Configuration store unavailable", retry_after_s=5),

@@ -14,15 +14,15 @@ from weights.preprocessing import Preprocessing
 __all__ = ["FORMATS", "ImageDecoder"]
 
 # What decodes in about a millisecond: handing it to another thread and back would take longer.
-_SMALL_BYTES = 16_384
-_SMALL_PIXELS = 128 * 128
+_THUMBNAIL_BYTES = 16_384
+_THUMBNAIL_PIXELS = 128 * 128
 # The decoders of the others do part of their work in Python.
-_SMALL_FORMATS = ("JPEG", "PNG", "WEBP")
+_THUMBNAIL_FORMATS = ("JPEG", "PNG", "WEBP")
 
 # A JPEG that decodes in a millisecond or two; not a progressive one, which goes over all of its pixels for each scan.
 _MODEST_BYTES = 65_536
 _MODEST_PIXELS = 512 * 512
-_START_OF_SCAN = b"\xff\xda"
+_SCAN_MARKER = b"\xff\xda"
 
 # A phone's photo and a 4K screen's picture are below it. One thread decodes what is above, one image after the other.
 _ORDINARY_PIXELS = 16_000_000
@@ -49,7 +49,7 @@ class ImageDecoder:
         Raises:
             UndecodableImageError: as `decode`.
         """
-        return self._decode(data, _SMALL_PIXELS, _SMALL_FORMATS) if len(data) <= _SMALL_BYTES else None
+        return self._decode(data, _THUMBNAIL_PIXELS, _THUMBNAIL_FORMATS) if len(data) <= _THUMBNAIL_BYTES else None
 
     def decode_modest(self, data: bytes) -> Pixels | None:
         """`decode`, where nobody else waits: None for what might take longer than the model.
@@ -57,7 +57,7 @@ class ImageDecoder:
         Raises:
             UndecodableImageError: as `decode`.
         """
-        if len(data) > _MODEST_BYTES or data.count(_START_OF_SCAN) != 1:
+        if len(data) > _MODEST_BYTES or data.count(_SCAN_MARKER) != 1:
             return None
         return self._decode(data, _MODEST_PIXELS, ("JPEG",))
 

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 import pytest
 from balancers import BALANCERS, HOSTS, binary
-from replicas import Replica, free_port
+from replicas import ReplicaProcess, free_port
 from tiny_model import save_tiny_model
 
 # Forms of a replica: an engine process with a front end, and everything in one process.
@@ -18,13 +18,15 @@ SETTINGS = {
 
 
 @pytest.fixture(scope="package")
-def replicas(tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[Replica]]:
+def replicas(tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[ReplicaProcess]]:
     for name in BALANCERS:
         binary(name)
     folder = tmp_path_factory.mktemp("replicas")
     model, port = save_tiny_model(folder / "tiny"), free_port(*HOSTS)
     started = [
-        Replica(host, port, folder / f"log-{host}", {**SETTINGS, "DVT_MODEL": model, "DVT_HTTP_WORKERS": workers})
+        ReplicaProcess(
+            host, port, folder / f"log-{host}", {**SETTINGS, "DVT_MODEL": model, "DVT_HTTP_WORKERS": workers}
+        )
         for host, workers in zip(HOSTS, HTTP_WORKERS, strict=True)
     ]
     try:

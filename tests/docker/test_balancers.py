@@ -16,7 +16,7 @@ import httpx
 import pytest
 from balancers import BALANCERS, HOSTS, balancer, check_command, until_it_has_replicas, write_config
 from clients import PNG
-from replicas import ROOT, Replica, free_port
+from replicas import ROOT, ReplicaProcess, free_port
 from tiny_model import png, save_tiny_model
 from waiting import eventually
 
@@ -32,7 +32,7 @@ def test_balancer_configuration_has_no_error_and_no_warning(name: str, tmp_path:
 
 @pytest.mark.parametrize("name", BALANCERS)
 def test_balancer_full_replica_its_429_reaches_the_client_and_it_stays_in(
-    name: str, replicas: list[Replica], tmp_path: Path
+    name: str, replicas: list[ReplicaProcess], tmp_path: Path
 ) -> None:
     full = replicas[0]
     files = [("file", png())] * int(full.settings["DVT_MAX_INFLIGHT"])
@@ -128,7 +128,7 @@ def test_balancer_replica_that_starts_is_503_until_it_is_ready(tmp_path: Path) -
     model = save_tiny_model(tmp_path / "tiny")
     (tmp_path / "allowed").write_text("1")
     program = [str(ROOT / "tests" / "support" / "gated_serve.py"), str(tmp_path)]
-    replica = Replica(HOSTS[0], port, tmp_path / "log", {"DVT_MODEL": model, "DVT_HTTP_WORKERS": "0"}, program)
+    replica = ReplicaProcess(HOSTS[0], port, tmp_path / "log", {"DVT_MODEL": model, "DVT_HTTP_WORKERS": "0"}, program)
     replica.start()
     try:
         with ExitStack() as stack:
@@ -147,7 +147,7 @@ def test_balancer_replica_that_starts_is_503_until_it_is_ready(tmp_path: Path) -
 
 @pytest.fixture(scope="module", params=BALANCERS)
 def url(
-    request: pytest.FixtureRequest, replicas: list[Replica], tmp_path_factory: pytest.TempPathFactory
+    request: pytest.FixtureRequest, replicas: list[ReplicaProcess], tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[str]:
     """A balancer in front of all replicas."""
     folder = tmp_path_factory.mktemp("balancer") / request.param
@@ -156,7 +156,9 @@ def url(
         yield url
 
 
-def test_balancer_body_over_the_services_limit_is_told_so_by_the_service(url: str, replicas: list[Replica]) -> None:
+def test_balancer_body_over_the_services_limit_is_told_so_by_the_service(
+    url: str, replicas: list[ReplicaProcess]
+) -> None:
     limit = int(replicas[0].settings["DVT_MAX_BODY_BYTES"])
     answer = httpx.post(url + "/classify", content=bytes(limit + 1), headers=PNG, timeout=30)
 
@@ -180,7 +182,7 @@ def test_balancer_configuration_cannot_be_changed_through_it_without_a_key(url: 
     assert (answer.status_code, answer.json()["title"]) == (403, "Forbidden")
 
 
-def test_balancer_shows_the_console_under_its_policy(url: str, replicas: list[Replica]) -> None:
+def test_balancer_shows_the_console_under_its_policy(url: str, replicas: list[ReplicaProcess]) -> None:
     for path in ("/console", "/console/js/main.js"):
         through, direct = httpx.get(url + path), httpx.get(replicas[0].url + path)
         assert (through.status_code, through.content) == (200, direct.content)

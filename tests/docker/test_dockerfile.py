@@ -32,10 +32,10 @@ def answering(host) -> Iterator[ThreadingHTTPServer]:
         def log_message(self, *_: object) -> None:
             pass
 
-    class Server(ThreadingHTTPServer):
+    class HealthServer(ThreadingHTTPServer):
         address_family = socket.AF_INET6 if ":" in host else socket.AF_INET
 
-    server = Server((host, 0), Handler)
+    server = HealthServer((host, 0), Handler)
     server.status = 200
     Thread(target=server.serve_forever, daemon=True).start()
     yield server

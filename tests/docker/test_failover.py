@@ -8,13 +8,13 @@ from pathlib import Path
 import httpx
 import pytest
 from balancers import BALANCERS, HOSTS, WITHOUT_RETRY, balancer, until_it_has_replicas
-from clients import Load, Sample, samples_of
-from replicas import Replica
+from clients import ClientLoad, Sample, samples_of
+from replicas import ReplicaProcess
 from waiting import eventually
 
 
 @pytest.fixture(scope="module")
-def samples(replicas: list[Replica]) -> list[Sample]:
+def samples(replicas: list[ReplicaProcess]) -> list[Sample]:
     return samples_of(replicas[0].url)
 
 
@@ -23,8 +23,8 @@ Outcome = dict[tuple[str, bool], Counter[str]]
 
 
 def loads(
-    stack: ExitStack, folder: Path, replicas: list[Replica], samples: list[Sample]
-) -> dict[tuple[str, bool], Load]:
+    stack: ExitStack, folder: Path, replicas: list[ReplicaProcess], samples: list[Sample]
+) -> dict[tuple[str, bool], ClientLoad]:
     """Clients at each balancer as it is shipped, and at each without its retries."""
     running = {}
     for name in BALANCERS:
@@ -32,13 +32,13 @@ def loads(
             changes = {} if retries else WITHOUT_RETRY[name]
             url = stack.enter_context(balancer(name, folder / f"{name}-{retries}", HOSTS, replicas[0].port, changes))
             until_it_has_replicas(url)
-            running[name, retries] = Load(url, samples)
+            running[name, retries] = ClientLoad(url, samples)
     for load in running.values():
         stack.enter_context(load)
     return running
 
 
-def outcome(what: str, running: dict[tuple[str, bool], Load]) -> Outcome:
+def outcome(what: str, running: dict[tuple[str, bool], ClientLoad]) -> Outcome:
     """What failed; shown by `pytest -s`, as the figures of docker/README.md are."""
     for (name, retries), load in running.items():
         how = "as shipped" if retries else "without retries"
@@ -47,7 +47,7 @@ def outcome(what: str, running: dict[tuple[str, bool], Load]) -> Outcome:
 
 
 @pytest.fixture(scope="module")
-def killed(tmp_path_factory: pytest.TempPathFactory, replicas: list[Replica], samples: list[Sample]) -> Outcome:
+def killed(tmp_path_factory: pytest.TempPathFactory, replicas: list[ReplicaProcess], samples: list[Sample]) -> Outcome:
     """One replica dies while it works on requests of every balancer, and comes back."""
     victim = replicas[0]
     with ExitStack() as stack:
@@ -67,7 +67,9 @@ def killed(tmp_path_factory: pytest.TempPathFactory, replicas: list[Replica], sa
 
 
 @pytest.fixture(scope="module")
-def restarted(tmp_path_factory: pytest.TempPathFactory, replicas: list[Replica], samples: list[Sample]) -> Outcome:
+def restarted(
+    tmp_path_factory: pytest.TempPathFactory, replicas: list[ReplicaProcess], samples: list[Sample]
+) -> Outcome:
     """One replica after the other is restarted at its address."""
     with ExitStack() as stack:
         running = loads(stack, tmp_path_factory.mktemp("restarted"), replicas, samples)

@@ -9,7 +9,7 @@ from pathlib import Path
 import httpx
 import pytest
 from clients import PNG
-from replicas import ROOT, Replica, eventually, free_port
+from replicas import ROOT, ReplicaProcess, eventually, free_port
 from tiny_model import png, save_tiny_model
 
 MAX_BATCH_SIZE = 4
@@ -25,17 +25,17 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> str:
     return save_tiny_model(tmp_path_factory.mktemp("models") / "tiny")
 
 
-StartReplica = Callable[..., Replica]
+StartReplica = Callable[..., ReplicaProcess]
 
 
 @pytest.fixture
 def start(model: str, tmp_path: Path, http_workers: int) -> Iterator[StartReplica]:
     """Start a replica whose engine may run only so many batches; more settings as keywords."""
-    started: list[Replica] = []
+    started: list[ReplicaProcess] = []
 
-    def start(allowed_runs: int = WITHOUT_LIMIT, **settings: str) -> Replica:
+    def start(allowed_runs: int = WITHOUT_LIMIT, **settings: str) -> ReplicaProcess:
         allow(tmp_path, allowed_runs)
-        replica = Replica(
+        replica = ReplicaProcess(
             "127.0.0.1",
             free_port("127.0.0.1"),
             tmp_path / "log",
@@ -67,7 +67,7 @@ def runs(folder: Path) -> list[str]:
     return path.read_text().splitlines() if path.exists() else []
 
 
-def classify(replica: Replica) -> httpx.Response:
+def classify(replica: ReplicaProcess) -> httpx.Response:
     return httpx.post(replica.url + "/classify", content=png(), headers=PNG, timeout=30)
 
 
@@ -80,7 +80,7 @@ os.execv(sys.executable, [sys.executable, *sys.argv[2:]])
 """
 
 
-def until_nobody_listens(replica: Replica) -> None:
+def until_nobody_listens(replica: ReplicaProcess) -> None:
     def refused() -> bool:
         try:
             socket.create_connection((replica.host, replica.port), timeout=5).close()
@@ -191,7 +191,7 @@ def test_replica_without_standard_streams_gets_ready_and_ends_with_0(
 ) -> None:
     settings = {"DVT_MODEL": model, "DVT_HTTP_WORKERS": str(http_workers)}
     program = ["-c", CLOSED, closed, "-m", "service", "serve"]
-    replica = Replica("127.0.0.1", free_port("127.0.0.1"), tmp_path / "log", settings, program)
+    replica = ReplicaProcess("127.0.0.1", free_port("127.0.0.1"), tmp_path / "log", settings, program)
     replica.start()
     try:
         replica.until_status("/readyz", 200)

@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from replicas import ROOT, Replica, free_port
+from replicas import ROOT, ReplicaProcess, free_port
 from tiny_model import save_tiny_model
 
 SCRIPT = "import sys; from service.cli import app; sys.exit(app())"
@@ -29,7 +29,7 @@ def trap(tmp_path: Path) -> Path:
 def test_serve_in_a_folder_with_modules_of_our_names_gets_ready(trap, tmp_path, http_workers, as_script) -> None:
     script = tmp_path / "dvt"
     script.write_text(SCRIPT)
-    replica = Replica(
+    replica = ReplicaProcess(
         "127.0.0.1",
         free_port("127.0.0.1"),
         tmp_path / "log",

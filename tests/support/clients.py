@@ -49,7 +49,7 @@ def samples_of(url: str) -> list[Sample]:
 
 
 @dataclass
-class Load:
+class ClientLoad:
     """A few clients at one URL, at work until the end of the `with` block.
 
     Attributes:
@@ -65,7 +65,7 @@ class Load:
     _stop: threading.Event = field(default_factory=threading.Event)
     _threads: list[threading.Thread] = field(default_factory=list)
 
-    def __enter__(self) -> "Load":
+    def __enter__(self) -> "ClientLoad":
         self.answered = [0] * self.num_clients
         self._threads = [threading.Thread(target=self._run, args=(client,)) for client in range(self.num_clients)]
         for thread in self._threads:

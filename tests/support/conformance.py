@@ -37,7 +37,7 @@ expected-statuses = ["2xx", "3xx", "401", "403", "404", "409", "412", "429", "5x
 
 
 @dataclass(frozen=True)
-class Outcome:
+class ConformanceRun:
     """What came of a run: `report` is the tool's own."""
 
     passed: bool
@@ -45,7 +45,9 @@ class Outcome:
     report: str
 
 
-def check(server: Child, *, max_examples: int, seed: int = 1, phases: str = "examples,coverage,fuzzing") -> Outcome:
+def check(
+    server: Child, *, max_examples: int, seed: int = 1, phases: str = "examples,coverage,fuzzing"
+) -> ConformanceRun:
     """Make requests of a server's description, and check the answers.
 
     Args:
@@ -74,7 +76,7 @@ def check(server: Child, *, max_examples: int, seed: int = 1, phases: str = "exa
         )
     generated = re.search(r"(\d[\d,]*) generated", ended.stdout)
     cases = int(generated[1].replace(",", "")) if generated else 0
-    return Outcome(ended.returncode == 0, cases, ended.stdout + ended.stderr)
+    return ConformanceRun(ended.returncode == 0, cases, ended.stdout + ended.stderr)
 
 
 def main() -> int:

@@ -38,7 +38,7 @@ def damaged(seed: int, number: int) -> bytes:
 
 
 @dataclass(frozen=True, slots=True)
-class Decoded:
+class FuzzedFile:
     """What came of one file: a status, and the seconds of CPU in place and in all."""
 
     status: int
@@ -46,7 +46,7 @@ class Decoded:
     total_s: float
 
 
-def decode(decoder: ImageDecoder, data: bytes) -> Decoded:
+def decode(decoder: ImageDecoder, data: bytes) -> FuzzedFile:
     """Decode as a request's image is; lets through only what must never be raised."""
     started_at = in_place_until = time.process_time()
     status = 200
@@ -63,7 +63,7 @@ def decode(decoder: ImageDecoder, data: bytes) -> Decoded:
     except TooLargeError:
         status = 413
     ended_at = time.process_time()
-    return Decoded(
+    return FuzzedFile(
         status, (in_place_until if in_place_until > started_at else ended_at) - started_at, ended_at - started_at
     )
 

@@ -18,7 +18,7 @@ from models.cascade import Cascade
 from models.reuse import ReuseState
 from models.stage import Stage
 from models.t2t import TokensToToken
-from weights.conversion.authors import STAGES, authors_architecture, authors_cascade
+from weights.conversion.authors import CHECKPOINT_STAGES, authors_architecture, authors_cascade
 from weights.conversion.convert import convert
 from weights.conversion.foreign import Checkpoint
 
@@ -78,7 +78,7 @@ def weights_of(folder: Path, name: str) -> dict[str, Tensor]:
 def authors_model(tensors: dict[str, Tensor], heads: int) -> Cascade:
     """The cascade of these weights, with as many stages as there are weights for."""
     checkpoint = Checkpoint(tensors, {}, "")
-    stages = sum(any(key.startswith(f"{stage}.") for key in tensors) for stage in STAGES)
+    stages = sum(any(key.startswith(f"{stage}.") for key in tensors) for stage in CHECKPOINT_STAGES)
     config = authors_architecture(checkpoint, heads)
     return authors_cascade(checkpoint, replace(config, grids=config.grids[:stages]))
 

@@ -31,7 +31,7 @@ def free_port(*hosts: str) -> int:
 
 
 @dataclass
-class Replica:
+class ReplicaProcess:
     """One replica: the engine's process, with the front ends it starts, is a process group as a container is one.
 
     Attributes:

@@ -15,7 +15,7 @@ _PATIENCE_S = 30.0
 
 
 @dataclass(frozen=True)
-class Answer:
+class WireAnswer:
     status: int
     headers: dict[str, str]
     body: bytes
@@ -45,15 +45,15 @@ class Wire:
         self.socket.sendall(b"".join(data))
         return self
 
-    def answer(self, method: str = "GET") -> Answer:
+    def answer(self, method: str = "GET") -> WireAnswer:
         """The next answer; of what follows it, nothing is read."""
         response = HTTPResponse(_Unread(self.socket), method=method)
         response.begin()
         body = response.read()
         headers = {name.lower(): value for name, value in response.getheaders()}
-        return Answer(response.status, headers, body)
+        return WireAnswer(response.status, headers, body)
 
-    def ask(self, *data: bytes, method: str = "GET") -> Answer:
+    def ask(self, *data: bytes, method: str = "GET") -> WireAnswer:
         return self.send(*data).answer(method)
 
     def rest(self) -> bytes:

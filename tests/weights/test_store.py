@@ -12,7 +12,7 @@ from safetensors.torch import load_file, save_file
 
 from models.cascade import Cascade
 from models.config import CascadeConfig
-from weights import Manifest, ModelFormatError, OperatingPoint, load, load_model, save
+from weights import Manifest, ModelFormatError, NamedOperatingPoint, load, load_model, save
 from weights.calibration.table import CalibrationTable
 from weights.store import round_to_half, shipped_models
 
@@ -32,7 +32,7 @@ def saved(tmp_path: Path) -> Path:
 def test_load_saved_model_gives_equal_manifest_and_outputs(tmp_path: Path, tiny_cascade: Cascade) -> None:
     config = tiny_cascade.config
     points = [_POINT | {"name": name, "thresholds": (0.5,) * (config.num_stages - 1)} for name in ("fast", "exact")]
-    manifest = manifest_of(config, operating_points=[OperatingPoint(**point) for point in points])
+    manifest = manifest_of(config, operating_points=[NamedOperatingPoint(**point) for point in points])
     save(tmp_path / "model", tiny_cascade, manifest, "# card\n")
     stored = load(tmp_path / "model")
     assert stored.manifest == manifest

@@ -9,7 +9,7 @@ import numpy as np
 
 from weights.calibration.thresholds import Floats
 
-NEVER = 1e8
+NEVER_EXITS = 1e8
 """The threshold of an exit nobody leaves at, as the authors' tables write it."""
 
 BUDGETS = tuple(step / 20 for step in range(1, 60))
@@ -28,7 +28,7 @@ def authors_thresholds(confidence_EN: Floats, budget: float) -> tuple[float, ...
         budget: above 0; 1 shares equally, less favours the first exits.
 
     Returns:
-        One threshold per exit but the last; `NEVER` where nobody leaves.
+        One threshold per exit but the last; `NEVER_EXITS` where nobody leaves.
 
     Raises:
         ValueError: when the budget is not above 0.
@@ -46,7 +46,7 @@ def authors_thresholds(confidence_EN: Floats, budget: float) -> tuple[float, ...
     for confidence_N, share in zip(confidence_EN[:-1], shares, strict=False):
         leaving = int(np.float32(images) * share)
         candidates = np.sort(confidence_N[staying])
-        threshold = float(candidates[-leaving]) if 0 < leaving <= len(candidates) else NEVER
+        threshold = float(candidates[-leaving]) if 0 < leaving <= len(candidates) else NEVER_EXITS
         staying &= confidence_N < threshold
         thresholds.append(threshold)
     return tuple(thresholds)

@@ -22,7 +22,7 @@ _NUM_BUDGETS = 20
 
 
 @dataclass(frozen=True, slots=True)
-class CurvePoint:
+class BudgetPoint:
     """One budget: thresholds chosen on the calibration table, judged on the images of the evaluation.
 
     Attributes:
@@ -47,7 +47,7 @@ class Evaluation:
     baseline_macs: int
     walk_macs: tuple[int, ...]
     judgement: Judgement
-    curves: dict[str, tuple[CurvePoint, ...]]
+    curves: dict[str, tuple[BudgetPoint, ...]]
 
     def report(self) -> dict[str, Any]:
         """The evaluation as JSON data."""
@@ -95,7 +95,7 @@ def evaluate(
         for budget in budgets.tolist():
             thresholds = choose(budget)
             outcome = simulate(judged.confidence_EN, judged.correct_EN, walk, thresholds)
-            points.append(CurvePoint(budget, thresholds, outcome))
+            points.append(BudgetPoint(budget, thresholds, outcome))
         curves[way] = tuple(points)
     return Evaluation(
         name=manifest.name,

@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from weights.calibration.thresholds import Bools, Floats, Outcome, simulate
 
-NEVER = 1.01
+_ABOVE_ANY_CONFIDENCE = 1.01
 """A threshold no confidence reaches."""
 
 _MAX_CELLS = 200_000
@@ -184,4 +184,4 @@ def _candidates_per_exit(num_exits: int) -> int:
 def _candidates(confidence_N: Floats, count: int) -> npt.NDArray[np.float64]:
     """Ascending thresholds: always, quantiles of the confidences, never."""
     quantiles = np.quantile(confidence_N, np.linspace(0, 1, max(2, count - 2)), method="closest_observation")
-    return np.unique(np.concatenate([[0.0], quantiles.astype(np.float64), [NEVER]]))
+    return np.unique(np.concatenate([[0.0], quantiles.astype(np.float64), [_ABOVE_ANY_CONFIDENCE]]))

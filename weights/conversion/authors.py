@@ -17,7 +17,7 @@ from models.config import (
 )
 from weights.conversion.foreign import Checkpoint, ConversionError, verify
 
-STAGES = ("less_less_token", "less_token", "normal_token")
+CHECKPOINT_STAGES = ("less_less_token", "less_token", "normal_token")
 """What the authors call the stages at grids 7, 10 and 14."""
 
 _RENAMED = (
@@ -40,12 +40,12 @@ def authors_name(key: str) -> str:
         if count:
             rest = renamed
             break
-    return f"{STAGES[int(index)]}.{rest}"
+    return f"{CHECKPOINT_STAGES[int(index)]}.{rest}"
 
 
 def is_authors(checkpoint: Checkpoint) -> bool:
     """Whether the names are the authors'."""
-    return any(key.split(".")[0] in STAGES for key in checkpoint.tensors)
+    return any(key.split(".")[0] in CHECKPOINT_STAGES for key in checkpoint.tensors)
 
 
 def authors_architecture(checkpoint: Checkpoint, heads: int | None = None) -> CascadeConfig:
@@ -57,7 +57,7 @@ def authors_architecture(checkpoint: Checkpoint, heads: int | None = None) -> Ca
     Raises:
         ConversionError: when a tensor it is read from is missing or impossible, or the heads are not known.
     """
-    first, second = STAGES[:2]
+    first, second = CHECKPOINT_STAGES[:2]
     depth = _depth(checkpoint, f"{first}.blocks.")
     embed_dim = checkpoint.shape(f"{first}.cls_token", 3)[-1]
     hidden_dim = checkpoint.shape(f"{first}.blocks.0.mlp.fc1.weight", 2)[0]
@@ -115,7 +115,7 @@ def mlp_ratio(embed_dim: int, hidden_dim: int) -> float:
 
 def _family(checkpoint: Checkpoint) -> CascadeConfig:
     """Everything the family fixes and no shape tells: grids, norm epsilon, kind of positions."""
-    first = STAGES[0]
+    first = CHECKPOINT_STAGES[0]
     if f"{first}.patch_embed.proj.weight" in checkpoint.tensors:
         kernel = checkpoint.shape(f"{first}.patch_embed.proj.weight", 4)[-1]
         deit = VARIANTS["dvt_deit_small"]

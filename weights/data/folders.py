@@ -3,7 +3,7 @@
 from collections import Counter
 from pathlib import Path
 
-from weights.data.labelled import DataError, Encoded
+from weights.data.labelled import DataError, EncodedImages
 from weights.image_files.reduce import FORMATS, SUFFIXES
 
 _TRAIN = ("train", "training")
@@ -11,7 +11,7 @@ _OTHER_PARTS = ("val", "valid", "validation", "dev", "test", "testing")
 _JUNK = frozenset({"__macosx", "@eadir", "$recycle.bin", "system volume information", "thumbs.db", "desktop.ini"})
 
 
-def read_folder(folder: Path) -> Encoded:
+def read_folder(folder: Path) -> EncodedImages:
     """The images of the class folders in `folder`, or of those in its `train` folder or its only folder.
 
     Hidden files and what operating systems leave behind are passed over.
@@ -21,7 +21,7 @@ def read_folder(folder: Path) -> Encoded:
     """
     notes: list[str] = []
     root = _root(folder, notes)
-    found = Encoded([], [], [], (), notes)
+    found = EncodedImages([], [], [], (), notes)
     class_names: list[str] = []
     empty: list[str] = []
     skipped = Counter[str]()
@@ -47,7 +47,7 @@ def read_folder(folder: Path) -> Encoded:
     loose = sum(file.suffix.lower() in SUFFIXES for file in root.iterdir() if file.is_file())
     if loose:
         notes.append(f"left out: {loose:,} images directly in {root}, which belong to no class")
-    return Encoded(found.where, found.read, found.labels, tuple(class_names), notes)
+    return EncodedImages(found.where, found.read, found.labels, tuple(class_names), notes)
 
 
 def _root(folder: Path, notes: list[str]) -> Path:

@@ -12,7 +12,7 @@ class DataError(ValueError):
 
 
 @dataclass(frozen=True, slots=True)
-class Encoded:
+class EncodedImages:
     """Images as they are stored, with their classes.
 
     Attributes:
@@ -28,7 +28,7 @@ class Encoded:
     class_names: tuple[str, ...]
     notes: list[str] = field(default_factory=list)
 
-    def first(self, limit: int) -> "Encoded":
+    def first(self, limit: int) -> "EncodedImages":
         """At most so many images, as evenly over the classes as there are images, each class's first."""
         labels = np.asarray(self.labels)
         rank = np.empty(len(labels), dtype=np.int64)

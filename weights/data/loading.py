@@ -13,7 +13,7 @@ import numpy.typing as npt
 from rich.progress import track
 
 from weights.data.folders import read_folder
-from weights.data.labelled import DataError, Encoded, LabelledImages
+from weights.data.labelled import DataError, EncodedImages, LabelledImages
 from weights.data.parquet import parquet_files, read_parquet
 from weights.image_files.decode import Decoded, decode
 from weights.image_files.errors import ImageTooLargeError, UnreadableImageError
@@ -79,7 +79,7 @@ def load_images(
     )
 
 
-def _encoded(paths: Sequence[Path]) -> Encoded:
+def _encoded(paths: Sequence[Path]) -> EncodedImages:
     folders = [path for path in paths if path.is_dir() and not list(path.glob("*.parquet"))]
     if not folders:
         return read_parquet(parquet_files(paths))

@@ -9,7 +9,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from weights.data.labelled import DataError, Encoded
+from weights.data.labelled import DataError, EncodedImages
 
 
 def parquet_files(paths: Iterable[Path]) -> list[Path]:
@@ -29,13 +29,13 @@ def parquet_files(paths: Iterable[Path]) -> list[Path]:
     return files
 
 
-def read_parquet(files: Sequence[Path]) -> Encoded:
+def read_parquet(files: Sequence[Path]) -> EncodedImages:
     """The rows of all files, in order; labels are class numbers or names.
 
     Raises:
         DataError: when a file cannot be read, an image or a label is missing, or classes disagree.
     """
-    found = Encoded([], [], [], ())
+    found = EncodedImages([], [], [], ())
     labels: list[Any] = []
     names: tuple[str, ...] | None = None
     for file in files:
@@ -55,7 +55,7 @@ def read_parquet(files: Sequence[Path]) -> Encoded:
         if len(table) and missing is not None:
             raise DataError(f"{file}, row {missing} has no label; leave such rows out")
     numbers, class_names = _numbered(labels, names or ())
-    return Encoded(found.where, found.read, numbers, class_names)
+    return EncodedImages(found.where, found.read, numbers, class_names)
 
 
 def _table(file: Path) -> pa.Table:

@@ -10,7 +10,7 @@ MAX_CHUNKS = 65_536
 MAX_EXIF_BYTES = 65_536
 """As much as a JPEG's can have."""
 
-_KEPT = (b"IHDR", b"PLTE", b"IDAT")
+_KEPT_CHUNKS = (b"IHDR", b"PLTE", b"IDAT")
 
 
 def reduced(data: bytes) -> bytes:
@@ -28,7 +28,7 @@ def reduced(data: bytes) -> bytes:
             # Incomplete or not, its decoder knows what to say of it.
             kept.append(data[position:end])
             return b"".join(kept)
-        if kind in _KEPT or (kind == b"eXIf" and length <= MAX_EXIF_BYTES):
+        if kind in _KEPT_CHUNKS or (kind == b"eXIf" and length <= MAX_EXIF_BYTES):
             kept.append(data[position:end])
         position = end
     raise ImageTooLargeError(f"the PNG has more than {MAX_CHUNKS} chunks")

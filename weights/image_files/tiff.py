@@ -28,8 +28,8 @@ _STRIPS, _TILE_WIDTH, _TILE_HEIGHT, _TILES = 273, 322, 323, 324
 _GEOMETRY = (_WIDTH, _HEIGHT, _COMPRESSION, _SAMPLES, _ROWS, _PLANES, _TILE_WIDTH, _TILE_HEIGHT)
 # Also: sample sizes and formats, photometry, fill order, orientation, byte counts, predictor, palette,
 # inks, JPEG tables, YCbCr.
-_KEPT = {*_GEOMETRY, _STRIPS, _TILES, 258, 262, 266, 274, 279, 317, 320, 325, 332, 338, 339, 347}
-_KEPT |= {529, 530, 531, 532}
+_KEPT_TAGS = {*_GEOMETRY, _STRIPS, _TILES, 258, 262, 266, 274, 279, 317, 320, 325, 332, 338, 339, 347}
+_KEPT_TAGS |= {529, 530, 531, 532}
 _UNSIGNED = {3: "H", 4: "L", 16: "Q"}
 _VALUE_BYTES = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 8, 11: 4, 12: 8, 13: 4, 16: 8, 17: 8, 18: 8}
 
@@ -67,7 +67,7 @@ def reduced(data: bytes, *, max_pixels: int) -> bytes:
     except (struct.error, OverflowError) as error:
         raise UnreadableImageError("the TIFF ends within its directory") from error
     # The first of several with one number holds.
-    kept = {item.tag: item for item in reversed(entries) if item.tag in _KEPT}
+    kept = {item.tag: item for item in reversed(entries) if item.tag in _KEPT_TAGS}
     _check_sizes(kept)
     _check_geometry(kept, endian, max_pixels)
     directory = [struct.pack(count, len(kept))]

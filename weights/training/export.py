@@ -15,13 +15,13 @@ from weights.data import LabelledImages
 from weights.store import Manifest, save
 from weights.training.interval import wilson_interval
 from weights.training.phase import Report
-from weights.training.run import Plan
+from weights.training.run import PreparedRun
 from weights.training.trainer import Trainer
 
 _BATCH_SIZE = 64
 
 
-def export(plan: Plan, trainer: Trainer, seconds: float, report: Report) -> dict[str, Any]:
+def export(plan: PreparedRun, trainer: Trainer, seconds: float, report: Report) -> dict[str, Any]:
     """Write the model folder.
 
     Args:

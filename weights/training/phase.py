@@ -26,7 +26,7 @@ _ORDER, _VIEWS, _SUBSET = 0, 1, 2  # streams of random numbers that must not coi
 PIECE = 32
 """Images that a trunk sees at once outside of training: at 224 pixels more of them leave the processor's cache, which
 takes half as long again, and gigabytes."""
-_CHUNK = 128  # images that are augmented at once, from one draw of random numbers
+_IMAGES_PER_DRAW = 128  # images that are augmented at once, from one draw of random numbers
 
 
 class Phase(ABC):
@@ -140,8 +140,8 @@ class Phase(ABC):
         """All images augmented `num_views` times, in pieces, with their places in the tensors to keep."""
         total, done = num_views * len(self._rows), 0
         for view in range(num_views):
-            for start in range(0, len(self._rows), _CHUNK):
-                places = np.arange(start, min(start + _CHUNK, len(self._rows)))
+            for start in range(0, len(self._rows), _IMAGES_PER_DRAW):
+                places = np.arange(start, min(start + _IMAGES_PER_DRAW, len(self._rows)))
                 for images in torch.split(self._augmented(places, view, start), PIECE):
                     yield slice(done, done + len(images)), images
                     done += len(images)

@@ -56,7 +56,7 @@ class TrainingRun:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Plan:
+class PreparedRun:
     """Everything a run starts with.
 
     Attributes:
@@ -94,7 +94,7 @@ class Plan:
         return {name: str(value) for name, value in values.items()}
 
 
-def planned(run: TrainingRun) -> Plan:
+def planned(run: TrainingRun) -> PreparedRun:
     """Read the data and the model to start from, and choose what was left open.
 
     Raises:
@@ -118,7 +118,7 @@ def planned(run: TrainingRun) -> Plan:
         stored = load(run.init)
         origin = start_from(stored, cascade, data.class_names, out=run.out, looks_only=run.looks_only)
         trunk = stored.manifest.provenance.get(TRUNK)
-    return Plan(
+    return PreparedRun(
         run=run,
         data=data,
         holdout=holdout,

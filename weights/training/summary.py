@@ -7,12 +7,12 @@ from typing import Any
 from models.config import TrunkEmbeddingConfig
 from weights.training.augment import Augmentation
 from weights.training.recipe import Recipe
-from weights.training.run import Plan
+from weights.training.run import PreparedRun
 
 _SHOWN_CLASSES = 20
 
 
-def announcement(plan: Plan) -> str:
+def announcement(plan: PreparedRun) -> str:
     """What was left out, which classes there are, and what will be done."""
     parts, recipe, origin = plan.parts, plan.recipe, plan.origin
     start = f"starting from the {origin.get('part', 'weights')} of {origin['name']}" if origin else "from nothing"
@@ -25,7 +25,7 @@ def announcement(plan: Plan) -> str:
     )
 
 
-def outcome(plan: Plan, results: dict[str, Any]) -> str:
+def outcome(plan: PreparedRun, results: dict[str, Any]) -> str:
     """How good the model is, and how sure that can be."""
     exits = ", ".join(
         f"{accuracy:.1%} ({low:.0%}-{high:.0%})"
@@ -37,7 +37,7 @@ def outcome(plan: Plan, results: dict[str, Any]) -> str:
     )
 
 
-def _classes(plan: Plan) -> str:
+def _classes(plan: PreparedRun) -> str:
     counted = list(zip(plan.data.class_names, plan.data.counts, strict=True))
     if len(counted) > _SHOWN_CLASSES:
         fewest, most = min(counted, key=itemgetter(1)), max(counted, key=itemgetter(1))
@@ -54,7 +54,7 @@ def _effective(augmentation: Augmentation) -> dict[str, float]:
     return {name: value for name, value in asdict(augmentation).items() if value and name not in unused}
 
 
-def _epochs(plan: Plan, recipe: Recipe) -> str:
+def _epochs(plan: PreparedRun, recipe: Recipe) -> str:
     embedding = plan.cascade.config.embedding
     if not isinstance(embedding, TrunkEmbeddingConfig) or not recipe.look_epochs:
         return f"epochs: {recipe.epochs:g}"

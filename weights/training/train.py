@@ -13,7 +13,7 @@ from weights.training.export import export
 from weights.training.interruption import Interrupted, interruptible
 from weights.training.phase import Phase, Report
 from weights.training.progress import run_progress
-from weights.training.run import Plan, TrainingRun, planned
+from weights.training.run import PreparedRun, TrainingRun, planned
 from weights.training.summary import announcement, outcome
 from weights.training.trainer import Trainer
 
@@ -90,7 +90,7 @@ def _place(trainer: Trainer) -> str:
     return f"in phase {trainer.phase + 1}, {trainer.current.name}, after {trainer.step:,} steps"
 
 
-def _show(console: Console, plan: Plan, phase: Phase, report: Report) -> None:
+def _show(console: Console, plan: PreparedRun, phase: Phase, report: Report) -> None:
     """Print how good a phase's exits are on some of the calibration images, where that costs little."""
     rows = plan.parts.calibration
     accuracies = phase.judge(plan.data.subset(rows[:: -(-len(rows) // _SHOWN_IMAGES)]), report)

@@ -6,18 +6,18 @@ from functools import partial
 import pytest
 from odd_server import Reaction, answer, good, odd_server
 
-from benchmarks.http.load import Load, drive
-from benchmarks.http.payload import Seen, payloads
+from benchmarks.http.load import ProcessLoad, drive
+from benchmarks.http.payload import AnsweredLabel, payloads
 from benchmarks.http.tally import Tally
 
-CAT = Seen("cat", 0.75)
+CAT = AnsweredLabel("cat", 0.75)
 
 
 async def load_on(react: Reaction = good, *, images: int = 1, **changes: object) -> Tally:
     """A short load, from the server's own loop."""
     plan = {"connections": 3, "seconds": 0.15, "warm_up_s": 0.0, "patience_s": 1.0, **changes}
     async with odd_server(react) as server:
-        load = Load(
+        load = ProcessLoad(
             host="127.0.0.1",
             port=server.port,
             payloads=payloads([b"a", b"bc"], images),
@@ -130,7 +130,7 @@ async def test_load_refusals_are_told_apart_from_answers(headers, missing):
 async def test_load_nobody_listening_is_lost():
     async with odd_server() as server:
         port = server.port
-    load = Load(
+    load = ProcessLoad(
         host="127.0.0.1", port=port, payloads=payloads([b"a"], 1), expected=[CAT], connections=1, seconds=0.1,
         warm_up_s=0.0, watch_livez=False,
     )  # fmt: skip

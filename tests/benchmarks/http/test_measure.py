@@ -13,25 +13,35 @@ from typer import Typer
 from typer.testing import CliRunner
 
 from benchmarks.http.__main__ import main
-from benchmarks.http.measure import AnswerError, Client, Measured, Plan, Referred, Target, measure, meet, steps
-from benchmarks.http.payload import Seen
+from benchmarks.http.measure import (
+    AnswerError,
+    LoadClients,
+    Measured,
+    MeasurementPlan,
+    Referred,
+    ServerUnderTest,
+    measure,
+    meet,
+    steps,
+)
+from benchmarks.http.payload import AnsweredLabel
 from benchmarks.http.report import faults, print_report, report
 from benchmarks.http.tally import Tally
 from service.errors import InvalidParameterError
 
-PLAN = Plan(
+PLAN = MeasurementPlan(
     images_per_request=(1, 8), connections=4, seconds=2.0, repeats=2, open_rate="2x", open_seconds=4.0, poisson=True
 )
-TARGET = Target("127.0.0.1", 1, {"name": "dvt"}, [Seen("cat", 0.75)])
+TARGET = ServerUnderTest("127.0.0.1", 1, {"name": "dvt"}, [AnsweredLabel("cat", 0.75)])
 
 
-class RecordingClient(Client):
+class RecordingClient(LoadClients):
     """Answers with known figures instead of sending anything."""
 
     def __init__(self) -> None:
         self.sent: list[dict[str, object]] = []
 
-    def send(self, target: Target, **load: object) -> Tally:
+    def send(self, target: ServerUnderTest, **load: object) -> Tally:
         self.sent.append(load)
         tally = Tally(
             seconds=2.0,
@@ -80,7 +90,7 @@ def test_measure_rounds_alternate_and_the_open_loop_doubles_the_closed_one():
 
 def test_measure_open_loop_of_a_server_that_answers_nothing_is_an_error():
     class SilentClient(RecordingClient):
-        def send(self, target: Target, **load: object) -> Tally:
+        def send(self, target: ServerUnderTest, **load: object) -> Tally:
             return Tally(seconds=1.0)
 
     with pytest.raises(AnswerError, match="answered nothing"):
@@ -145,7 +155,7 @@ async def test_meet_remembers_what_each_image_gets_alone():
     async with odd_server() as server:
         target = await asyncio.to_thread(meet, "127.0.0.1", server.port, [b"a", b"b"])
 
-    assert target.expected == [Seen("cat", 0.75)] * 2
+    assert target.expected == [AnsweredLabel("cat", 0.75)] * 2
 
 
 async def test_meet_server_that_does_not_classify_is_an_error():

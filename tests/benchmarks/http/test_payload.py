@@ -4,8 +4,8 @@ import json
 
 import pytest
 
-from benchmarks.http.connection import Reply
-from benchmarks.http.payload import Seen, answers, own_s, payloads
+from benchmarks.http.connection import HttpReply
+from benchmarks.http.payload import AnsweredLabel, answers, own_s, payloads
 
 
 def test_payloads_single_image_is_the_body_itself():
@@ -31,22 +31,22 @@ def test_payloads_of_several_images_begin_with_another_one_each():
 @pytest.mark.parametrize("body", [b"{}", b"[]", b"no", b'{"id": "a", "results": [{"error": {}}]}'])
 def test_answers_of_anything_else_are_refused(body):
     with pytest.raises(ValueError, match=r".+"):
-        answers(Reply(200, {}, body))
+        answers(HttpReply(200, {}, body))
 
 
 def test_answers_are_in_order():
     results = [{"label": "a", "confidence": 0.5, "top": []}, {"label": "b", "confidence": 0.25}]
-    seen = [Seen("a", 0.5), Seen("b", 0.25)]
+    seen = [AnsweredLabel("a", 0.5), AnsweredLabel("b", 0.25)]
 
-    assert answers(Reply(200, {}, json.dumps({"id": "r", "results": results}).encode())) == ("r", seen)
-    assert answers(Reply(200, {}, json.dumps({"id": "r", **results[0]}).encode())) == ("r", seen[:1])
+    assert answers(HttpReply(200, {}, json.dumps({"id": "r", "results": results}).encode())) == ("r", seen)
+    assert answers(HttpReply(200, {}, json.dumps({"id": "r", **results[0]}).encode())) == ("r", seen[:1])
 
 
 def test_own_s_is_decoding_and_computing_as_the_server_says():
     timing = b"decode;dur=0.5, queue;dur=0.25, compute;dur=4, total;dur=6.125"
-    assert own_s(Reply(200, {b"server-timing": timing}, b"")) == pytest.approx(0.0045)
+    assert own_s(HttpReply(200, {b"server-timing": timing}, b"")) == pytest.approx(0.0045)
 
 
 @pytest.mark.parametrize("headers", [{}, {b"server-timing": b"total;dur=6.1"}])
 def test_own_s_of_a_server_that_does_not_say_is_unknown(headers):
-    assert own_s(Reply(200, headers, b"")) is None
+    assert own_s(HttpReply(200, headers, b"")) is None

@@ -7,17 +7,17 @@ import pytest
 
 from benchmarks.http.books import parse_metrics
 from benchmarks.soak.checks import judge
-from benchmarks.soak.clients import CLIENTS, Seen
+from benchmarks.soak.clients import CLIENTS, SoakRecord
 
 SAMPLES = [{"seconds": 30.0 * step, "rss_mb": 100.0, "images": 0.0, "queued": 0.0} for step in range(6)]
 GOOD_METRICS = 'dvt_images_total 1.0\ndvt_exits_total{stage="0"} 1.0\ndvt_requests_total{code="503"} 1.0\n'
 
 
-def seen(**changes: object) -> Seen:
-    return replace(Seen(sent=Counter(dict.fromkeys(CLIENTS, 1)), samples=SAMPLES, full_status=200), **changes)
+def seen(**changes: object) -> SoakRecord:
+    return replace(SoakRecord(sent=Counter(dict.fromkeys(CLIENTS, 1)), samples=SAMPLES, full_status=200), **changes)
 
 
-def failed(books: Seen, metrics: str = GOOD_METRICS) -> list[str]:
+def failed(books: SoakRecord, metrics: str = GOOD_METRICS) -> list[str]:
     return [check.name for check in judge(books, parse_metrics(metrics), max_growth_mb=5.0) if not check.ok]
 
 

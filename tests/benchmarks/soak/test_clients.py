@@ -7,7 +7,7 @@ import uvicorn
 
 from benchmarks.soak import clients
 from benchmarks.soak.checks import judge
-from benchmarks.soak.clients import CLIENTS, Seen, soak
+from benchmarks.soak.clients import CLIENTS, SoakRecord, soak
 from service.capacity.child import Child
 from service.commands.serve import assemble
 from service.http.app import create_app
@@ -22,7 +22,7 @@ async def test_soak_all_clients_come_and_a_sound_server_passes(model, monkeypatc
     while not server.started:  # noqa: ASYNC110
         await asyncio.sleep(0.01)
     await asyncio.to_thread(context.engine.wait_ready, 30)
-    books = Seen()
+    books = SoakRecord()
     try:
         port = server.servers[0].sockets[0].getsockname()[1]
         metrics = await soak(Child("127.0.0.1", port, os.getpid()), 1.0, books)

@@ -8,7 +8,7 @@ import pytest
 from calibrated import save_calibrated
 
 from service.capacity.recorded import RecordedTimes
-from service.capacity.replica import Replica
+from service.capacity.replica import SimulatedReplica
 from weights.store import StoredModel, load
 
 
@@ -37,10 +37,10 @@ def times_of() -> Callable[..., RecordedTimes]:
 
 
 @pytest.fixture(scope="session")
-def replica_of() -> Callable[..., Replica]:
+def replica_of() -> Callable[..., SimulatedReplica]:
     """A replica whose images leave one in two at each of its stages."""
 
-    def make(times: RecordedTimes | None = None, **changes: object) -> Replica:
+    def make(times: RecordedTimes | None = None, **changes: object) -> SimulatedReplica:
         fields = {
             "times": times or recorded_times(),
             "exits": np.array([0, 1]),
@@ -49,7 +49,7 @@ def replica_of() -> Callable[..., Replica]:
             "front_ends": 1,
             "overhead_s": 0.0,
         }
-        return Replica(**{**fields, **changes})  # type: ignore[arg-type]
+        return SimulatedReplica(**{**fields, **changes})  # type: ignore[arg-type]
 
     return make
 

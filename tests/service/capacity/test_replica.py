@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from service.capacity.replica import waits_ms
-from service.capacity.simulation import Answered, Outcome
+from service.capacity.simulation import AnsweredImage, SimulationResult
 
 
 def test_capacity_is_the_engines_in_full_batches_or_the_front_ends(replica_of, times_of):
@@ -103,8 +103,8 @@ def test_front_ends_that_cannot_keep_up_make_images_wait_before_the_engine(repli
 
 
 def test_waits_ms_are_of_the_middle_three_fifths_from_the_arrival_given():
-    answered = [Answered(image, 0.0, 1.0 if 2 <= image < 8 else 99.0) for image in range(10)]
-    outcome = Outcome([[]], answered)
+    answered = [AnsweredImage(image, 0.0, 1.0 if 2 <= image < 8 else 99.0) for image in range(10)]
+    outcome = SimulationResult([[]], answered)
 
     assert waits_ms(outcome) == (1000.0, 1000.0)
     assert waits_ms(outcome, [0.5] * 10) == (500.0, 500.0)

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from service.capacity.simulation import Answered, KnownExits, Simulation
+from service.capacity.simulation import AnsweredImage, KnownExits, SchedulerSimulation
 from service.engine.batch_limits import BatchLimits
 from service.engine.scheduler import Scheduler
 from service.engine.stage_times import StageTimes
@@ -15,14 +15,14 @@ STAGES = 3
 
 def simulation(exit_of, seconds=lambda stage, size: 1.0, *, full=4, room=1000):
     scheduler = Scheduler(STAGES, BatchLimits(STAGES, full), StageTimes(STAGES))
-    return Simulation(scheduler, KnownExits(exit_of), seconds, room)
+    return SchedulerSimulation(scheduler, KnownExits(exit_of), seconds, room)
 
 
 def test_open_loop_images_wait_for_the_batch_in_progress_and_deep_ones_go_on():
     # The first runs alone from 0 to 1; the second has come meanwhile, but the deeper stage goes first.
     outcome = simulation([1, 0]).open_loop([0.0, 0.5])
 
-    assert outcome.answered == [Answered(0, 0.0, 2.0), Answered(1, 0.5, 3.0)]
+    assert outcome.answered == [AnsweredImage(0, 0.0, 2.0), AnsweredImage(1, 0.5, 3.0)]
     assert outcome.batches == [[1, 1], [1], []]
     assert (outcome.busy_s, outcome.ended_at, outcome.refused) == (3.0, 3.0, 0)
 
@@ -60,7 +60,7 @@ def test_exits_are_told_of_every_turn_and_of_idleness():
             told.append(("idle", now))
 
     scheduler = Scheduler(STAGES, BatchLimits(STAGES, 4), StageTimes(STAGES))
-    Simulation(scheduler, Told([0]), lambda stage, size: 1.0, 10).open_loop([3.0])
+    SchedulerSimulation(scheduler, Told([0]), lambda stage, size: 1.0, 10).open_loop([3.0])
 
     assert told == [("turn", 0.0), ("idle", 0.0), ("turn", 3.0), ("turn", 4.0)]
 

@@ -57,7 +57,7 @@ class RedisServer:
             return client.connect_ex(("127.0.0.1", self.port)) == 0
 
 
-class Load:
+class ReplicaLoad:
     """One client for each replica, sending images until the end."""
 
     def __init__(self, urls: list[str]) -> None:
@@ -65,7 +65,7 @@ class Load:
         self._stop = threading.Event()
         self._threads = [threading.Thread(target=self._send, args=(url,)) for url in urls]
 
-    def __enter__(self) -> "Load":
+    def __enter__(self) -> "ReplicaLoad":
         for thread in self._threads:
             thread.start()
         return self
@@ -155,7 +155,7 @@ def test_change_of_two_writers_at_two_replicas_one_succeeds_and_one_is_412(urls)
 def test_redis_going_away_and_coming_back_empty_disturbs_no_classification(urls, redis, environment) -> None:
     document = patched(urls[0], 0.625).json()
     eventually(lambda: all(config(url) == document for url in urls))
-    with Load(urls) as load:
+    with ReplicaLoad(urls) as load:
         redis.stop()
         eventually(lambda: all(metric(url, "dvt_config_store_up") == 0 for url in urls))
         refused = patched(urls[1], 0.1)
@@ -179,7 +179,7 @@ def test_redis_going_away_and_coming_back_empty_disturbs_no_classification(urls,
 
 
 def test_redis_that_never_answers_delays_a_change_but_no_classification(urls, redis) -> None:
-    with Load(urls) as load:
+    with ReplicaLoad(urls) as load:
         redis._process.send_signal(19)  # SIGSTOP: connections stay open and nothing is answered
         try:
             began = time.monotonic()

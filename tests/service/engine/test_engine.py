@@ -15,7 +15,7 @@ from service.engine.operating import Change, OperatingPoint
 from service.engine.policy import ExitReason, Policy
 from service.engine.task import Task
 from service.errors import (
-    CancelledError,
+    ClientLeftError,
     DeadlineExceededError,
     InvalidParameterError,
     OverloadedError,
@@ -96,7 +96,7 @@ def test_cancel_ends_a_task_in_a_stage_and_leaves_one_that_has_ended(
     task = hold(runner, engine, exit_stage=3)
     engine.cancel(task)
     runner.gate.set()
-    with pytest.raises(CancelledError):
+    with pytest.raises(ClientLeftError):
         task.future.result(5)
     assert runner.kept == {}
     task = engine.submit(pixels(0), policy())

@@ -6,7 +6,7 @@ from engine_fakes import RecordingObserver, pixels, policy
 from service.engine.ledger import Ledger
 from service.engine.policy import ExitReason
 from service.engine.task import StagePrediction, Task
-from service.errors import CancelledError, InferenceError, NotReadyError
+from service.errors import ClientLeftError, InferenceError, NotReadyError
 
 
 def _open_tasks(ledger: Ledger, count: int) -> list[Task]:
@@ -46,5 +46,5 @@ def test_end_all_observer_raises_every_future_ends_all_the_same() -> None:
     tasks = _open_tasks(ledger, 3)
     ledger.end_all(lambda task: ledger.cancel(task, "queue"))
     for task in tasks:
-        with pytest.raises(CancelledError):
+        with pytest.raises(ClientLeftError):
             task.future.result(0)

@@ -10,7 +10,7 @@ from engine_fakes import STAGE_MACS, failing, passing, pixels, policy
 from service.engine.policy import ExitReason
 from service.engine.stage_health import StageBrokenError
 from service.engine.task import Task
-from service.errors import CancelledError, DeadlineExceededError, DeviceLostError, InferenceError
+from service.errors import ClientLeftError, DeadlineExceededError, DeviceLostError, InferenceError
 
 
 @pytest.mark.parametrize(("bad_stage", "bad_row"), [(0, 0), (1, 5), (3, 10)])
@@ -170,7 +170,7 @@ def test_cancel_while_a_stage_runs_no_later_one_starts(bench: Bench, running: in
 
     bench.runner.fault = fault
     bench.serve()
-    with pytest.raises(CancelledError):
+    with pytest.raises(ClientLeftError):
         task.future.result(0)
     assert other.future.result(0).prediction.stage == 3
     assert [stage for stage, ids in bench.runner.batches if task.task_id in ids] == list(range(running + 1))
@@ -181,7 +181,7 @@ def test_cancel_while_a_stage_runs_no_later_one_starts(bench: Bench, running: in
 def test_cancel_while_waiting_for_the_first_stage_nothing_runs(bench: Bench) -> None:
     bench.cancel(task := bench.submit(pixels(0)))
     bench.serve()
-    with pytest.raises(CancelledError):
+    with pytest.raises(ClientLeftError):
         task.future.result(0)
     assert bench.runner.batches == []
     assert bench.observer.counts == {"cancelled:queue": 1}
@@ -202,7 +202,7 @@ def test_cancel_while_waiting_between_stages_frees_its_state(bench: Bench) -> No
 
     bench.runner.fault = fault
     bench.serve()
-    with pytest.raises(CancelledError):
+    with pytest.raises(ClientLeftError):
         deep.future.result(0)
     assert kept_before_stage_0_ran_again == [{}]
     assert bench.observer.counts == {"cancelled:queue": 1, "exited:confident": 32}

@@ -11,7 +11,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 from service.engine.load import Shedding
 from service.engine.policy import ExitReason
 from service.engine.task import Task
-from service.errors import CancelledError, DeadlineExceededError, InferenceError
+from service.errors import ClientLeftError, DeadlineExceededError, InferenceError
 
 BAD_TAG = 255
 LOWERED = 0.15
@@ -146,8 +146,8 @@ class WorkerMachine(RuleBasedStateMachine):
                 assert task.task_id not in self.left, "answered though its client had left"
                 self._check_answer(task)
             else:
-                assert isinstance(error, CancelledError | DeadlineExceededError | InferenceError)
-                assert not isinstance(error, CancelledError) or task.cancelled
+                assert isinstance(error, ClientLeftError | DeadlineExceededError | InferenceError)
+                assert not isinstance(error, ClientLeftError) or task.cancelled
                 assert not isinstance(error, DeadlineExceededError) or (
                     task.deadline is not None and task.task_id not in self.ran
                 )

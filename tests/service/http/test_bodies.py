@@ -4,7 +4,7 @@ import pytest
 from fastapi import Request
 
 from service.errors import (
-    CancelledError,
+    ClientLeftError,
     InvalidParameterError,
     MalformedRequestError,
     ServiceError,
@@ -223,5 +223,5 @@ async def test_read_body_longer_than_announced_is_refused_at_the_limit_all_the_s
 @pytest.mark.parametrize("content_type", [MULTIPART, "image/png"])
 @pytest.mark.parametrize("chunks", [[LEFT], [b"--sep", LEFT], [part(b"data"), b"", LEFT]])
 async def test_read_images_client_that_leaves_while_sending_cancels(chunks, content_type):
-    with pytest.raises(CancelledError):
+    with pytest.raises(ClientLeftError):
         await images_of(*chunks, content_type=content_type)

@@ -26,7 +26,7 @@ STATUSES = {
     errors.UnsupportedMediaError: 415,
     errors.InvalidParameterError: 422,
     errors.OverloadedError: 429,
-    errors.CancelledError: 499,
+    errors.ClientLeftError: 499,
     errors.InferenceError: 500,
     errors.NotReadyError: 503,
     errors.StoreUnavailableError: 503,

@@ -263,12 +263,12 @@ def test_decode_truncated_files_are_not_filled_up() -> None:
 def test_decode_long_row_is_read_in_one_piece(preprocessing: Preprocessing, monkeypatch: pytest.MonkeyPatch) -> None:
     sizes = []
 
-    class Counted(BytesIO):
+    class CountingBytesIO(BytesIO):
         def read(self, size: int | None = -1) -> bytes:
             sizes.append(size)
             return super().read(size)
 
-    monkeypatch.setattr("weights.image_files.decode.BytesIO", Counted)
+    monkeypatch.setattr("weights.image_files.decode.BytesIO", CountingBytesIO)
     data = bmp(400_000, 1, bytes(1_200_000), bits=24, compression=0)
     ImageDecoder(preprocessing, max_bytes=2_000_000, max_pixels=400_000).decode(data)
 

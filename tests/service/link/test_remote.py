@@ -7,7 +7,7 @@ from engine_fakes import hold, pixels, policy
 from service.engine.engine import EngineState
 from service.engine.operating import Change
 from service.errors import (
-    CancelledError,
+    ClientLeftError,
     DeadlineExceededError,
     DeviceLostError,
     NotReadyError,
@@ -53,7 +53,7 @@ async def test_cancel_ends_the_image_before_its_next_stage(together) -> None:
     await remote.scrape()  # the engine process has read the cancellation now
     together.runner.gate.set()
 
-    with pytest.raises(CancelledError):
+    with pytest.raises(ClientLeftError):
         await asyncio.wait_for(asyncio.wrap_future(task.future), 5)
     assert together.metric("dvt_cancelled_total", where="queue") == 1
 

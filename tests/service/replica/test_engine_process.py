@@ -21,7 +21,7 @@ PATIENCE_S = 60
 
 
 @dataclass
-class Replica:
+class RunningReplica:
     """A running `dvt serve`."""
 
     url: str
@@ -39,7 +39,7 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 
 @pytest.fixture
-def replica(model: str, tmp_path: Path) -> Iterator[Replica]:
+def replica(model: str, tmp_path: Path) -> Iterator[RunningReplica]:
     log = tmp_path / "log"
     settings = {"DVT_MODEL": model, "DVT_HTTP_PORT": "0", "DVT_HTTP_WORKERS": "2", "OMP_NUM_THREADS": "1"}
     with (
@@ -58,7 +58,7 @@ def replica(model: str, tmp_path: Path) -> Iterator[Replica]:
             )
             found = re.search(r"running on (http://\S+)", log.read_text())
             assert found, log.read_text()
-            started = Replica(found.group(1), process, log)
+            started = RunningReplica(found.group(1), process, log)
             eventually(lambda: status(started.url, "/readyz") == 200)
             eventually(lambda: log.read_text().count("startup complete") == 2)
             yield started
@@ -131,7 +131,7 @@ def identity_holds(url: str) -> bool:
     return total("dvt_images_total") == sum(map(total, ends))
 
 
-def test_replica_front_end_killed_loses_its_own_connections_only_and_is_replaced(replica: Replica) -> None:
+def test_replica_front_end_killed_loses_its_own_connections_only_and_is_replaced(replica: RunningReplica) -> None:
     victim, survivor = replica.front_ends()
     with Load(replica.url) as load:
         os.kill(victim, signal.SIGKILL)
@@ -149,7 +149,7 @@ def test_replica_front_end_killed_loses_its_own_connections_only_and_is_replaced
     assert "dvt_front_end_deaths_total 1.0" in httpx.get(replica.url + "/metrics").text
 
 
-def test_replica_engine_killed_every_request_ends_and_nothing_is_left(replica: Replica) -> None:
+def test_replica_engine_killed_every_request_ends_and_nothing_is_left(replica: RunningReplica) -> None:
     front_ends = replica.front_ends()
     with Load(replica.url) as load:
         killed_at = time.monotonic()
@@ -163,7 +163,7 @@ def test_replica_engine_killed_every_request_ends_and_nothing_is_left(replica: R
     print(f"front ends ended {ended_after_s:.2f} s after the engine process")
 
 
-def test_replica_configuration_changed_at_one_front_end_holds_at_both(replica: Replica) -> None:
+def test_replica_configuration_changed_at_one_front_end_holds_at_both(replica: RunningReplica) -> None:
     for version in range(2, 12):
         thresholds = 0 if version % 2 else 2
         assert httpx.patch(replica.url + "/config", json={"thresholds": thresholds}).json()["version"] == version
@@ -175,7 +175,7 @@ def test_replica_configuration_changed_at_one_front_end_holds_at_both(replica: R
 
 
 def test_replica_front_end_replaced_after_retraining_in_place_serves_what_the_engine_serves(
-    replica: Replica, model: str
+    replica: RunningReplica, model: str
 ) -> None:
     def answers() -> tuple[object, object]:
         answer = httpx.post(replica.url + "/classify", content=png(), headers={"content-type": "image/png"}).json()
@@ -195,7 +195,7 @@ def test_replica_front_end_replaced_after_retraining_in_place_serves_what_the_en
         config.write_text(text)
 
 
-def test_replica_sigterm_under_load_answers_what_it_took_and_ends_with_0(replica: Replica) -> None:
+def test_replica_sigterm_under_load_answers_what_it_took_and_ends_with_0(replica: RunningReplica) -> None:
     with Load(replica.url) as load:
         replica.process.terminate()
         assert replica.process.wait(PATIENCE_S) == 0
@@ -204,7 +204,7 @@ def test_replica_sigterm_under_load_answers_what_it_took_and_ends_with_0(replica
     assert "Traceback" not in replica.log.read_text()
 
 
-def test_replica_second_sigterm_ends_at_once_with_1(replica: Replica) -> None:
+def test_replica_second_sigterm_ends_at_once_with_1(replica: RunningReplica) -> None:
     # A body that never comes would hold a drain up.
     with httpx.Client(base_url=replica.url) as client:
         assert client.get("/livez").status_code == 200
@@ -221,7 +221,7 @@ def test_replica_second_sigterm_ends_at_once_with_1(replica: Replica) -> None:
             client.post("/classify", content=half_a_body(), headers={"content-type": "image/png"})
 
 
-def test_replica_front_end_that_does_not_stay_up_ends_the_replica_with_1(replica: Replica) -> None:
+def test_replica_front_end_that_does_not_stay_up_ends_the_replica_with_1(replica: RunningReplica) -> None:
     def kill_all() -> bool:
         for pid in replica.front_ends() if replica.process.poll() is None else []:
             os.kill(pid, signal.SIGKILL)
@@ -233,7 +233,7 @@ def test_replica_front_end_that_does_not_stay_up_ends_the_replica_with_1(replica
     assert "does not stay up" in replica.log.read_text()
 
 
-def test_replica_address_in_use_is_an_error_and_not_a_traceback(replica: Replica, model: str) -> None:
+def test_replica_address_in_use_is_an_error_and_not_a_traceback(replica: RunningReplica, model: str) -> None:
     port = httpx.URL(replica.url).port
     second = subprocess.run(
         [sys.executable, "-m", "service", "serve", "--model", model, "--port", str(port)],
@@ -248,7 +248,7 @@ def test_replica_address_in_use_is_an_error_and_not_a_traceback(replica: Replica
     assert "Traceback" not in second.stderr
 
 
-def test_engine_process_that_stands_still_is_noticed_and_may_come_back(replica: Replica) -> None:
+def test_engine_process_that_stands_still_is_noticed_and_may_come_back(replica: RunningReplica) -> None:
     with Load(replica.url) as load:
         os.kill(replica.process.pid, signal.SIGSTOP)
         stopped_at = time.monotonic()
@@ -267,7 +267,7 @@ def test_engine_process_that_stands_still_is_noticed_and_may_come_back(replica: 
     assert set(load.outcomes) <= {200, 503}
 
 
-def test_deadline_holds_while_the_engine_process_stands_still(replica: Replica) -> None:
+def test_deadline_holds_while_the_engine_process_stands_still(replica: RunningReplica) -> None:
     os.kill(replica.process.pid, signal.SIGSTOP)
     try:
         began = time.monotonic()

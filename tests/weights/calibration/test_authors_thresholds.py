@@ -5,7 +5,7 @@ import pytest
 from parity import FOLDERS
 from safetensors.numpy import load_file
 
-from weights.calibration.authors_thresholds import BUDGETS, NEVER, authors_thresholds
+from weights.calibration.authors_thresholds import BUDGETS, NEVER_EXITS, authors_thresholds
 from weights.calibration.thresholds import exit_stages, simulate
 
 GMACS = np.array([1.1429, 3.6431, 8.8006], dtype=np.float32)
@@ -63,7 +63,7 @@ def test_authors_thresholds_ties_leave_together() -> None:
 
 
 def test_authors_thresholds_share_below_one_image_lets_nobody_leave() -> None:
-    assert authors_thresholds(np.full((3, 2), 0.5), 1.0) == (NEVER, NEVER)
+    assert authors_thresholds(np.full((3, 2), 0.5), 1.0) == (NEVER_EXITS, NEVER_EXITS)
 
 
 @pytest.mark.parametrize("budget", [0.0, -1.0, float("nan")])

@@ -5,7 +5,7 @@ import torch
 
 from weights.conversion.foreign import Checkpoint, ConversionError
 from weights.conversion.operating_points import sensible_default, stated_exits, stated_operating_points
-from weights.store import OperatingPoint
+from weights.store import NamedOperatingPoint
 
 EXTRAS: dict[str, Any] = {
     "dynamic_threshold": torch.tensor([[0.25, 0.5, -1e8], [0.75, 1e8, -1e8]]),
@@ -22,8 +22,8 @@ def _checkpoint(**changes: object) -> Checkpoint:
 
 def test_stated_operating_points_one_for_each_budget() -> None:
     assert stated_operating_points(_checkpoint(), 3) == (
-        OperatingPoint(name="budget-1", thresholds=(0.25, 0.5), accuracy=0.6, mean_macs=1.5e9),
-        OperatingPoint(name="budget-2", thresholds=(0.75, 1e8), accuracy=0.755, mean_macs=3e9),
+        NamedOperatingPoint(name="budget-1", thresholds=(0.25, 0.5), accuracy=0.6, mean_macs=1.5e9),
+        NamedOperatingPoint(name="budget-2", thresholds=(0.75, 1e8), accuracy=0.755, mean_macs=3e9),
     )
 
 
@@ -66,7 +66,7 @@ def test_stated_exits_wrong_count_raises_naming_it(key: str) -> None:
 def test_sensible_default_is_the_cheapest_within_half_a_point() -> None:
     outcomes = [(0.700, 1.0), (0.745, 3.0), (0.746, 2.0), (0.750, 5.0), (0.7449, 1.5)]
     points = tuple(
-        OperatingPoint(name=str(index), thresholds=(), accuracy=accuracy, mean_macs=macs)
+        NamedOperatingPoint(name=str(index), thresholds=(), accuracy=accuracy, mean_macs=macs)
         for index, (accuracy, macs) in enumerate(outcomes)
     )
     assert sensible_default(points).name == "2"

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from weights.data.labelled import DataError, Encoded, LabelledImages
+from weights.data.labelled import DataError, EncodedImages, LabelledImages
 
 
 def labelled(labels: list[int], *names: str) -> LabelledImages:
@@ -12,7 +12,7 @@ def labelled(labels: list[int], *names: str) -> LabelledImages:
     ("limit", "kept"), [(2, ["0", "4"]), (3, ["0", "1", "4"]), (4, ["0", "1", "4", "5"]), (9, list("0123456"))]
 )
 def test_first_takes_classes_evenly_in_their_order(limit: int, kept: list[str]) -> None:
-    encoded = Encoded(list("0123456"), [bytes] * 7, [0, 0, 0, 0, 1, 1, 1], ("a", "b"))
+    encoded = EncodedImages(list("0123456"), [bytes] * 7, [0, 0, 0, 0, 1, 1, 1], ("a", "b"))
     assert encoded.first(limit).where == kept
     assert len(encoded.first(limit).labels) == len(encoded.first(limit).read) == len(kept)
 

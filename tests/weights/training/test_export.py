@@ -9,13 +9,13 @@ from models.config import CascadeConfig
 from weights.card import TRUNK
 from weights.store import load
 from weights.training.export import export
-from weights.training.run import Plan, planned
+from weights.training.run import PreparedRun, planned
 from weights.training.trainer import Trainer
 
 SMALL = replace(TINY, num_classes=2)
 
 
-def _untrained(folder: Path, config: CascadeConfig = SMALL) -> tuple[Plan, Trainer]:
+def _untrained(folder: Path, config: CascadeConfig = SMALL) -> tuple[PreparedRun, Trainer]:
     plan = planned(run_of(folder, "small", config, recipe={"epochs": "1"}, seed=4))
     trainer = Trainer(plan.cascade, plan.data, plan.parts.train, plan.run.preprocessing, plan.recipe, CPU, silent)
     return plan, trainer

@@ -5,7 +5,7 @@ from playwright.sync_api import expect
 from tiny_model import save_tiny_model
 
 from service.capacity.child import SERVE, served
-from weights.manifest import OperatingPoint
+from weights.manifest import NamedOperatingPoint
 
 MERGE = {"content-type": "application/merge-patch+json"}
 
@@ -189,7 +189,7 @@ def test_tune_curve_is_drawn_and_a_click_on_it_proposes_a_budget(look, server):
 
 
 def test_tune_model_without_calibration_table_says_so_and_takes_thresholds_and_names(browser, tmp_path):
-    thrifty = OperatingPoint(name="thrifty", thresholds=(0.1, 0.2, 0.3), accuracy=0.5, mean_macs=1e6)
+    thrifty = NamedOperatingPoint(name="thrifty", thresholds=(0.1, 0.2, 0.3), accuracy=0.5, mean_macs=1e6)
     model = save_tiny_model(tmp_path / "tiny", operating_points=(thrifty,))
     environment = {"DVT_HTTP_WORKERS": "0", "DVT_MODEL": model}
     with served(SERVE, environment) as child, httpx.Client(base_url=f"http://{child.host}:{child.port}") as client:
