@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 
-.PHONY: serve test test-api test-image screenshots lint format clean
+.PHONY: serve test coverage test-api test-image screenshots lint format clean
 
 serve: $(VENV)/.installed
 	$(BIN)/dvt serve
@@ -11,6 +11,10 @@ serve: $(VENV)/.installed
 # A file's tests stay together, with the server they share.
 test: lint
 	$(BIN)/python -m pytest --numprocesses 3 --dist loadfile
+
+# Lines and branches that the tests run, the processes they start included.
+coverage: $(VENV)/.installed-dev
+	$(BIN)/python -m pytest --numprocesses 3 --dist loadfile --cov --cov-report=term:skip-covered
 
 # As root, with dockerd and debootstrap: builds the image and runs it.
 test-image: $(VENV)/.installed-dev

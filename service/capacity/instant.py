@@ -12,7 +12,7 @@ from models.macs import baseline_macs, stage_macs
 from service.engine.task import StagePrediction, Task
 from service.http.listener import bind
 from service.replica.backend import Backend, around, store_of
-from service.replica.one_process import run
+from service.replica.engine_process import Replica
 from service.settings import Settings, load_settings
 from weights.store import load
 
@@ -63,7 +63,7 @@ def instant_backend(settings: Settings) -> Backend:
 def main() -> int:
     """Serve until a signal; returns the process's exit code."""
     settings = load_settings()
-    return run(instant_backend(settings), settings, bind(settings))
+    return Replica(instant_backend(settings), settings, bind(settings)).run()
 
 
 if __name__ == "__main__":

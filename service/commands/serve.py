@@ -1,26 +1,16 @@
-"""`dvt serve`: one process, or an engine process with front ends, until a signal or the engine's death."""
+"""`dvt serve`: an engine process and its front ends, until a signal or the engine's death."""
 
 import logging
 import os
 import socket
 
-from service.http.context import Context
 from service.http.descriptors import make_room
 from service.replica.backend import build
-from service.replica.one_process import context_of, run
+from service.replica.engine_process import Replica
+from service.replica.logs import log_to_stderr
 from service.settings import Settings, kubernetes_variables, unknown_variables
 
 _logger = logging.getLogger(__name__)
-
-
-def assemble(settings: Settings) -> Context:
-    """Everything of a replica in this process; nothing runs yet.
-
-    Raises:
-        ModelFormatError: the model cannot be used.
-        SettingsError: the device does not exist here, or thresholds may give way but nothing says how far.
-    """
-    return context_of(build(settings), settings)
 
 
 def serve(settings: Settings, listener: socket.socket) -> int:
@@ -33,14 +23,14 @@ def serve(settings: Settings, listener: socket.socket) -> int:
         ModelFormatError: the model cannot be used.
         SettingsError: the device does not exist here, or the configuration's store cannot be used.
     """
-    logging.basicConfig(level=settings.log_level.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    log_to_stderr(settings.log_level)
     for name in unknown_variables(os.environ):
         _logger.warning("%s is not a setting: is it misspelt?", name)
     if ignored := kubernetes_variables(os.environ):
         _logger.info("ignored, since Kubernetes sets them for a service of such a name: %s", ", ".join(ignored))
     make_room(settings.max_connections)
     backend = build(settings)
-    code = run(backend, settings, listener)
+    code = Replica(backend, settings, listener).run()
     if backend.engine.running:
         # A warm-up or a hung device; the interpreter's own end would crash under a thread that computes.
         logging.shutdown()

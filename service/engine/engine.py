@@ -1,6 +1,5 @@
-"""The engine as its users see it: admission, submission, cancellation and the life of the worker thread."""
+"""The engine as its users see it: submission, cancellation and the life of the worker thread."""
 
-import asyncio
 import logging
 import threading
 import time
@@ -13,20 +12,12 @@ from itertools import accumulate, count
 from service.engine.interfaces import Observer, Runner
 from service.engine.ledger import Ledger
 from service.engine.load import Ladder, Shedding
-from service.engine.permits import PermitPool, Permits
 from service.engine.policy import Policy
 from service.engine.task import Answer, Pixels, Task
 from service.engine.worker import Signal, Worker
-from service.errors import DeviceLostError, NotReadyError, OverloadedError, ServiceError, TooLargeError
+from service.errors import DeviceLostError, NotReadyError
 
 _logger = logging.getLogger(__name__)
-
-REFUSALS: dict[type[ServiceError], str] = {
-    NotReadyError: "not_ready",
-    OverloadedError: "full",
-    TooLargeError: "too_large",
-}
-"""Under what reason an image that was not admitted is counted."""
 
 
 class EngineState(StrEnum):
@@ -42,12 +33,12 @@ class EngineState(StrEnum):
 class Engine:
     """Computes the exit of each image on one worker thread; its methods may be called from any thread.
 
-    Every submitted task's future ends: with an answer, or with one of `service.errors`. Permits are given
-    back by those who were admitted, never by the engine.
+    Every submitted task's future ends: with an answer, or with one of `service.errors`. How many images are admitted is
+    decided by those who submit them.
 
     Args:
         runner: used by the worker thread only, from `start` on.
-        max_inflight: how many images may be admitted at a time.
+        max_inflight: how many images are admitted at most at a time; the load is a part of it.
         clock: seconds, monotonic.
         ladder: thresholds that the configuration's give way to under load; without it nothing gives way.
     """
@@ -65,10 +56,9 @@ class Engine:
         self._runner = runner
         self._observer = observer
         self._clock = clock
-        self._permits = PermitPool(max_inflight, clock)
         walk_macs = tuple(accumulate(runner.stage_macs))
         self._ledger = Ledger(observer, walk_macs)
-        self._shedding = None if ladder is None else Shedding(ladder, lambda: self._pressure / max_inflight)
+        self._shedding = None if ladder is None else Shedding(ladder, lambda: len(self._ledger) / max_inflight)
         self._worker = Worker(
             runner,
             ledger=self._ledger,
@@ -106,11 +96,6 @@ class Engine:
         return self._runner.dtype
 
     @property
-    def inflight(self) -> int:
-        """How many images are admitted: permits taken."""
-        return self._permits.taken
-
-    @property
     def busy_s(self) -> float:
         """Seconds the step in progress has taken so far, 0 between steps; a hung device shows here."""
         return self._worker.busy_s
@@ -119,11 +104,6 @@ class Engine:
     def load_level(self) -> int:
         """How far thresholds have given way to the load, from 0, not at all, to `load.NUM_LEVELS`."""
         return 0 if self._shedding is None else self._shedding.level(self._clock())
-
-    @property
-    def _pressure(self) -> int:
-        # Images admitted elsewhere show only once they are submitted here.
-        return max(self._permits.taken, len(self._ledger))
 
     def queue_depths(self) -> tuple[int, ...]:
         """How many tasks wait for each stage."""
@@ -154,33 +134,6 @@ class Engine:
             self._state_changed.wait_for(lambda: self._state is not EngineState.STARTING, timeout_s)
             self._require(EngineState.READY)
 
-    def admit(self, count: int) -> Permits:
-        """Take one permit per image for the whole cascade, at once or not at all; a refusal is counted here.
-
-        Raises:
-            InvalidParameterError: when fewer than one is asked for.
-            NotReadyError: unless the engine is ready.
-            OverloadedError: when there are not that many permits now.
-            TooLargeError: when there will never be that many.
-        """
-        try:
-            self._require(EngineState.READY)
-            return self._permits.take(count)
-        except (NotReadyError, OverloadedError, TooLargeError) as error:
-            self._observer.image_rejected(REFUSALS[type(error)], count)
-            raise
-
-    def require_room(self, ahead: int = 0) -> None:
-        """Refuse what cannot be admitted whatever it is, before more is spent on it; counted by the caller.
-
-        Args:
-            ahead: permits that others are about to take.
-
-        Raises:
-            OverloadedError: when no permit is left.
-        """
-        self._permits.require_any(ahead)
-
     def submit(self, pixels: Pixels, policy: Policy) -> Task:
         """Send one admitted image on its walk; also while draining, since it was admitted before.
 
@@ -191,22 +144,19 @@ class Engine:
             good as `cancel`.
 
         Raises:
-            InvalidParameterError: when the policy does not fit this cascade.
             NotReadyError: when the engine is starting, stopped or dead.
         """
-        policy.check(self.stage_macs)
         now = self._clock()
-        deadline = None if policy.timeout_s is None else now + policy.timeout_s
         # Under the lock a submission that races with the end falls on one side of it: it is refused, or its
         # task is in the ledger when the end comes and ends with the rest.
         with self._state_changed:
             try:
                 self._require(EngineState.READY, EngineState.DRAINING)
             except NotReadyError:
-                self._observer.image_rejected(REFUSALS[NotReadyError])
+                self._observer.image_rejected("not_ready")
                 raise
             task_id = next(self._task_ids)
-            task = Task(task_id=task_id, pixels=pixels, policy=policy, submitted_at=now, deadline=deadline)
+            task = Task(task_id=task_id, pixels=pixels, policy=policy, submitted_at=now, deadline=policy.deadline)
             self._ledger.open(task)
             # By number: a callback that held the task would tie its pixels into a cycle with its future.
             task.future.add_done_callback(partial(self._on_done, task_id))
@@ -240,10 +190,6 @@ class Engine:
         if self._thread.is_alive():
             self._worker.inbox.put(Signal.STOP)
         self._close()
-
-    async def close(self, *, timeout_s: float) -> None:
-        """`stop` with draining, for callers on an event loop."""
-        await asyncio.to_thread(self.stop, drain=True, timeout_s=timeout_s)
 
     def _run(self) -> None:
         kind = "warm_up"

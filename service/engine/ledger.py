@@ -63,7 +63,7 @@ class Ledger:
         if task.predictions:
             self.answer(task, ExitReason.DEADLINE, where="queue")
         else:
-            error = DeadlineExceededError(f"no stage could finish within {task.policy.timeout_s} s")
+            error = DeadlineExceededError("no stage could finish by the deadline")
             self._end(task, error, "queue", lambda: self._observer.image_rejected("deadline"))
 
     def cancel(self, task: Task, where: str) -> None:

@@ -28,7 +28,8 @@ class Policy:
         min_stage: no exit before this stage, however confident.
         max_stage: the last stage allowed to run.
         max_macs: budget for the whole walk; a stage that would exceed it is not started.
-        timeout_s: seconds from submission after which the best answer so far is given.
+        deadline: reading of `time.monotonic` after which the best answer so far is given; one clock for all processes
+            of a machine.
         follows_config: whether the thresholds are the configuration's, and so may give way under load.
         top_k: how many classes to return.
         trace: whether to return every stage's prediction.
@@ -39,7 +40,7 @@ class Policy:
     max_stage: int
     min_stage: int = 0
     max_macs: int | None = None
-    timeout_s: float | None = None
+    deadline: float | None = None
     follows_config: bool = True
     top_k: int = 5
     trace: bool = False

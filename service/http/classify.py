@@ -10,10 +10,10 @@ from service.http import problems
 from service.http.answers import image_result, json_response, server_timing
 from service.http.authorization import require_api_key
 from service.http.context import Context
+from service.http.deadlines import TIMEOUT_HEADER, arriving, deadline_of
 from service.http.disconnect import unless_client_leaves
 from service.http.inputs import check_parameters, json_body, read_inputs
 from service.http.parameters import ClassifyParameters, JsonParameters, combined, policy_maker, read_parameters
-from service.http.proxies import TIMEOUT_HEADER, proxy_timeout_s
 from service.http.schemas import Answered, Classification, ClassificationList, ImageError, ImageResult
 from service.http.walk import Outcomes, classify_images, require_room
 
@@ -78,13 +78,13 @@ async def classify(request: Request) -> Response:
     require_api_key(request, context)
     require_room(context)
     parameters = read_parameters(request.scope["query_string"])
-    timeout_s = proxy_timeout_s(request)
+    deadline = deadline_of(request, parameters.deadline_ms)
     # Checked before the body is read, so that a mistake is found at once.
-    make_policy = policy_maker(parameters, context, timeout_s)
-    inputs = await read_inputs(request, context)
+    make_policy = policy_maker(parameters, context, deadline)
+    inputs = await arriving(read_inputs(request, context), deadline)
     if inputs.parameters is not None:
         asked = combined(parameters, check_parameters(JsonParameters, inputs.parameters))
-        make_policy = policy_maker(asked, context, timeout_s)
+        make_policy = policy_maker(asked, context, deadline_of(request, asked.deadline_ms))
     outcomes = await unless_client_leaves(request, classify_images(context, inputs.images, make_policy))
     if inputs.as_list:
         return _several(outcomes, request, context)

@@ -6,11 +6,12 @@ connections once a second.
 """
 
 import asyncio
-from collections.abc import Sequence
+import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from heapq import nsmallest
-from typing import Any, Protocol, cast
+from typing import Any, cast
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
@@ -43,26 +44,8 @@ class Bounds:
     max_unread_bytes: int
 
 
-Headers = Sequence[tuple[bytes, bytes]]
-
-
-class Doorkeeper(Protocol):
-    """Refuses requests at their heads."""
-
-    def refusal(
-        self, method: bytes, target: bytes, headers: Headers, own_headers: Headers, client: Client
-    ) -> bytes | None:
-        """The whole answer to a request, or None where the application is to answer it.
-
-        Args:
-            own_headers: what the server adds to every answer.
-        """
-
-    def refused(self, status: int, client: Client) -> None:
-        """What is no request was answered with this status."""
-
-    def arrived(self, method: bytes, target: bytes) -> None:
-        """A request that was not refused has come to its end."""
+OnRefusal = Callable[[int, Client], None]
+"""Told the status and the client of what was answered here, before it was a request."""
 
 
 class _Transport:
@@ -116,13 +99,12 @@ class Connection(HttpToolsProtocol):
 
     transport: Any
 
-    def __init__(self, *args: Any, bounds: Bounds, door: Doorkeeper, **kwargs: Any) -> None:
+    def __init__(self, *args: Any, bounds: Bounds, on_refusal: OnRefusal, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.parser = RequestParser(self)
         self.reading = False
         self._bounds = bounds
-        self._door = door
-        self._let_in = self._turned_away = False
+        self._on_refusal = on_refusal
         self._in_head = False
         self._head_bytes = 0
         self._num_requests = 0
@@ -173,7 +155,6 @@ class Connection(HttpToolsProtocol):
     def on_message_begin(self) -> None:
         """A request begins to arrive."""
         self.reading = self._in_head = True
-        self._let_in = self._turned_away = False
         self._head_bytes = 0
         self._num_requests += 1
         super().on_message_begin()
@@ -190,15 +171,9 @@ class Connection(HttpToolsProtocol):
             if self.parser.get_method() == b"CONNECT":
                 raise ValueError("no tunnels here")
             return  # to be called again for the same request
-        self._turn_away()
-        if not self._turned_away:
-            super().on_headers_complete()
+        super().on_headers_complete()
+        self.scope["state"]["arrived_at"] = time.monotonic()
         self._in_head = False
-
-    def on_body(self, body: bytes) -> None:
-        """A part of its body is there."""
-        if not self._turned_away:
-            super().on_body(body)
 
     def on_message_complete(self) -> None:
         """It has come to its end."""
@@ -206,10 +181,7 @@ class Connection(HttpToolsProtocol):
             return
         self.reading = False
         self._unread_bytes = 0
-        if self._let_in:
-            self._door.arrived(self.parser.get_method(), self.url)
-        if not self._turned_away:
-            super().on_message_complete()
+        super().on_message_complete()
 
     def send_400_response(self, msg: str) -> None:
         """Answer what the parser refused."""
@@ -255,31 +227,16 @@ class Connection(HttpToolsProtocol):
         if self.cycle is not None and not self.cycle.response_complete and self._in_head:
             self.cycle.keep_alive = False  # what was asked before is answered first, and is all
             return
-        answered = self._turned_away or (self.cycle is not None and self.cycle.response_started)
+        answered = self.cycle is not None and self.cycle.response_started
         if self.pipeline or (answered and not self._in_head):
             self.transport.abort()
             return
         self.transport.write(refusal_answer(refusal, self.server_state.default_headers))
-        self._door.refused(refusal.status, self.client)
+        self._on_refusal(refusal.status, self.client)
         self.transport.close()
         if self.cycle is not None:
             self.cycle.disconnected = True
             self.cycle.message_event.set()
-
-    def _turn_away(self) -> None:
-        """Answer a request at its head, if it is refused and its answer may be written now; its body is not kept."""
-        parser = self.parser
-        if not self._is_idle() or self.flow.write_paused:
-            return
-        if parser.get_http_version() != "1.1" or not parser.should_keep_alive():
-            return
-        own_headers = self.server_state.default_headers
-        answer = self._door.refusal(parser.get_method(), self.url, self.headers, own_headers, self.client)
-        if answer is None:
-            self._let_in = True
-        else:
-            self._turned_away = True
-            self.transport.write(answer)
 
     def _make_room(self) -> None:
         others = cast(set[Connection], self.connections) - {self}
@@ -291,7 +248,7 @@ class Connection(HttpToolsProtocol):
             each.transport.abort()
 
 
-def connections(bounds: Bounds, door: Doorkeeper) -> type[asyncio.Protocol]:
+def connections(bounds: Bounds, on_refusal: OnRefusal) -> type[asyncio.Protocol]:
     """What uvicorn is to make for each client."""
-    made = partial(Connection, bounds=bounds, door=door)
+    made = partial(Connection, bounds=bounds, on_refusal=on_refusal)
     return cast(type[asyncio.Protocol], made)

@@ -1,118 +1,27 @@
 """What the routes work with, put together once when the process starts."""
 
-from collections.abc import Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+import socket
+from collections.abc import MutableSequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from typing import Annotated, Any, Protocol
+from functools import partial
+from typing import Annotated, Self
 
 from fastapi import Depends, Request
 
 from service.configuration.forecast import Forecast
 from service.engine.engine import EngineState
-from service.engine.operating import Change, History, OperatingPoint
-from service.engine.permits import Permits
-from service.engine.policy import Policy
-from service.engine.task import Answer, Pixels
 from service.images.decoder import ImageDecoder
 from service.images.lanes import Lanes
 from service.keys import KeyRing
+from service.link.channel import Channel
+from service.link.counts import Counts
+from service.link.messages import ToFrontEnd, Welcome
+from service.link.remote import RemoteEngine
+from service.link.remote_points import RemoteOperatingPoints
 from service.settings import Settings
 from weights.calibration.table import CalibrationTable
 from weights.manifest import Manifest
-
-
-class Submitted(Protocol):
-    """An image the engine works on."""
-
-    @property
-    def future(self) -> Future[Answer]:
-        """Ends with the answer, or with one of `service.errors`."""
-
-
-class EngineInterface(Protocol):
-    """The engine as the routes see it, on a thread of this process or in a process of its own."""
-
-    @property
-    def state(self) -> EngineState:
-        """Where the engine is in its life."""
-
-    @property
-    def stage_macs(self) -> tuple[int, ...]:
-        """MACs of each stage for one image."""
-
-    @property
-    def baseline_macs(self) -> int:
-        """MACs of one plain ViT at the last grid, for one image."""
-
-    @property
-    def inflight(self) -> int:
-        """How many images are admitted, over all front ends."""
-
-    @property
-    def busy_s(self) -> float:
-        """Seconds the step in progress has taken so far."""
-
-    @property
-    def dtype(self) -> str:
-        """Floating point type the stages are computed in."""
-
-    def start(self) -> None:
-        """Begin; called once, on the event loop."""
-
-    async def close(self, *, timeout_s: float) -> None:
-        """Finish what was submitted, within this time, and end."""
-
-    def require_room(self, ahead: int = 0) -> None:
-        """Raise `OverloadedError` when not a single permit is left, or as many others are about to take them."""
-
-    def admit(self, count: int) -> Permits:
-        """Take one permit per image, at once or not at all."""
-
-    def submit(self, pixels: Pixels, policy: Policy) -> Submitted:
-        """Send one admitted image on its walk."""
-
-    def cancel(self, task: Any) -> None:
-        """Give up what `submit` returned."""
-
-
-class LiveConfiguration(Protocol):
-    """The configuration of the replica."""
-
-    @property
-    def current(self) -> OperatingPoint:
-        """What requests admitted now are given."""
-
-    @property
-    def history(self) -> History:
-        """The last versions, the current one at the end."""
-
-    async def start(self) -> None:
-        """Get into step with what is stored; called once, before requests come."""
-
-    async def change(self, change: Change, *, if_version: Sequence[int] | None = None) -> OperatingPoint:
-        """Put new thresholds into force everywhere."""
-
-    async def close(self) -> None:
-        """Let go of the store."""
-
-
-class RequestCounts(Protocol):
-    """Counts what happens to requests and images before the engine has them."""
-
-    def request_done(self, status: int, duration_s: float | None) -> None:
-        """A request was answered with this status."""
-
-    def images_presented(self, count: int) -> None:
-        """A request brought this many images."""
-
-    def image_rejected(self, reason: str, count: int = 1) -> None:
-        """Images were refused."""
-
-    def image_cancelled(self, where: str, count: int = 1) -> None:
-        """Images were dropped since their client left."""
-
-    async def scrape(self, accept: str = "") -> bytes:
-        """All metrics of the replica, in the text format that an `Accept` header asks for."""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -132,9 +41,9 @@ class Context:
 
     settings: Settings
     manifest: Manifest
-    engine: EngineInterface
-    operating_points: LiveConfiguration
-    metrics: RequestCounts
+    engine: RemoteEngine
+    operating_points: RemoteOperatingPoints
+    metrics: Counts
     decoder: ImageDecoder
     device: str
     calibration: CalibrationTable | None = None
@@ -147,8 +56,8 @@ class Context:
 
     @property
     def alive(self) -> bool:
-        """Whether the engine can still make progress: neither dead nor stuck in one batch."""
-        return self.engine.state is not EngineState.DEAD and self.engine.busy_s <= self.settings.max_step_s
+        """Whether the engine can still make progress."""
+        return self.engine.state is not EngineState.DEAD
 
     @property
     def ready(self) -> bool:
@@ -161,6 +70,36 @@ class Context:
         if self.alive and self.draining:
             return EngineState.DRAINING
         return self.engine.state if self.alive else EngineState.DEAD
+
+    @classmethod
+    def of(cls, welcome: Welcome, channel: socket.socket, permits_taken: MutableSequence[int], index: int) -> Self:
+        """The context of one front end: nothing but what the engine says, since the model's folder may have changed.
+
+        Args:
+            channel: connected to the engine's gateway.
+            permits_taken: permits out at each front end; this one's are `permits_taken[index]`.
+        """
+        settings = Settings.model_validate(welcome.settings)
+        manifest = Manifest.model_validate_json(welcome.manifest)
+        engine = RemoteEngine(
+            welcome,
+            partial(Channel[ToFrontEnd].open, channel, ToFrontEnd),
+            max_inflight=settings.max_inflight,
+            permits_taken=permits_taken,
+            index=index,
+        )
+        return cls(
+            settings=settings,
+            manifest=manifest,
+            engine=engine,
+            operating_points=RemoteOperatingPoints(engine),
+            metrics=engine.counts,
+            decoder=ImageDecoder(
+                manifest.preprocessing, max_bytes=settings.max_body_bytes, max_pixels=settings.max_image_pixels
+            ),
+            device=welcome.device,
+            calibration=None if welcome.calibration is None else CalibrationTable.from_bytes(welcome.calibration),
+        )
 
     def __post_init__(self) -> None:
         self.forecast = Forecast(self.calibration, self.engine.stage_macs, self.engine.baseline_macs)

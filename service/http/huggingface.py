@@ -11,10 +11,10 @@ from service.http import problems
 from service.http.answers import json_response, scores
 from service.http.authorization import require_api_key
 from service.http.context import Context
+from service.http.deadlines import arriving, deadline_of
 from service.http.disconnect import unless_client_leaves
 from service.http.inputs import check_parameters, json_body, read_inputs
 from service.http.parameters import Count, JsonParameters, policy_maker, refuse_query
-from service.http.proxies import proxy_timeout_s
 from service.http.walk import Walked, classify_images, require_answers, require_room
 
 router = APIRouter()
@@ -66,9 +66,10 @@ async def image_classification(request: Request) -> Response:
     require_api_key(request, context)
     require_room(context)
     refuse_query(request.scope["query_string"], "send JSON with 'parameters'")
-    inputs = await read_inputs(request, context)
+    deadline = deadline_of(request)
+    inputs = await arriving(read_inputs(request, context), deadline)
     asked = check_parameters(TaskParameters, inputs.parameters or {})
-    make_policy = policy_maker(JsonParameters(top_k=asked.top_k), context, proxy_timeout_s(request))
+    make_policy = policy_maker(JsonParameters(top_k=asked.top_k), context, deadline)
     outcomes = await unless_client_leaves(request, classify_images(context, inputs.images, make_policy))
     walked = require_answers(outcomes.images, "inputs" if inputs.as_list else "")
     answers = [_answer(each, context) for each in walked]

@@ -12,9 +12,9 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from service.errors import NotReadyError, ServiceError
 from service.http.access_log import AccessLog
-from service.http.context import RequestCounts
 from service.http.health import LIVE_PATHS, READY_PATHS
 from service.http.problems import error_response, internal_error_response
+from service.link.counts import Counts
 
 logger = logging.getLogger(__name__)
 
@@ -48,7 +48,7 @@ class RequestMiddleware:
     def __init__(
         self,
         app: ASGIApp,
-        metrics: RequestCounts,
+        metrics: Counts,
         access_log: AccessLog,
         direct: Mapping[tuple[str, str], DirectRoute] | None = None,
         on_cut_off: Callable[[], None] = lambda: None,
@@ -64,9 +64,11 @@ class RequestMiddleware:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        started_at = time.perf_counter()
         request_id = request_id_of(scope["headers"])
-        scope.setdefault("state", {})["request_id"] = request_id
+        state = scope.setdefault("state", {})
+        state["request_id"] = request_id
+        # Set by the connection; the request may have waited behind others on it.
+        arrived_at = state.setdefault("arrived_at", time.monotonic())
         method: str = scope["method"]
         if method == "HEAD":
             scope = {**scope, "method": "GET"}  # the server itself leaves the body out
@@ -97,7 +99,7 @@ class RequestMiddleware:
                 raise
             await internal_error_response(Request(scope))(scope, receive, send_with_id)
         finally:
-            duration_s = time.perf_counter() - started_at
+            duration_s = time.monotonic() - arrived_at
             if scope["path"] not in _UNCOUNTED_PATHS:
                 self._metrics.request_done(status or 500, None if status in _REFUSALS else duration_s)
             self._access_log.answered(scope["client"], method, _target(scope), status or 500, duration_s, request_id)

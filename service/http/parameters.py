@@ -60,7 +60,8 @@ class PolicyParameters(BaseModel):
         default=None,
         gt=0,
         allow_inf_nan=False,
-        description="No stage is begun that cannot finish in this time: the best answer so far is given.",
+        description="Milliseconds from the arrival of the request's head. No stage is begun that cannot finish by "
+        "then: the best answer so far is given.",
     )
 
 
@@ -135,12 +136,12 @@ def combined(query: ClassifyParameters, body: JsonParameters) -> JsonParameters:
 
 
 def policy_maker(
-    parameters: ClassifyParameters | JsonParameters, context: Context, timeout_s: float | None
+    parameters: ClassifyParameters | JsonParameters, context: Context, deadline: float | None
 ) -> Callable[[OperatingPoint], Policy]:
     """Check the parameters against the model; the result makes the policy once the configuration is known.
 
     Args:
-        timeout_s: another deadline besides the parameters' own; the earlier one holds.
+        deadline: of the request, the parameters' own included.
 
     Raises:
         InvalidParameterError: naming the first parameter that is outside its range, and the limit.
@@ -157,7 +158,6 @@ def policy_maker(
         numbers = _numbers(given) if isinstance(given, str) else given
         thresholds = parse_thresholds(numbers, architecture.num_stages)
     max_stage = architecture.num_stages - 1 if parameters.max_stage is None else parameters.max_stage
-    timeouts_s = [seconds for seconds in (timeout_s, _seconds(parameters.deadline_ms)) if seconds is not None]
 
     def make(point: OperatingPoint) -> Policy:
         return Policy(
@@ -167,7 +167,7 @@ def policy_maker(
             min_stage=parameters.min_stage,
             max_stage=max_stage,
             max_macs=parameters.max_macs,
-            timeout_s=min(timeouts_s, default=None),
+            deadline=deadline,
             top_k=top_k,
             trace=parameters.trace,
         )
@@ -183,7 +183,3 @@ def _numbers(text: str) -> float | list[float]:
         raise InvalidParameterError(f"thresholds: {text[:100]!r} is not a number from 0 on, or such with commas")
     numbers = [float(item) for item in items]
     return numbers if len(numbers) > 1 else numbers[0]
-
-
-def _seconds(milliseconds: float | None) -> float | None:
-    return None if milliseconds is None else milliseconds / 1000

@@ -112,22 +112,11 @@ def internal_error_response(request: Request) -> Response:
 def refusal_answer(refusal: Refusal, headers: Iterable[tuple[bytes, bytes]]) -> bytes:
     """The whole HTTP answer to what cannot be read as a request; the connection is closed after it."""
     problem = _document(ProblemKind(refusal.status, refusal.title), refusal.detail, "", uuid4().hex)
-    return _whole_answer(problem, (*headers, (b"connection", b"close")))
-
-
-def error_answer(error: ServiceError, instance: str, request_id: str, headers: Iterable[tuple[bytes, bytes]]) -> bytes:
-    """The whole HTTP answer an error stands for, as `error_response` gives it through a route."""
-    problem = _document(kind_of(error), str(error), instance, request_id)
-    more = [(name.lower().encode(), value.encode()) for name, value in error_headers(error).items()]
-    return _whole_answer(problem, (*headers, *more))
-
-
-def _whole_answer(problem: Problem, headers: Iterable[tuple[bytes, bytes]]) -> bytes:
-    status, body = problem["status"], _encode(problem)
+    body = _encode(problem)
     lines = [
-        f"HTTP/1.1 {status} {HTTPStatus(status).phrase}".encode(),
+        f"HTTP/1.1 {refusal.status} {HTTPStatus(refusal.status).phrase}".encode(),
         *(name + b": " + value for name, value in headers),
-        f"content-type: {MEDIA_TYPE}\r\ncontent-length: {len(body)}".encode(),
+        f"connection: close\r\ncontent-type: {MEDIA_TYPE}\r\ncontent-length: {len(body)}".encode(),
         f"x-request-id: {problem['request_id']}\r\nx-content-type-options: nosniff\r\n\r\n".encode(),
     ]
     return b"\r\n".join(lines) + body

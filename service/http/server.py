@@ -5,19 +5,18 @@ import logging
 import math
 import os
 import socket
-import time
-from types import FrameType
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import cast
 
 import uvicorn
 
-from service.engine.engine import EngineState
+from service.http.access_log import AccessLog, Client
 from service.http.app import create_app
 from service.http.connection import Bounds, Connection, connections
 from service.http.context import Context
 from service.http.descriptors import affordable_connections
-from service.http.door import Door
-from service.http.listener import url_of
+from service.link.messages import Drain, ShutDown
 
 _logger = logging.getLogger(__name__)
 
@@ -48,21 +47,18 @@ def accepting(listener: socket.socket) -> list[socket.socket]:
 
 
 class Server(uvicorn.Server):
-    """Uvicorn that ends at once when the engine is dead, and lets go of its connections while it drains.
+    """Uvicorn that ends when the engine process says so or is gone, and closes its connections while it drains.
 
     Attributes:
-        watches_engine: whether it ends when the engine is dead or stuck, by itself.
         failed: whether something was given up.
         num_cut_off: requests that were not done when the time to drain was over.
     """
 
-    watches_engine = True
-
     def __init__(self, context: Context) -> None:
         settings = context.settings
-        on_death = self.end_at_once if self.watches_engine else None
+        self._access_log = AccessLog(context.settings.access_log)
         config = uvicorn.Config(
-            create_app(context, on_death=on_death, on_cut_off=self._note_cut_off),
+            create_app(context, on_cut_off=self._note_cut_off),
             host=settings.http_host,
             port=settings.http_port,
             http=connections(
@@ -71,7 +67,7 @@ class Server(uvicorn.Server):
                     max_connections=affordable_connections(settings.max_connections),
                     max_unread_bytes=_UNREAD_SHARE * settings.max_body_bytes,
                 ),
-                door=Door(context),
+                on_refusal=self._note_refusal,
             ),
             log_level=settings.log_level,
             access_log=False,
@@ -88,6 +84,18 @@ class Server(uvicorn.Server):
         self.failed = False
         self.num_cut_off = 0
         self.context = context
+        context.engine.on_message, context.engine.on_lost = self.note, self.end_at_once
+
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """Leave signals alone: they are meant for the replica, and the engine process decides."""
+        yield
+
+    def note(self, message: Drain | ShutDown) -> None:
+        """Do what the engine process says."""
+        self.context.draining = True
+        if isinstance(message, ShutDown):
+            self.should_exit = True
 
     async def on_tick(self, counter: int) -> bool:
         """Look at all connections once a second; whether to shut down."""
@@ -111,6 +119,10 @@ class Server(uvicorn.Server):
             timeout_s = self.context.settings.drain_timeout_s
             _logger.error("%d request(s) cut off after the drain timeout of %g s", self.num_cut_off, timeout_s)
 
+    def _note_refusal(self, status: int, client: Client) -> None:
+        self.context.metrics.request_done(status, None)
+        self._access_log.refused(client, status)
+
     def _note_cut_off(self) -> None:
         self.num_cut_off += 1
         self.failed = True
@@ -123,36 +135,3 @@ class Server(uvicorn.Server):
 
     def _force_exit(self) -> None:
         self.force_exit = True
-
-
-class StandaloneServer(Server):
-    """The server of a process that is the whole replica.
-
-    Stays open for a while after the first signal, no longer ready, and closes at the second.
-    """
-
-    def __init__(self, context: Context) -> None:
-        super().__init__(context)
-        self._exit_at = math.inf
-
-    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
-        """Drain at the first signal, stop at the second; the process then ends with a code of its own."""
-        if self.context.draining:
-            self.failed = self.should_exit = self.force_exit = True
-            return
-        self.context.draining = True
-        # Nobody has been told to come here yet, so nobody needs time to go elsewhere.
-        starting = self.context.engine.state is EngineState.STARTING
-        self._exit_at = time.monotonic() + (0.0 if starting else self.context.settings.drain_delay_s)
-
-    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        """Begin to accept, and say where."""
-        await super().startup(sockets)
-        for listener in sockets or ():
-            _logger.info("running on %s", url_of(listener))
-
-    async def on_tick(self, counter: int) -> bool:
-        """Whether to shut down; asked ten times a second."""
-        if time.monotonic() >= self._exit_at:
-            self.should_exit = True
-        return await super().on_tick(counter)

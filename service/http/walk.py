@@ -2,19 +2,18 @@
 
 import asyncio
 import logging
-import threading
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from copy import copy
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from service.engine.operating import OperatingPoint
-from service.engine.permits import Permits
 from service.engine.policy import Policy
 from service.engine.task import Answer, Pixels
 from service.errors import DeadlineExceededError, OverloadedError, ServiceError, TooLargeError
 from service.http.context import Context
+from service.link.permits import Permits
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,19 +51,16 @@ class Outcomes:
     images: list[Outcome]
 
 
-def require_room(context: Context, ahead: int = 0) -> None:
+def require_room(context: Context) -> None:
     """Refuse a request before anything of it is read, while not a single permit is left.
 
     Under overload a refusal must cost a fraction of an answer, or the refusals leave no time for answers.
-
-    Args:
-        ahead: requests that came before and have not taken their permits yet.
 
     Raises:
         OverloadedError: all permits are out.
     """
     try:
-        context.engine.require_room(ahead)
+        context.engine.require_room()
     except OverloadedError:
         # How many images it holds was not read; it counts as one, so that the refusal is seen.
         context.metrics.images_presented(1)
@@ -150,8 +146,7 @@ class _Walk:
         try:
             if isinstance(data, ServiceError):
                 raise data
-            alone = self._context.engine.inflight == 1
-            return await self._context.lanes.decode(data, self._remaining_s(), alone=alone)
+            return await self._context.lanes.decode(data, self.policy.deadline)
         except Exception as error:
             self._undecided -= 1
             self._permits.release()
@@ -159,25 +154,17 @@ class _Walk:
             raise
 
     async def _answer(self, pixels: Pixels) -> Answer:
-        policy = self.policy
-        if (remaining_s := self._remaining_s()) is not None:
-            policy = replace(policy, timeout_s=max(0.0, remaining_s))
         self._undecided -= 1  # the engine counts it from here on, also when it refuses
         try:
-            task = self._context.engine.submit(pixels, policy)
+            task = self._context.engine.submit(pixels, self.policy)
         except Exception:
             self._permits.release()
             raise
-        loop, thread = asyncio.get_running_loop(), threading.get_ident()
         ended = asyncio.Event()
 
         def end(_: Future[Answer]) -> None:
             self._permits.release()
-            # Where the engine is a process of its own, its answers arrive on the loop's thread: no need to wake it.
-            if threading.get_ident() == thread:
-                ended.set()
-            else:
-                loop.call_soon_threadsafe(ended.set)
+            ended.set()
 
         task.future.add_done_callback(end)
         try:
@@ -186,9 +173,6 @@ class _Walk:
             self._context.engine.cancel(task)
             raise
         return task.future.result()
-
-    def _remaining_s(self) -> float | None:
-        return None if self.policy.timeout_s is None else self.policy.timeout_s - self.elapsed_s()
 
     def elapsed_s(self) -> float:
         """Seconds since the request was admitted."""

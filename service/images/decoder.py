@@ -19,11 +19,6 @@ _THUMBNAIL_PIXELS = 128 * 128
 # The decoders of the others do part of their work in Python.
 _THUMBNAIL_FORMATS = ("JPEG", "PNG", "WEBP")
 
-# A JPEG that decodes in a millisecond or two; not a progressive one, which goes over all of its pixels for each scan.
-_MODEST_BYTES = 65_536
-_MODEST_PIXELS = 512 * 512
-_SCAN_MARKER = b"\xff\xda"
-
 # A phone's photo and a 4K screen's picture are below it. One thread decodes what is above, one image after the other.
 _ORDINARY_PIXELS = 16_000_000
 
@@ -50,16 +45,6 @@ class ImageDecoder:
             UndecodableImageError: as `decode`.
         """
         return self._decode(data, _THUMBNAIL_PIXELS, _THUMBNAIL_FORMATS) if len(data) <= _THUMBNAIL_BYTES else None
-
-    def decode_modest(self, data: bytes) -> Pixels | None:
-        """`decode`, where nobody else waits: None for what might take longer than the model.
-
-        Raises:
-            UndecodableImageError: as `decode`.
-        """
-        if len(data) > _MODEST_BYTES or data.count(_SCAN_MARKER) != 1:
-            return None
-        return self._decode(data, _MODEST_PIXELS, ("JPEG",))
 
     def decode_ordinary(self, data: bytes) -> Pixels | None:
         """`decode`, where others wait: None for what takes so much time and memory that it should be done alone.

@@ -1,26 +1,23 @@
 """Where an image is decoded, and how long its request waits for it: no image holds up what is smaller."""
 
 import asyncio
+import time
 from concurrent.futures import Future, ThreadPoolExecutor
 
 from service.engine.task import Pixels
 from service.errors import DeadlineExceededError, OverloadedError
 from service.images.decoder import ImageDecoder
-from service.images.turns import Turns
+
+_PASSED = "the deadline passed before the image was decoded"
 
 MAX_LARGE = 16
 """Images decoded alone, or waiting for it; beyond it they are refused, or they would take everybody's permits."""
-
-_SMALL_PER_TURN = 4
-"""Small images decoded in one turn of the event loop; each takes about as long as all else of its request."""
 
 
 class Lanes:
     """Three lanes: small images in place, ordinary ones in the pool, large ones one after the other.
 
     So an image takes the time of another only if that is about as large, and memory for large ones is needed once.
-    While a request is the only one, waking another thread and being woken by it would take longer than others could
-    wait for a modest image: then that is decoded in place too.
     """
 
     def __init__(self, decoder: ImageDecoder, pool: ThreadPoolExecutor) -> None:
@@ -28,14 +25,12 @@ class Lanes:
         self._pool = pool
         self._alone = ThreadPoolExecutor(1, thread_name_prefix="decode-large")
         self._large: set[Future[Pixels]] = set()
-        self._turns = Turns(_SMALL_PER_TURN)
 
-    async def decode(self, data: bytes, timeout_s: float | None, *, alone: bool = False) -> Pixels:
-        """Decode one image; one that is given up while it is decoded is finished for nobody.
+    async def decode(self, data: bytes, deadline: float | None) -> Pixels:
+        """Decode one image; its thread finishes it also when the caller has given it up.
 
         Args:
-            timeout_s: seconds until its request's deadline, or None.
-            alone: whether no other image is under way.
+            deadline: of its request, a reading of `time.monotonic`; None without one.
 
         Raises:
             DeadlineExceededError: it passed before there were pixels.
@@ -43,18 +38,18 @@ class Lanes:
             TooLargeError: as `ImageDecoder.decode`.
             UndecodableImageError: as `ImageDecoder.decode`.
         """
-        await self._turns.take()
+        timeout_s = None if deadline is None else deadline - time.monotonic()
+        if timeout_s is not None and timeout_s <= 0:
+            raise DeadlineExceededError(_PASSED)
         if (small := self._decoder.decode_small(data)) is not None:
             return small
-        if alone and (modest := self._decoder.decode_modest(data)) is not None:
-            return modest
         loop = asyncio.get_running_loop()
         try:
-            async with asyncio.timeout(None if timeout_s is None else max(0.0, timeout_s)):
+            async with asyncio.timeout(timeout_s):
                 ordinary = await loop.run_in_executor(self._pool, self._decoder.decode_ordinary, data)
                 return ordinary if ordinary is not None else await self._decode_alone(data)
         except TimeoutError:
-            raise DeadlineExceededError("the deadline passed before the image was decoded") from None
+            raise DeadlineExceededError(_PASSED) from None
 
     def shutdown(self) -> None:
         """Begin no other image; one in progress is finished for nobody."""

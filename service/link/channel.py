@@ -2,6 +2,9 @@
 
 A pair of sockets that two processes inherit needs no address, nobody else can connect to it, and when either process
 ends, however it ends, the other reads the end of the stream at once.
+
+Messages are cut here and not by `asyncio.StreamReader`: a request takes 400 instead of 435 us of its front end's time
+(`benchmarks/README.md`, medians of six alternating rounds).
 """
 
 import asyncio

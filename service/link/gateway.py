@@ -11,7 +11,7 @@ from functools import partial
 import numpy as np
 
 from service.configuration.operating_points import OperatingPoints
-from service.engine.engine import Engine
+from service.engine.engine import Engine, EngineState
 from service.engine.operating import Change, History, OperatingPoint
 from service.engine.task import Answer, Pixels, Task
 from service.errors import ServiceError
@@ -29,10 +29,11 @@ from service.link.messages import (
     Reply,
     Scrape,
     Seen,
+    State,
     Submit,
     ToFrontEnd,
 )
-from service.link.pulse import BEAT_S
+from service.link.pulse import BEAT_S, Pulse
 from service.metrics import Metrics
 
 _SEEN_TIMEOUT_S = 1.0
@@ -50,6 +51,7 @@ class Gateway:
         self.operating_points = operating_points
         self.metrics = metrics
         self.reached = asyncio.Event()
+        self._state = engine.state
         self._connections: set[_Connection] = set()
         operating_points.on_change = self._tell_of_change
 
@@ -58,18 +60,41 @@ class Gateway:
         for connection in self._connections:
             connection.channel.send(message)
 
-    async def serve(self, channel: Channel[FromFrontEnd], welcome: Callable[[], ToFrontEnd]) -> None:
-        """Serve one front end until it is gone and the engine has let go of everything it had sent."""
+    def tell_of_state(self) -> EngineState:
+        """Tell every front end of the engine's state if it is another one than at the last time; returns it."""
+        state = self.engine.state
+        if state is not self._state:
+            self._state = state
+            self.broadcast(State(state))
+        return state
+
+    async def serve(
+        self,
+        channel: Channel[FromFrontEnd],
+        welcome: Callable[[], ToFrontEnd],
+        on_silence: Callable[[], None] = lambda: None,
+    ) -> None:
+        """Serve one front end until it is gone and the engine has let go of everything it had sent.
+
+        Args:
+            welcome: makes the first message.
+            on_silence: called when a front end that has begun to serve stands still.
+        """
         connection = _Connection(self, channel)
         self._connections.add(connection)
         # Made only now: whatever changes from here on is broadcast to this connection too.
         channel.send(welcome())
-        beats = asyncio.create_task(_beat(channel))
+        pulse = Pulse(on_silence)
+        background = [asyncio.create_task(_beat(channel))]
         try:
             async for message in channel.receive():
+                if isinstance(message, Seen) and len(background) == 1:
+                    background.append(asyncio.create_task(pulse.watch()))
+                pulse.heard()
                 connection.handle(message)
         finally:
-            beats.cancel()
+            for task in background:
+                task.cancel()
             self._connections.discard(connection)
             await connection.abandon()
             await channel.close()

@@ -70,7 +70,11 @@ class Seen(msgspec.Struct, tag="seen", frozen=True, array_like=True):
     version: int
 
 
-FromFrontEnd = Submit | Cancel | Counted | Configure | Scrape | Seen
+class Beat(msgspec.Struct, tag="beat", frozen=True, array_like=True):
+    """The process that sends it still runs."""
+
+
+FromFrontEnd = Submit | Cancel | Counted | Configure | Scrape | Seen | Beat
 
 
 class Failed(msgspec.Struct, tag="failed", frozen=True, array_like=True):
@@ -89,7 +93,7 @@ class Welcome(msgspec.Struct, tag="welcome", frozen=True, array_like=True):
         manifest: of the model that the engine has loaded, as JSON; the folder may hold another one by now.
         calibration: its table, as `CalibrationTable.to_bytes` gives it; None where there is none.
         device: where the stages run.
-        dtype: as in `EngineInterface.dtype`.
+        dtype: floating point type the stages are computed in.
     """
 
     settings: dict[str, Any]
@@ -126,10 +130,6 @@ class State(msgspec.Struct, tag="state", frozen=True, array_like=True):
     """The engine's state has changed."""
 
     state: EngineState
-
-
-class Beat(msgspec.Struct, tag="beat", frozen=True, array_like=True):
-    """The engine process still runs."""
 
 
 class Drain(msgspec.Struct, tag="drain", frozen=True, array_like=True):

@@ -1,4 +1,4 @@
-"""Whether the engine process still runs: it says so every second, whatever else it has to say."""
+"""Whether the process at the other end of a channel still runs: each sends a beat every second."""
 
 import asyncio
 from collections.abc import Callable
@@ -9,7 +9,7 @@ _SILENT_BEATS = 3
 
 
 class Pulse:
-    """What a front end knows of the engine process by how long ago it was heard.
+    """Notices that the other process was not heard for three beats.
 
     Args:
         on_silence: called once three beats were missed.

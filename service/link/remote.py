@@ -1,16 +1,15 @@
-"""A front end's side of a channel: the engine, its configuration and its metrics, as if they were here."""
+"""A front end's side of a channel: the engine as the routes see it, its configuration and its metrics."""
 
 import asyncio
 import time
-from collections.abc import Callable, MutableSequence, Sequence
+from collections.abc import Awaitable, Callable, MutableSequence, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 from itertools import count
 from typing import Any
 
-from service.engine.engine import REFUSALS, EngineState
+from service.engine.engine import EngineState
 from service.engine.operating import Change, OperatingPoint
-from service.engine.permits import PermitPool, Permits
 from service.engine.policy import Policy
 from service.engine.task import Answer, Pixels
 from service.errors import (
@@ -25,6 +24,7 @@ from service.link import failures
 from service.link.channel import Channel
 from service.link.counts import Counts
 from service.link.messages import (
+    Beat,
     Cancel,
     Configure,
     Configured,
@@ -41,11 +41,12 @@ from service.link.messages import (
     ToFrontEnd,
     Welcome,
 )
-from service.link.pulse import Pulse
+from service.link.permits import PermitPool, Permits
+from service.link.pulse import BEAT_S, Pulse
 
+_REFUSALS = {NotReadyError: "not_ready", OverloadedError: "full", TooLargeError: "too_large"}
+"""The reason under which images that were not admitted are counted."""
 _REPORT_INTERVAL_S = 0.1
-# A batch ends many at once. Each answer takes its time, and whoever knocks meanwhile is not to wait for all of them.
-_ENDS_PER_TURN = 4
 # An engine that still runs answers by the deadline; this long afterwards it is not waited for.
 _OVERDUE_S = 0.5
 
@@ -64,7 +65,7 @@ class RemoteTask:
 
 
 class RemoteEngine:
-    """The engine process as `service.http` sees an engine. Everything happens on the event loop it was started on.
+    """The engine as a front end sees it. Everything happens on the event loop it was started on.
 
     Args:
         open_channel: called once, by `start`.
@@ -79,7 +80,7 @@ class RemoteEngine:
     def __init__(
         self,
         welcome: Welcome,
-        open_channel: Callable[[], Any],
+        open_channel: Callable[[], Awaitable[Channel[ToFrontEnd]]],
         *,
         max_inflight: int,
         permits_taken: MutableSequence[int],
@@ -111,27 +112,19 @@ class RemoteEngine:
         return EngineState.DEAD if self._pulse.silent else self.reported
 
     @property
-    def connected(self) -> bool:
-        """Whether the engine process can be spoken to."""
-        return self._channel is not None
-
-    @property
     def inflight(self) -> int:
         """How many images are admitted, over all front ends."""
         return self._permits.taken
 
-    @property
-    def busy_s(self) -> float:
-        """Always 0: the engine process itself ends when a step hangs."""
-        return 0.0
-
-    def start(self) -> None:
-        """Begin to listen to the engine process; needs a running event loop."""
-        work = (self._listen(), self._report(), self._pulse.watch())
+    async def start(self) -> None:
+        """Connect to the engine process, and listen to it from then on."""
+        self._channel = channel = await self._open_channel()
+        self._send(Seen(self.configuration[-1].version))
+        work = (self._listen(channel), self._report(), self._pulse.watch(), self._beat())
         self._background = [asyncio.create_task(each) for each in work]
 
-    async def close(self, *, timeout_s: float) -> None:
-        """Leave the engine process, which then drops whatever of this front end is under way."""
+    async def close(self) -> None:
+        """Leave the engine, which then drops what this front end has under way."""
         self._closing = True
         if self._channel is not None:
             self._send_counts()
@@ -141,18 +134,31 @@ class RemoteEngine:
         await asyncio.gather(*self._background, return_exceptions=True)
 
     def admit(self, count: int) -> Permits:
-        """As `Engine.admit`; what other front ends have admitted counts too."""
+        """Take one permit per image for the whole cascade, at once or not at all; a refusal is counted.
+
+        Images that other front ends have admitted count too.
+
+        Raises:
+            InvalidParameterError: fewer than one image.
+            NotReadyError: the engine is not ready.
+            OverloadedError: there are not that many permits now.
+            TooLargeError: there will never be that many.
+        """
         try:
             if self.state is not EngineState.READY:
                 raise NotReadyError(f"the engine is {self.state}")
             return self._permits.take(count)
         except (NotReadyError, OverloadedError, TooLargeError) as error:
-            self.counts.image_rejected(REFUSALS[type(error)], count)
+            self.counts.image_rejected(_REFUSALS[type(error)], count)
             raise
 
-    def require_room(self, ahead: int = 0) -> None:
-        """As `Engine.require_room`."""
-        self._permits.require_any(ahead)
+    def require_room(self) -> None:
+        """Refuse a request of any size while no permit is left; the caller counts it.
+
+        Raises:
+            OverloadedError: no permit is left.
+        """
+        self._permits.require_any()
 
     def submit(self, pixels: Pixels, policy: Policy) -> RemoteTask:
         """As `Engine.submit`, except that the engine's refusal comes through the future."""
@@ -161,9 +167,9 @@ class RemoteEngine:
             self.counts.image_rejected("not_ready")
             raise NotReadyError(f"the engine is {self.state}")
         self._tasks[task.task_id] = task
-        if policy.timeout_s is not None:
-            loop = asyncio.get_running_loop()
-            task.expiry = loop.call_later(policy.timeout_s + _OVERDUE_S, self._expire, task.task_id)
+        if policy.deadline is not None:
+            overdue_s = policy.deadline - time.monotonic() + _OVERDUE_S
+            task.expiry = asyncio.get_running_loop().call_later(overdue_s, self._expire, task.task_id)
         self._send_counts()
         self._channel.send(Submit(task.task_id, policy, pixels.tobytes()))
         return task
@@ -195,23 +201,19 @@ class RemoteEngine:
         finally:
             self._calls.pop(message.call, None)
 
-    async def _listen(self) -> None:
+    async def _listen(self, channel: Channel[ToFrontEnd]) -> None:
         try:
-            self._channel = await self._open_channel()
-            self._send(Seen(self.configuration[-1].version))
-            async for message in self._channel.receive():
+            async for message in channel.receive():
                 self._pulse.heard()
-                await self._handle(message)
+                self._handle(message)
         finally:
             self._lose()
 
-    async def _handle(self, message: ToFrontEnd) -> None:
+    def _handle(self, message: ToFrontEnd) -> None:
         match message:
             case Ended():
-                for number, (task_id, outcome) in enumerate(message.outcomes, 1):
+                for task_id, outcome in message.outcomes:
                     self._end(task_id, outcome)
-                    if number % _ENDS_PER_TURN == 0:
-                        await asyncio.sleep(0)
             case Reply():
                 if (reply := self._calls.get(message.call)) is not None and not reply.done():
                     if isinstance(message.result, Failed):
@@ -277,13 +279,19 @@ class RemoteEngine:
         self._given_up.add(task_id)
         self._end(task_id, failures.pack(error))
 
+    async def _beat(self) -> None:
+        while True:
+            self._send(Beat())
+            await asyncio.sleep(BEAT_S)
+
     async def _report(self) -> None:
         while True:
             await asyncio.sleep(_REPORT_INTERVAL_S)
             self._send_counts()
 
     def _send_counts(self) -> None:
-        if self._channel is not None and (counted := self.counts.take()) is not None:
+        # While the engine stands still, what was counted waits here and not in the socket.
+        if self._channel is not None and not self._pulse.silent and (counted := self.counts.take()) is not None:
             self._channel.send(counted)
 
     def _send(self, message: FromFrontEnd) -> None:

@@ -1,4 +1,4 @@
-"""A front end's side of a channel: the replica's configuration, as if it were here."""
+"""A front end's side of a channel: the configuration of the replica."""
 
 from collections.abc import Sequence
 
@@ -7,7 +7,7 @@ from service.link.remote import RemoteEngine
 
 
 class RemoteOperatingPoints:
-    """The replica's configuration, as `OperatingPoints` is the process's own."""
+    """The configuration of the replica, which the engine process keeps."""
 
     def __init__(self, engine: RemoteEngine) -> None:
         self._engine = engine
@@ -22,12 +22,6 @@ class RemoteOperatingPoints:
         """The last versions."""
         return self._engine.configuration
 
-    async def start(self) -> None:
-        """Nothing: the engine process keeps it in step with its store."""
-
-    async def close(self) -> None:
-        """Nothing: the engine process closes it."""
-
     async def change(self, change: Change, *, if_version: Sequence[int] | None = None) -> OperatingPoint:
-        """As `OperatingPoints.change`."""
+        """Put new thresholds into force in all front ends; raises as `OperatingPoints.change`."""
         return await self._engine.configure(change, if_version)

@@ -17,8 +17,9 @@ from service.engine.engine import Engine
 from service.engine.interfaces import Runner
 from service.engine.preparation import choose_dtype
 from service.engine.runner import TorchRunner
+from service.link.messages import Welcome
 from service.metrics import Metrics
-from service.settings import Settings, SettingsError
+from service.settings import SECRETS, Settings, SettingsError
 from weights.calibration.table import CalibrationTable
 from weights.manifest import Manifest, find, read_manifest
 from weights.store import StoredModel, load
@@ -92,6 +93,24 @@ def around(runner: Runner, model: StoredModel, settings: Settings, store: Store)
         operating_points=operating_points,
         metrics=metrics,
         device=resolve_device(settings.device),
+    )
+
+
+def welcome(backend: Backend, settings: Settings) -> Welcome:
+    """What a front end has to know before it can serve."""
+    values = settings.model_dump(mode="json", exclude={*SECRETS, *(f"{name}_file" for name in SECRETS)})
+    secrets = {"admin_key": settings.admin_key, "api_key": settings.api_key}
+    engine, model = backend.engine, backend.model
+    return Welcome(
+        settings=values | {name: key.get_secret_value() for name, key in secrets.items() if key is not None},
+        manifest=model.manifest.model_dump_json().encode(),
+        calibration=None if model.calibration is None else model.calibration.to_bytes(),
+        device=backend.device,
+        dtype=engine.dtype,
+        stage_macs=engine.stage_macs,
+        baseline_macs=engine.baseline_macs,
+        configuration=backend.operating_points.history,
+        state=engine.state,
     )
 
 

@@ -9,16 +9,18 @@ import socket
 import sys
 import tempfile
 from contextlib import suppress
+from functools import partial
 from typing import Any
 
 from service.engine.engine import EngineState
 from service.http.listener import listen, url_of
 from service.link.channel import Channel
 from service.link.gateway import Gateway
-from service.link.messages import Drain, FromFrontEnd, ShutDown, State, Welcome
-from service.replica.backend import Backend
-from service.replica.front_ends import FrontEnd
-from service.settings import SECRETS, Settings
+from service.link.messages import Drain, FromFrontEnd, ShutDown, State
+from service.replica.backend import Backend, welcome
+from service.replica.front_ends import FrontEndProcess, FrontEndTask
+from service.replica.heap import settle_heap
+from service.settings import Settings
 
 _logger = logging.getLogger(__name__)
 
@@ -50,8 +52,7 @@ class Replica:
         self._listener = listener
         self._settings = settings
         self._gateway = Gateway(backend.engine, backend.operating_points, backend.metrics)
-        self._front_ends: dict[int, FrontEnd] = {}
-        self._state = backend.engine.state
+        self._front_ends: dict[int, FrontEndProcess | FrontEndTask] = {}
         self._draining = False
         self._shutting_down = False
         self._ended_early = False  # asked to end before it was ever ready
@@ -64,6 +65,7 @@ class Replica:
         # The worker takes the interpreter's lock again before a thread that was woken for it has got up; by default
         # that thread then waits 5 ms, which is a whole batch.
         sys.setswitchinterval(_SWITCH_INTERVAL_S)
+        settle_heap()
         try:
             import uvloop
         except ImportError:
@@ -72,7 +74,9 @@ class Replica:
 
     async def _run(self) -> int:
         # Kept here too, so that a connection in it outlives a front end.
-        listener, permits = self._listener, _shared_memory(8 * self._settings.http_workers)
+        # 0 front-end processes are one front end in this process.
+        num_front_ends = max(1, self._settings.http_workers)
+        listener, permits = self._listener, _shared_memory(8 * num_front_ends)
         listen(listener)
         loop = asyncio.get_running_loop()
         for number in (signal.SIGINT, signal.SIGTERM):
@@ -82,8 +86,7 @@ class Replica:
         # Before the first front end: no request is to be admitted with thresholds that a restart brought back.
         await self._backend.operating_points.start()
         keeping = [
-            asyncio.create_task(self._keep_front_end(index, listener, permits))
-            for index in range(self._settings.http_workers)
+            asyncio.create_task(self._keep_front_end(index, listener, permits)) for index in range(num_front_ends)
         ]
         announcing = asyncio.create_task(self._announce(listener))
         try:
@@ -130,11 +133,8 @@ class Replica:
                 _logger.critical("a batch has taken more than %g s; the device hangs", self._settings.max_step_s)
                 engine.stop(drain=False, timeout_s=0.0)
                 self._end(EngineState.DEAD)
-            elif engine.state is not self._state:
-                self._state = engine.state
-                self._gateway.broadcast(State(self._state))
-                if self._state is EngineState.DEAD:
-                    self._end(EngineState.DEAD)
+            elif self._gateway.tell_of_state() is EngineState.DEAD:
+                self._end(EngineState.DEAD)
             with suppress(TimeoutError):
                 await asyncio.wait_for(self._wake.wait(), _WATCH_INTERVAL_S)
 
@@ -177,9 +177,13 @@ class Replica:
         early_deaths = 0
         while not self._shutting_down:
             started_at = loop.time()
-            front_end = self._front_ends[index] = FrontEnd.start(index, listener.fileno(), descriptor)
+            if self._settings.http_workers:
+                front_end: FrontEndProcess | FrontEndTask = FrontEndProcess.start(index, listener.fileno(), descriptor)
+            else:
+                front_end = FrontEndTask.start(listener, taken)
+            self._front_ends[index] = front_end
             channel = await Channel[FromFrontEnd].open(front_end.channel, FromFrontEnd)
-            await self._gateway.serve(channel, self._welcome)
+            await self._gateway.serve(channel, partial(welcome, self._backend, self._settings), front_end.kill)
             code = await front_end.wait()
             taken[index] = 0
             if self._shutting_down:
@@ -193,23 +197,6 @@ class Replica:
                 self._end(EngineState.DEAD)
                 return
             await asyncio.sleep(_RESTART_DELAY_S)
-
-    def _welcome(self) -> Welcome:
-        settings = self._settings
-        values = settings.model_dump(mode="json", exclude={*SECRETS, *(f"{name}_file" for name in SECRETS)})
-        secrets = {"admin_key": settings.admin_key, "api_key": settings.api_key}
-        engine, model = self._backend.engine, self._backend.model
-        return Welcome(
-            settings=values | {name: key.get_secret_value() for name, key in secrets.items() if key is not None},
-            manifest=model.manifest.model_dump_json().encode(),
-            calibration=None if model.calibration is None else model.calibration.to_bytes(),
-            device=self._backend.device,
-            dtype=engine.dtype,
-            stage_macs=engine.stage_macs,
-            baseline_macs=engine.baseline_macs,
-            configuration=self._backend.operating_points.history,
-            state=engine.state,
-        )
 
 
 def _shared_memory(size: int) -> tuple[int, memoryview]:

@@ -4,42 +4,20 @@ The engine process starts it as `python -m service.replica.front_end CHANNEL LIS
 descriptors it inherits.
 """
 
-import logging
+import asyncio
 import mmap
 import signal
 import socket
 import sys
 from collections.abc import MutableSequence
-from functools import partial
-from types import FrameType
 from typing import cast
 
 from service.http.context import Context
 from service.http.server import Server, accepting
-from service.images.decoder import ImageDecoder
-from service.link.channel import Channel, receive_one
-from service.link.messages import Drain, ShutDown, ToFrontEnd, Welcome
-from service.link.remote import RemoteEngine
-from service.link.remote_points import RemoteOperatingPoints
+from service.link.channel import receive_one
+from service.link.messages import ToFrontEnd, Welcome
 from service.replica.heap import settle_heap
-from service.settings import Settings
-from weights.calibration.table import CalibrationTable
-from weights.manifest import Manifest
-
-
-class FrontEndServer(Server):
-    """The server of a front end: ends when the engine process says so, or is gone; not while it only stands still."""
-
-    watches_engine = False
-
-    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
-        """Nothing: signals meant for the replica reach this process too; the engine process decides."""
-
-    def note(self, message: Drain | ShutDown) -> None:
-        """Do what the engine process says."""
-        self.context.draining = True
-        if isinstance(message, ShutDown):
-            self.should_exit = True
+from service.replica.logs import log_to_stderr
 
 
 def run(channel: socket.socket, listener: socket.socket, permits_taken: MutableSequence[int], index: int) -> int:
@@ -48,37 +26,20 @@ def run(channel: socket.socket, listener: socket.socket, permits_taken: MutableS
         welcome: Welcome = receive_one(channel, ToFrontEnd)
     except EOFError:
         return 1
-    settings = Settings.model_validate(welcome.settings)
-    logging.basicConfig(level=settings.log_level.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s")
-    engine = RemoteEngine(
-        welcome,
-        partial(Channel[ToFrontEnd].open, channel, ToFrontEnd),
-        max_inflight=settings.max_inflight,
-        permits_taken=permits_taken,
-        index=index,
-    )
-    server = FrontEndServer(context_of(welcome, settings, engine))
-    engine.on_message, engine.on_lost = server.note, server.end_at_once
+    context = Context.of(welcome, channel, permits_taken, index)
+    log_to_stderr(context.settings.log_level)
+    server = Server(context)
     settle_heap()
     server.run(sockets=accepting(listener))
     return 1 if server.failed else 0
 
 
-def context_of(welcome: Welcome, settings: Settings, engine: RemoteEngine) -> Context:
-    """What routes work with: nothing but what the engine process says, since the model's folder may have changed."""
-    manifest = Manifest.model_validate_json(welcome.manifest)
-    return Context(
-        settings=settings,
-        manifest=manifest,
-        engine=engine,
-        operating_points=RemoteOperatingPoints(engine),
-        metrics=engine.counts,
-        decoder=ImageDecoder(
-            manifest.preprocessing, max_bytes=settings.max_body_bytes, max_pixels=settings.max_image_pixels
-        ),
-        device=welcome.device,
-        calibration=None if welcome.calibration is None else CalibrationTable.from_bytes(welcome.calibration),
-    )
+async def serve(channel: socket.socket, listener: socket.socket, permits_taken: MutableSequence[int]) -> int:
+    """The same on an event loop of the engine's process; returns what would be the exit code."""
+    welcome: Welcome = await asyncio.to_thread(receive_one, channel, ToFrontEnd)
+    server = Server(Context.of(welcome, channel, permits_taken, 0))
+    await server.serve(sockets=accepting(listener))
+    return 1 if server.failed else 0
 
 
 def main() -> int:

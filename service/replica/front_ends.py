@@ -1,19 +1,53 @@
-"""A front-end process as its parent sees it."""
+"""A front end as the engine process sees it: a process of its own, or a task in the same one."""
 
 import asyncio
 import socket
 import subprocess
 import sys
+from collections.abc import MutableSequence
 from dataclasses import dataclass
-from typing import Self
+from typing import Self, cast
 
 from service.replica.children import child_environment
 from service.settings import PREFIX
 
 
 @dataclass(frozen=True, slots=True)
-class FrontEnd:
-    """A running front end.
+class FrontEndTask:
+    """A front end on this event loop, connected as a process would be.
+
+    Attributes:
+        channel: the engine's end.
+    """
+
+    task: asyncio.Task[int]
+    channel: socket.socket
+
+    @classmethod
+    def start(cls, listener: socket.socket, permits_taken: memoryview) -> Self:
+        """Start the only front end of a replica.
+
+        Args:
+            permits_taken: one number.
+        """
+        from service.replica.front_end import serve  # with FastAPI, which is slow to import and not needed otherwise
+
+        ours, theirs = socket.socketpair()
+        return cls(asyncio.create_task(serve(theirs, listener, cast(MutableSequence[int], permits_taken))), ours)
+
+    async def wait(self) -> int:
+        """What would be the exit code of a process."""
+        await asyncio.wait({self.task})
+        return 1 if self.task.cancelled() or self.task.exception() else self.task.result()
+
+    def kill(self) -> None:
+        """End it at once."""
+        self.task.cancel()
+
+
+@dataclass(frozen=True, slots=True)
+class FrontEndProcess:
+    """A front end in a process of its own.
 
     Attributes:
         channel: the parent's end; reads as closed when the process is gone.

@@ -14,9 +14,10 @@ from parity import KEPT, SHARED, Golden, converted_model, golden
 from reference import reference_forward
 from torch import Tensor
 
-from service.commands.serve import assemble
 from service.engine.runner import TorchRunner
 from service.http.app import create_app
+from service.replica.backend import build
+from service.replica.in_process import linked
 from service.settings import Settings
 from weights.conversion.convert import convert
 
@@ -26,14 +27,17 @@ RELEASED = ("reduced_deit_released_style.pth.tar", "reduced_deit_released_style_
 
 @asynccontextmanager
 async def served(folder: Path) -> AsyncIterator[httpx.AsyncClient]:
-    context = assemble(Settings(model=str(folder), max_batch_size=4, dtype="float32"))
-    app = create_app(context)
-    async with (
-        app.router.lifespan_context(app),
-        httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://service", timeout=60) as client,
-    ):
-        await asyncio.to_thread(context.engine.wait_ready, 120)
-        yield client
+    settings = Settings(model=str(folder), max_batch_size=4, dtype="float32")
+    async with linked(build(settings), settings) as context:
+        app = create_app(context)
+        async with (
+            app.router.lifespan_context(app),
+            httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://service", timeout=60) as client,
+        ):
+            async with asyncio.timeout(120):
+                while not context.ready:  # noqa: ASYNC110
+                    await asyncio.sleep(0.01)
+            yield client
 
 
 async def answer_at(client: httpx.AsyncClient, image: bytes, stage: int) -> Tensor:

@@ -35,10 +35,10 @@ class Bench:
         )
         self._ids = count()
 
-    def submit(self, image: np.ndarray, rule: Policy | None = None) -> Task:
+    def submit(self, image: np.ndarray, rule: Policy | None = None, timeout_s: float | None = None) -> Task:
         rule = rule or policy()
         now = self.clock()
-        deadline = None if rule.timeout_s is None else now + rule.timeout_s
+        deadline = None if timeout_s is None else now + timeout_s
         task = Task(task_id=next(self._ids), pixels=image, policy=rule, submitted_at=now, deadline=deadline)
         self.ledger.open(task)
         self.worker.inbox.put(task)

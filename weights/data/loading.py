@@ -14,7 +14,6 @@ from rich.progress import track
 
 from weights.data.folders import read_folder
 from weights.data.labelled import DataError, EncodedImages, LabelledImages
-from weights.data.parquet import parquet_files, read_parquet
 from weights.image_files.decode import Decoded, decode
 from weights.image_files.errors import ImageTooLargeError, UnreadableImageError
 from weights.preprocessing import Preprocessing
@@ -82,6 +81,8 @@ def load_images(
 def _encoded(paths: Sequence[Path]) -> EncodedImages:
     folders = [path for path in paths if path.is_dir() and not list(path.glob("*.parquet"))]
     if not folders:
+        from weights.data.parquet import parquet_files, read_parquet  # needs pyarrow, which is an extra
+
         return read_parquet(parquet_files(paths))
     if len(paths) > 1:
         raise DataError(

@@ -6,10 +6,13 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import pyarrow as pa
-import pyarrow.parquet as pq
-
 from weights.data.labelled import DataError, EncodedImages
+
+try:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+except ModuleNotFoundError as error:
+    raise DataError("parquet files need pyarrow: pip install 'dynamic-vit-service[train]'") from error
 
 
 def parquet_files(paths: Iterable[Path]) -> list[Path]:

@@ -10,12 +10,12 @@ from service.http.answers import json_response, scores
 from service.http.authorization import require_api_key
 from service.http.bodies import read_body
 from service.http.context import Context
+from service.http.deadlines import arriving, deadline_of
 from service.http.disconnect import unless_client_leaves
 from service.http.inputs import check_parameters, parsed, too_large_counted
 from service.http.oip import schemas
-from service.http.oip.messages import BYTES, INPUT, OUTPUTS, Inference, parse, render
+from service.http.oip.messages import BYTES, INPUT, OUTPUTS, parse, render
 from service.http.parameters import Count, JsonParameters, PolicyParameters, policy_maker, refuse_query
-from service.http.proxies import proxy_timeout_s
 from service.http.walk import Walked, classify_images, require_answers, require_room
 from service.version import SERVICE_NAME, service_version
 
@@ -24,7 +24,7 @@ router = APIRouter(prefix="/v2")
 MODEL_VERSION = "1"
 """There is one of each model."""
 
-_MICROSECONDS = 1e-6
+_MICROSECONDS_PER_MS = 1000
 
 
 class InferParameters(PolicyParameters):
@@ -102,10 +102,14 @@ async def infer(request: Request) -> Response:
     refuse_query(request.scope["query_string"], "send 'parameters' in the JSON")
     settings = context.settings
     with too_large_counted(context):
-        body = await read_body(request, max_bytes=settings.max_body_bytes)
+        body = await arriving(read_body(request, max_bytes=settings.max_body_bytes), deadline_of(request))
         header = request.headers.get(schemas.JSON_LENGTH)
         inference = await parsed(lambda: parse(body, header, settings.max_images_per_request), len(body), context)
-    make_policy = policy_maker(*_asked(inference, context, request))
+    asked = check_parameters(InferParameters, inference.parameters)
+    timeout_ms = None if asked.timeout is None else asked.timeout / _MICROSECONDS_PER_MS
+    given = asked.model_dump(exclude={"timeout"}, exclude_unset=True)
+    parameters = JsonParameters.model_construct(**given, top_k=1)
+    make_policy = policy_maker(parameters, context, deadline_of(request, timeout_ms))
     outcomes = await unless_client_leaves(request, classify_images(context, inference.images, make_policy))
     walked = require_answers(outcomes.images, INPUT if len(outcomes.images) > 1 else "")
     content, json_length = render(inference, name, MODEL_VERSION, _values(walked, context))
@@ -114,14 +118,6 @@ async def infer(request: Request) -> Response:
         return Response(content, headers=headers, media_type="application/json")
     headers[schemas.JSON_LENGTH] = str(json_length)
     return Response(content, headers=headers, media_type="application/octet-stream")
-
-
-def _asked(inference: Inference, context: Context, request: Request) -> tuple[JsonParameters, Context, float | None]:
-    asked = check_parameters(InferParameters, inference.parameters)
-    timeouts_s = [proxy_timeout_s(request), None if asked.timeout is None else asked.timeout * _MICROSECONDS]
-    given = [seconds for seconds in timeouts_s if seconds is not None]
-    parameters = asked.model_dump(exclude={"timeout"}, exclude_unset=True)
-    return JsonParameters.model_construct(**parameters, top_k=1), context, min(given, default=None)
 
 
 def _values(walked: list[Walked], context: Context) -> dict[str, list[Any]]:

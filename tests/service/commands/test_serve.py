@@ -1,7 +1,6 @@
 """From settings to a running process, and how it ends."""
 
 import json
-import math
 import os
 import re
 import signal
@@ -15,130 +14,18 @@ from types import SimpleNamespace
 
 import httpx
 import pytest
-import torch
 from tiny_model import png, save_tiny_model
 
 from service.commands import serve as serve_module
-from service.commands.serve import assemble, serve
-from service.engine.engine import EngineState
-from service.http import server as server_module
+from service.commands.serve import serve
 from service.http.listener import bind
-from service.http.server import StandaloneServer
 from service.replica import backend as backend_module
-from service.settings import Settings, SettingsError
+from service.settings import Settings
 
 
 @pytest.fixture(scope="module")
 def model(tmp_path_factory) -> str:
     return save_tiny_model(tmp_path_factory.mktemp("models") / "tiny")
-
-
-def test_assemble_hands_the_settings_and_the_model_on(model):
-    context = assemble(Settings(model=model, max_inflight=3, max_image_pixels=77, max_body_bytes=88))
-
-    assert context.device == ("cuda" if torch.cuda.is_available() else "cpu")
-    assert context.operating_points.current.thresholds == (2.0, 2.0, 2.0)
-    assert (context.decoder.max_pixels, context.decoder.max_bytes) == (77, 88)
-    assert len(context.engine.stage_macs) == 4
-    assert context.engine.state is EngineState.STARTING
-
-
-@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
-def test_assemble_dtype_that_is_set_is_not_measured(model, monkeypatch, dtype):
-    monkeypatch.delattr(backend_module, "choose_dtype")
-    assert assemble(Settings(model=model, dtype=dtype)).engine.dtype == dtype
-
-
-@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
-def test_assemble_dtype_auto_takes_what_was_measured(model, monkeypatch, dtype):
-    asked = []
-
-    def choose(cascade, **options):
-        asked.append(options)
-        return getattr(torch, dtype)
-
-    monkeypatch.setattr(backend_module, "choose_dtype", choose)
-    context = assemble(Settings(model=model, dtype="auto", max_batch_size=7))
-    assert context.engine.dtype == dtype
-    assert asked == [{"device": context.device, "max_batch_size": 7}]
-
-
-def test_assemble_torch_threads_are_set(model):
-    before = torch.get_num_threads()
-    try:
-        assemble(Settings(model=model, torch_threads=before + 1))
-        assert torch.get_num_threads() == before + 1
-    finally:
-        torch.set_num_threads(before)
-
-
-@pytest.mark.parametrize("device", ["abacus", "cuda:99"])
-def test_assemble_device_that_is_not_there_is_refused_by_name(model, device):
-    with pytest.raises(SettingsError, match=f"DVT_DEVICE: '{device}'"):
-        assemble(Settings(model=model, device=device))
-
-
-def test_assemble_thresholds_may_give_way_without_a_calibration_table_is_refused(model):
-    with pytest.raises(SettingsError, match=r"DVT_SHED_ACCURACY_DROP: 0\.01 needs a calibration table, and tiny has"):
-        assemble(Settings(model=model, shed_accuracy_drop=0.01))
-
-
-@pytest.mark.parametrize(
-    "wrong", [{"device": "abacus"}, {"config_store": "postgres://host"}, {"shed_accuracy_drop": 0.01}]
-)
-def test_assemble_wrong_setting_is_refused_before_precisions_are_measured(model, monkeypatch, wrong):
-    monkeypatch.delattr(backend_module, "choose_dtype")
-
-    with pytest.raises(SettingsError, match=f"DVT_{next(iter(wrong)).upper()}"):
-        assemble(Settings(model=model, **wrong))
-
-
-def test_assemble_thresholds_may_give_way_the_engine_gets_the_tables_ladder(monkeypatch):
-    ladders = []
-
-    class Engine(backend_module.Engine):
-        def __init__(self, *args, ladder, **options):
-            ladders.append(ladder)
-            super().__init__(*args, ladder=ladder, **options)
-
-    monkeypatch.setattr(backend_module, "Engine", Engine)
-    for drop in (None, 0.01):
-        thresholds = assemble(Settings(shed_accuracy_drop=drop)).manifest.thresholds
-
-    assert ladders[0] is None
-    assert ladders[1](1, thresholds)[-1] < thresholds  # solved before anybody asks
-
-
-async def test_server_first_signal_only_drains_until_the_delay_is_over(model, monkeypatch):
-    server = StandaloneServer(context := assemble(Settings(model=model, drain_delay_s=5)))
-    monkeypatch.setattr(type(context.engine), "state", EngineState.READY)
-    now = time.monotonic()
-    monkeypatch.setattr(server_module.time, "monotonic", lambda: now)
-    assert not await server.on_tick(1)
-    server.handle_exit(signal.SIGTERM, None)
-
-    assert context.draining
-    assert not await server.on_tick(1)
-    now += 5
-    assert await server.on_tick(1)
-    assert not server.failed
-
-
-async def test_server_second_signal_closes_at_once_and_counts_as_a_failure(model):
-    server = StandaloneServer(assemble(Settings(model=model, drain_delay_s=1e6)))
-    server.handle_exit(signal.SIGTERM, None)
-    server.handle_exit(signal.SIGTERM, None)
-
-    assert await server.on_tick(1)
-    assert server.force_exit
-    assert server.failed
-
-
-def test_server_never_believes_a_header_about_who_is_asking(model):
-    config = StandaloneServer(assemble(Settings(model=model, drain_timeout_s=2.5))).config
-
-    assert config.proxy_headers is False
-    assert config.timeout_graceful_shutdown == math.ceil(2.5)
 
 
 @pytest.mark.parametrize("http_workers", [0, 1])
@@ -157,7 +44,7 @@ def test_serve_variable_that_nobody_reads_is_named_in_the_log(monkeypatch, caplo
     monkeypatch.setenv("DVT_MAX_INFLIHGT", "5")
     monkeypatch.setenv("DVT_HTTP_PORT", "tcp://10.0.0.1:80")
     monkeypatch.setattr(serve_module, "build", lambda settings: SimpleNamespace(engine=SimpleNamespace(running=False)))
-    monkeypatch.setattr(serve_module, "run", lambda backend, settings, listener: 0)
+    monkeypatch.setattr(serve_module, "Replica", lambda *_: SimpleNamespace(run=lambda: 0))
 
     with socket.socket() as listener:
         assert serve(Settings(), listener) == 0

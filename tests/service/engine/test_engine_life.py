@@ -45,11 +45,9 @@ def test_run_fatal_error_ends_everything_and_refuses_more(
     assert engine.state is EngineState.DEAD
     assert sum(observer.counts[f"failed:{stage}"] for stage in range(4)) == 41
     with pytest.raises(NotReadyError, match="the engine is dead") as refusal:
-        engine.admit(2)
-    assert refusal.value.__cause__ is cause or error is InferenceError
-    with pytest.raises(NotReadyError, match="the engine is dead"):
         engine.submit(pixels(0), policy())
-    assert observer.counts["rejected:not_ready"] == 3
+    assert refusal.value.__cause__ is cause or error is InferenceError
+    assert observer.counts["rejected:not_ready"] == 1
     engine.stop(drain=True, timeout_s=5)
     assert engine.state is EngineState.DEAD
 
@@ -123,8 +121,6 @@ def test_wait_ready_warm_up_takes_too_long_raises_and_admits_nobody(
     with pytest.raises(NotReadyError, match="the engine is starting"):
         engine.wait_ready(0.01)
     with pytest.raises(NotReadyError, match="the engine is starting"):
-        engine.admit(1)
-    with pytest.raises(NotReadyError, match="the engine is starting"):
         engine.submit(pixels(0), policy())
     go_on.set()
     engine.wait_ready(5)
@@ -147,14 +143,12 @@ def test_stop_draining_answers_what_was_admitted(
     stopping = threading.Thread(target=engine.stop, kwargs={"drain": True, "timeout_s": 5})
     stopping.start()
     eventually(lambda: engine.state is EngineState.DRAINING)
-    with pytest.raises(NotReadyError, match="the engine is draining"):
-        engine.admit(1)
     tasks.append(engine.submit(pixels(3, tag=20), policy()))  # admitted before, still being decoded then
     runner.gate.set()
     stopping.join(5)
     assert [task.future.result(0).prediction.indices[0] for task in tasks] == list(range(21))
     assert engine.state is EngineState.STOPPED
-    assert observer.counts == {"exited:confident": 1, "exited:final": 21, "rejected:not_ready": 1}
+    assert observer.counts == {"exited:confident": 1, "exited:final": 21}
 
 
 def test_stop_while_warming_up_waits_for_nothing(make_engine: MakeEngine, runner: FakeRunner) -> None:

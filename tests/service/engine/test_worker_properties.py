@@ -20,7 +20,6 @@ _LIMITS = st.fixed_dictionaries(
     {},
     optional={
         "max_macs": st.integers(1, 15),
-        "timeout_s": st.floats(0.1, 12),
         "follows_config": st.booleans(),
         "trace": st.booleans(),
     },
@@ -51,14 +50,23 @@ class WorkerMachine(RuleBasedStateMachine):
         count=st.integers(1, 20),
         stages=st.tuples(st.integers(0, 3), st.integers(0, 3)).map(sorted),
         limits=_LIMITS,
+        timeout_s=st.none() | st.floats(0.1, 12),
         bad=st.booleans(),
     )
-    def arrive(self, exit_stage: int, count: int, stages: list[int], limits: dict[str, object], bad: bool) -> None:
+    def arrive(
+        self,
+        exit_stage: int,
+        count: int,
+        stages: list[int],
+        limits: dict[str, object],
+        timeout_s: float | None,
+        bad: bool,
+    ) -> None:
         rule_ = policy(min_stage=stages[0], max_stage=stages[1], **limits)
         for row in range(count):
             # The bad image is always the same one: many different ones would be a broken stage.
             image = pixels(3, BAD_TAG) if bad and row == 0 else pixels(exit_stage, len(self.tasks) % BAD_TAG)
-            self.tasks.append(self.bench.submit(image, rule_))
+            self.tasks.append(self.bench.submit(image, rule_, timeout_s))
 
     @rule(step_s=st.floats(0, 3), room=st.sampled_from([1, 3, 16]), pressure=st.sampled_from([0.0, 1.0]))
     def conditions_change(self, step_s: float, room: int, pressure: float) -> None:

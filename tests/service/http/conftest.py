@@ -5,9 +5,11 @@ import re
 import threading
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass, field
+from inspect import isawaitable
 from io import BytesIO
+from pathlib import Path
 
 import httpx
 import pytest
@@ -18,14 +20,16 @@ from models.config import CascadeConfig
 from service.configuration.operating_points import OperatingPoints
 from service.engine.engine import Engine, EngineState
 from service.engine.task import StagePrediction, Task
+from service.errors import NotReadyError
 from service.http.app import create_app
 from service.http.context import Context
-from service.images.decoder import ImageDecoder
 from service.metrics import Metrics
+from service.replica.backend import Backend
+from service.replica.in_process import linked
 from service.settings import Settings
 from weights.calibration.table import CalibrationTable
 from weights.preprocessing import Preprocessing
-from weights.store import Manifest
+from weights.store import Manifest, StoredModel
 
 STAGE_MACS = (100, 300, 900, 2700)
 BASELINE_MACS = 4000
@@ -93,33 +97,44 @@ class Serving:
     app: FastAPI
     client: httpx.AsyncClient
     context: Context
+    backend: Backend
     runner: ScriptedRunner
     deaths: list[bool]
 
-    def metric(self, name: str, **labels: str) -> float:
-        return self.context.metrics.registry.get_sample_value(name, labels) or 0.0
+    async def metric(self, name: str, **labels: str) -> float:
+        """A sample of the replica's metrics, with everything that was counted so far."""
+        await self._reported()
+        return self.backend.metrics.registry.get_sample_value(name, labels) or 0.0
 
-    def total(self, name: str) -> float:
+    async def total(self, name: str) -> float:
         """The sum over all labels."""
-        return sum(
-            sample.value
-            for metric in self.context.metrics.registry.collect()
-            for sample in metric.samples
-            if sample.name == name
-        )
+        await self._reported()
+        collected = self.backend.metrics.registry.collect()
+        return sum(sample.value for metric in collected for sample in metric.samples if sample.name == name)
 
-    async def until(self, condition: Callable[[], bool]) -> None:
+    async def until(self, condition: Callable[[], object]) -> None:
         async with asyncio.timeout(5):
-            while not condition():  # noqa: ASYNC110
+            while not (await result if isawaitable(result := condition()) else result):  # noqa: ASYNC110
                 await asyncio.sleep(0.002)
 
-    def at_rest(self) -> bool:
-        engine = self.context.engine
-        return engine.inflight == 0 and not any(engine.queue_depths()) and not self.runner.kept
+    async def until_metric(self, value: float, name: str, **labels: str) -> None:
+        async def is_reached() -> bool:
+            return await self.metric(name, **labels) == value
 
-    def images_are_accounted_for(self) -> bool:
+        await self.until(is_reached)
+
+    def at_rest(self) -> bool:
+        queued = any(self.backend.engine.queue_depths())
+        return self.context.engine.inflight == 0 and not queued and not self.runner.kept
+
+    async def images_are_accounted_for(self) -> bool:
         ends = ("dvt_exits_total", "dvt_rejected_total", "dvt_cancelled_total", "dvt_failed_images_total")
-        return self.total("dvt_images_total") == sum(self.total(name) for name in ends)
+        return await self.total("dvt_images_total") == sum([await self.total(name) for name in ends])
+
+    async def _reported(self) -> None:
+        # Messages keep their order: what was counted before has arrived when this is answered.
+        with suppress(NotReadyError):
+            await self.context.metrics.scrape()
 
 
 def png(red: int = 0, size: tuple[int, int] = (8, 8)) -> bytes:
@@ -140,7 +155,7 @@ def _manifest() -> Manifest:
     )
 
 
-def _assemble(runner: ScriptedRunner, settings: Settings, calibration: CalibrationTable | None) -> Context:
+def _backend(runner: ScriptedRunner, settings: Settings, calibration: CalibrationTable | None) -> Backend:
     manifest = _manifest()
     metrics = Metrics(len(runner.stage_macs), runner.baseline_macs)
     engine = Engine(
@@ -154,18 +169,8 @@ def _assemble(runner: ScriptedRunner, settings: Settings, calibration: Calibrati
         config_stored=lambda: points.stored,
         load_level=lambda: engine.load_level,
     )
-    return Context(
-        settings=settings,
-        manifest=manifest,
-        engine=engine,
-        operating_points=points,
-        metrics=metrics,
-        decoder=ImageDecoder(
-            manifest.preprocessing, max_bytes=settings.max_body_bytes, max_pixels=settings.max_image_pixels
-        ),
-        device="cpu",
-        calibration=calibration,
-    )
+    model = StoredModel(manifest, cascade=None, path=Path(), calibration=calibration)
+    return Backend(model=model, engine=engine, operating_points=points, metrics=metrics, device="cpu")
 
 
 def _templated(path: str) -> str:
@@ -218,19 +223,23 @@ def serve(monkeypatch: pytest.MonkeyPatch) -> Serve:
         **settings: object,
     ) -> AsyncIterator[Serving]:
         runner = runner or ScriptedRunner()
-        context = _assemble(runner, Settings(**{"drain_timeout_s": 5, **settings}), calibration)
+        chosen = Settings(**{"drain_timeout_s": 5, **settings})
+        backend = _backend(runner, chosen, calibration)
         deaths: list[bool] = []
-        app = create_app(context, on_death=lambda: deaths.append(True))
-        transport = httpx.ASGITransport(app, client=(peer, 12345))
-        async with (
-            app.router.lifespan_context(app),
-            httpx.AsyncClient(
-                transport=transport,
-                base_url="http://service",
-                event_hooks={"response": [_check_is_declared(app)]},
-            ) as client,
-        ):
-            serving = Serving(app, client, context, runner, deaths)
+        async with AsyncExitStack() as stack:
+            context = await stack.enter_async_context(linked(backend, chosen))
+            context.engine.on_lost = lambda: deaths.append(True)
+            app = create_app(context)
+            transport = httpx.ASGITransport(app, client=(peer, 12345))
+            await stack.enter_async_context(app.router.lifespan_context(app))
+            client = await stack.enter_async_context(
+                httpx.AsyncClient(
+                    transport=transport,
+                    base_url="http://service",
+                    event_hooks={"response": [_check_is_declared(app)]},
+                )
+            )
+            serving = Serving(app, client, context, backend, runner, deaths)
             try:
                 if wait_ready:
                     await serving.until(lambda: context.engine.state is EngineState.READY)

@@ -156,7 +156,7 @@ async def test_direct_routes_answer_as_the_framework_does(serve, image, monkeypa
             response = await serving.client.request(
                 method, path, content=content, headers={"content-type": "image/png", "x-request-id": "r-1", **headers}
             )
-            counted = serving.metric("dvt_requests_total", code=str(response.status_code))
+            counted = await serving.metric("dvt_requests_total", code=str(response.status_code))
             text = re.sub(r'"timing_ms":\{[^}]*\}', "", response.text)
             varying = {"content-length", "server-timing"} if response.is_success else set()
             kept = {name: value for name, value in response.headers.items() if name not in varying}
@@ -169,5 +169,5 @@ async def test_direct_routes_answer_as_the_framework_does(serve, image, monkeypa
 async def test_lifespan_starts_the_engine_and_stops_it_at_the_end(serve):
     async with serve() as serving:
         assert serving.context.engine.state is EngineState.READY
-    assert serving.context.engine.state is EngineState.STOPPED
+    assert serving.backend.engine.state is EngineState.STOPPED
     assert not serving.deaths

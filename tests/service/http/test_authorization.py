@@ -156,7 +156,7 @@ async def test_classify_where_there_are_api_keys_needs_one_of_them(serve, image,
         assert response.status_code == status
         assert ("www-authenticate" in response.headers) == (status == 401)
         assert KEY not in response.text
-        assert serving.images_are_accounted_for()
+        assert await serving.images_are_accounted_for()
 
 
 async def test_classify_without_api_keys_takes_whatever_a_client_sends_anyway(serving, image):

@@ -123,7 +123,7 @@ async def test_classify_image_that_breaks_its_stage_fails_alone(serving, image):
     assert (first["label"], third["label"]) == ("cat", "dog")
     assert second["error"]["status"] == 500
     assert "secret" not in second["error"]["detail"]
-    assert serving.metric("dvt_failed_images_total", stage="0") == 1
+    assert await serving.metric("dvt_failed_images_total", stage="0") == 1
     assert serving.at_rest()
 
 
@@ -134,7 +134,7 @@ async def test_classify_corrupt_and_tiny_and_failing_images_leave_their_neighbou
         neighbour = asyncio.create_task(serving.client.post("/classify", content=image(120), headers=PNG))
         contents = [image(60), image(0, (64, 64))[:-40], image(60, (1, 1)), image(250), image(180)]
         batch = asyncio.create_task(serving.client.post("/classify", files=files(*contents)))
-        await serving.until(lambda: serving.metric("dvt_rejected_total", reason="undecodable") == 1)
+        await serving.until_metric(1, "dvt_rejected_total", reason="undecodable")
         await serving.until(lambda: serving.context.engine.inflight == 5 and bool(runner.runs))
         runner.may_run.set()
 
@@ -148,7 +148,7 @@ async def test_classify_corrupt_and_tiny_and_failing_images_leave_their_neighbou
         ]
         assert (await neighbour).json()["label"] == "ship"
         assert serving.at_rest()
-        assert serving.images_are_accounted_for()
+        assert await serving.images_are_accounted_for()
 
 
 async def test_classify_content_type_may_be_absent(serving, image):
@@ -198,12 +198,12 @@ async def test_classify_256_concurrent_requests_share_batches(serve, make_runner
 
         labels = [response.json()["label"] for response in responses]
         assert labels == ["cat", "dog", "ship", "frog"] * 64
-        images = serving.metric("dvt_batch_size_sum", stage="0")
+        images = await serving.metric("dvt_batch_size_sum", stage="0")
         assert images == 256
-        assert images / serving.metric("dvt_batch_size_count", stage="0") >= 8
-        assert serving.metric("dvt_queue_duration_seconds_count", stage="3") == 64
+        assert images / await serving.metric("dvt_batch_size_count", stage="0") >= 8
+        assert await serving.metric("dvt_queue_duration_seconds_count", stage="3") == 64
         assert serving.at_rest()
-        assert serving.images_are_accounted_for()
+        assert await serving.images_are_accounted_for()
 
 
 @pytest.mark.parametrize(("value", "answered"), [("1", False), ("60000", True), ("soon", True), ("0", True)])
@@ -238,5 +238,5 @@ async def test_classify_deadline_counts_the_time_spent_decoding(serving, image, 
 
     assert response.status_code == 504
     assert not serving.runner.runs
-    assert serving.metric("dvt_rejected_total", reason="deadline") == 1
+    assert await serving.metric("dvt_rejected_total", reason="deadline") == 1
     assert serving.at_rest()

@@ -188,7 +188,7 @@ async def test_patch_config_store_gone_is_503_and_classification_goes_on(serving
     async def gone(*_, **__):
         raise StoreUnavailableError("Redis cannot be used: gone")
 
-    monkeypatch.setattr(serving.context.operating_points._store, "replace", gone)
+    monkeypatch.setattr(serving.backend.operating_points._store, "replace", gone)
     response = await serving.client.patch("/config", json={"thresholds": 0})
 
     assert response.status_code == 503
@@ -196,7 +196,7 @@ async def test_patch_config_store_gone_is_503_and_classification_goes_on(serving
     assert response.json()["title"] == "Configuration store unavailable"
     assert unchanged(serving)
     assert (await serving.client.post("/classify", content=image(), headers=PNG)).status_code == 200
-    assert serving.metric("dvt_config_store_up") == 0
+    assert await serving.metric("dvt_config_store_up") == 0
 
 
 async def test_config_history_newest_first_with_who_and_when(serve):

@@ -1,7 +1,8 @@
-"""Requests that are refused at their head, on a real connection to an application that knows nothing of it."""
+"""Requests on a real connection, to an application that knows nothing of it."""
 
 import socket
 import threading
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
@@ -12,24 +13,7 @@ from wire import Wire, chunked, get, request
 from service.http.connection import Bounds, connections
 
 MAX_UNREAD_BYTES = 100_000
-REFUSE = "X-Refuse: yes"
-REFUSAL = b"HTTP/1.1 429 Too Many Requests\r\ncontent-length: 2\r\n\r\nno"
 _PATIENCE_S = 30
-
-
-@dataclass
-class Doorkeeper:
-    """Refuses who asks for it, and notes who has arrived."""
-
-    seen: list[tuple[bytes, bytes]] = field(default_factory=list)
-
-    def refusal(self, method, target, headers, own_headers, client):
-        return REFUSAL if (b"x-refuse", b"yes") in headers else None
-
-    def refused(self, status, client): ...
-
-    def arrived(self, method, target):
-        self.seen.append((method, target))
 
 
 @dataclass
@@ -40,10 +24,11 @@ class Echo:
     port: int = 0
     seen: list[str] = field(default_factory=list)
     may_answer: threading.Event = field(default_factory=threading.Event)
-    door: Doorkeeper = field(default_factory=Doorkeeper)
+    arrived_at: list[float] = field(default_factory=list)
 
     async def __call__(self, scope, receive, send):
         self.seen.append(scope["path"])
+        self.arrived_at.append(scope["state"]["arrived_at"])
         size, more = 0, True
         while more:
             message = await receive()
@@ -64,7 +49,7 @@ def server() -> Iterator[Echo]:
         echo,
         http=connections(
             Bounds(timeout_s=_PATIENCE_S, max_connections=10, max_unread_bytes=MAX_UNREAD_BYTES),
-            door=echo.door,
+            on_refusal=lambda status, client: None,
         ),
         lifespan="off",
         log_level="critical",
@@ -81,74 +66,17 @@ def server() -> Iterator[Echo]:
     assert not thread.is_alive()
 
 
-def test_refused_request_reaches_no_application_and_the_connection_goes_on(server):
-    with Wire(server) as wire:
-        assert wire.ask(request(b"x" * 5000, REFUSE)).body == b"no"
-        assert wire.ask(request(b"abc")).body == b"3"
-    assert server.seen == ["/classify"]
-
-
-def test_refused_request_is_answered_before_its_body_comes_which_is_read_past(server):
-    data = request(b"x" * 5000, REFUSE)
-    with Wire(server) as wire:
-        assert wire.ask(data[:-5000]).status == 429
-        for start in range(0, 5000, 1000):
-            wire.send(b"x" * 1000) if start else wire.send(data[-1000:])
-        assert wire.ask(request(b"abc")).body == b"3"
-
-
-def test_refused_request_with_a_chunked_body_is_read_past(server):
-    head = request(b"", REFUSE, "Transfer-Encoding: chunked")
-    with Wire(server) as wire:
-        assert wire.ask(head + chunked(b"GET / HTTP/1.1\r\n\r\n", b"more", b"")).status == 429
-        assert wire.ask(get("/")).body == b"0"
-
-
-def test_request_has_arrived_when_its_body_is_there_and_a_refused_one_never(server):
+def test_request_arrives_with_its_head_also_behind_one_that_waits(server):
     data = request(b"abc")
-    with Wire(server) as wire, Wire(server) as other:
-        assert wire.ask(request(b"x", REFUSE)).body == b"no"
-        wire.send(data[:-1])
-        assert other.ask(get("/first")).status == 200
-        assert server.door.seen == [(b"GET", b"/first")]
-        assert wire.ask(data[-1:]).body == b"3"
-    assert server.door.seen == [(b"GET", b"/first"), (b"POST", b"/classify")]
-
-
-def test_refused_requests_in_one_piece_are_all_answered(server):
     with Wire(server) as wire:
-        wire.send(request(b"a", REFUSE), request(b"b", REFUSE), request(b"cd"), request(b"e", REFUSE))
-        assert [wire.answer().body for _ in range(2)] == [b"no", b"no"]
-        assert wire.answer().body == b"2"
-
-
-def test_request_behind_one_that_waits_does_not_overtake_it(server):
-    with Wire(server) as wire:
-        wire.send(request(b"abc", target="/wait"), request(b"x", REFUSE))
+        wire.send(request(b"", target="/wait"), data[:-1])
+        time.sleep(0.1)
+        before_the_end = time.monotonic()
         server.may_answer.set()
-        assert [wire.answer().body for _ in range(2)] == [b"3", b"1"]
-
-
-@pytest.mark.parametrize(("version", "header"), [("1.0", "X: y"), ("1.1", "Connection: close")])
-def test_request_whose_connection_is_to_be_closed_is_left_to_the_application(server, version, header):
-    with Wire(server) as wire:
-        assert wire.ask(request(b"abc", REFUSE, header, version=version)).body == b"3"
-        assert wire.rest() == b""
-
-
-def test_refused_request_whose_body_breaks_the_rules_gets_no_second_answer(server):
-    with Wire(server) as wire:
-        assert wire.ask(request(b"", REFUSE, "Transfer-Encoding: chunked")).status == 429
-        wire.send(b"no length\r\n")
-        assert wire.rest() == b""
-
-
-def test_refused_request_with_an_endless_body_is_cut(server):
-    with Wire(server) as wire:
-        wire.send(request(b"", REFUSE, f"Content-Length: {10**9}"))
-        assert wire.answer().status == 429
-        with pytest.raises(ConnectionError):
-            wire.send(b"x" * 100_000_000)
+        wire.send(data[-1:])
+        assert [wire.answer().body for _ in range(2)] == [b"0", b"3"]
+    first, second = server.arrived_at
+    assert first <= second < before_the_end
 
 
 UPGRADE = ("Connection: Upgrade, HTTP2-Settings", "Upgrade: h2c", "HTTP2-Settings: AAMAAABkAAQAoAAAAAIAAAAA")
@@ -175,13 +103,6 @@ def test_request_that_offers_another_protocol_closes_where_it_says_so(server, ve
     with Wire(server) as wire:
         assert wire.ask(request(b"abc", *UPGRADE, header, version=version)).body == b"3"
         assert wire.rest() == b""
-
-
-def test_refused_request_that_offers_another_protocol_is_read_past(server):
-    with Wire(server) as wire:
-        wire.send(request(b"abc", REFUSE, *UPGRADE) * 60, request(b"ab"))
-        assert [wire.answer().body for _ in range(60)] == [b"no"] * 60
-        assert wire.answer().body == b"2"
 
 
 def test_tunnel_is_refused(server):

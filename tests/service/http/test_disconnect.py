@@ -68,7 +68,7 @@ def multipart(*contents):
 async def assert_all_came_back(serving, *, images):
     await serving.until(serving.at_rest)
     await serving.until(serving.images_are_accounted_for)
-    assert serving.total("dvt_images_total") == images
+    assert await serving.total("dvt_images_total") == images
 
 
 @pytest.fixture
@@ -84,7 +84,7 @@ async def test_client_that_leaves_while_sending_was_never_admitted(serving, imag
         client.send(image()[:10], more=True)
         client.leave()
 
-    assert serving.metric("dvt_requests_total", code="499") == 1
+    assert await serving.metric("dvt_requests_total", code="499") == 1
     await assert_all_came_back(serving, images=0)
     assert not serving.runner.runs
 
@@ -96,12 +96,12 @@ async def test_client_that_leaves_while_queued_is_dropped_before_it_runs(one_at_
         await serving.until(lambda: len(serving.runner.runs) == 1)
         async with client_of(serving) as leaving:
             leaving.send(image())
-            await serving.until(lambda: serving.context.engine.queue_depths()[0] == 1)
-        assert serving.metric("dvt_requests_total", code="499") == 1
+            await serving.until(lambda: serving.backend.engine.queue_depths()[0] == 1)
+        assert await serving.metric("dvt_requests_total", code="499") == 1
         serving.runner.may_run.set()
         await serving.until(lambda: staying.statuses == [200])
 
-    assert serving.metric("dvt_cancelled_total", where="queue") == 1
+    assert await serving.metric("dvt_cancelled_total", where="queue") == 1
     assert len(serving.runner.runs) == 1
     await assert_all_came_back(serving, images=2)
 
@@ -117,7 +117,7 @@ async def test_client_that_leaves_while_its_stage_runs_gets_no_further_stage(one
 
     await assert_all_came_back(serving, images=1)
     assert serving.runner.runs == [(0, 1)]
-    assert serving.metric("dvt_cancelled_total", where="compute") == 1
+    assert await serving.metric("dvt_cancelled_total", where="compute") == 1
 
 
 async def test_client_that_leaves_between_two_stages_frees_its_reuse_state(one_at_a_time, image):
@@ -128,7 +128,7 @@ async def test_client_that_leaves_between_two_stages_frees_its_reuse_state(one_a
         staying.send(image(180))
         await serving.until(lambda: serving.context.engine.inflight == 2)
         leaving.leave()
-        await serving.until(lambda: serving.metric("dvt_requests_total", code="499") == 1)
+        await serving.until_metric(1, "dvt_requests_total", code="499")
         serving.runner.may_run.set()
         await serving.until(lambda: staying.statuses == [200])
 
@@ -155,8 +155,8 @@ async def test_client_that_leaves_while_decoding_gives_all_permits_back(serve, i
                 await serving.until(decoding.is_set)
                 assert serving.context.engine.inflight == count
             await assert_all_came_back(serving, images=count)
-            assert serving.metric("dvt_cancelled_total", where="decode") == count
-            assert serving.metric("dvt_requests_total", code="499") == 1
+            assert await serving.metric("dvt_cancelled_total", where="decode") == count
+            assert await serving.metric("dvt_requests_total", code="499") == 1
         finally:
             may_decode.set()
         assert not serving.runner.runs
@@ -180,15 +180,15 @@ async def test_client_that_leaves_with_images_in_every_phase_is_accounted_for_on
             async with client_of(serving, b"multipart/form-data; boundary=sep") as client:
                 client.send(multipart(image(0), image(60), b"not an image", slow))
                 await serving.until(lambda: len(serving.runner.runs) == 1)
-                await serving.until(lambda: serving.context.engine.queue_depths()[0] == 1)
-                await serving.until(lambda: serving.metric("dvt_rejected_total", reason="undecodable") == 1)
+                await serving.until(lambda: serving.backend.engine.queue_depths()[0] == 1)
+                await serving.until_metric(1, "dvt_rejected_total", reason="undecodable")
                 await serving.until(decoding.is_set)
             serving.runner.may_run.set()
             await assert_all_came_back(serving, images=4)
         finally:
             may_decode.set()
         cancelled = {
-            where: serving.metric("dvt_cancelled_total", where=where) for where in ("decode", "queue", "compute")
+            where: await serving.metric("dvt_cancelled_total", where=where) for where in ("decode", "queue", "compute")
         }
         assert cancelled == {"decode": 1, "queue": 1, "compute": 1}
         assert not client.statuses or client.statuses == [499]
@@ -210,6 +210,7 @@ async def test_client_that_leaves_and_frees_the_only_permit_makes_room_for_the_n
 async def test_connection_that_cannot_be_read_any_more_counts_as_left(one_at_a_time, image):
     serving = one_at_a_time
     client = Client()
+    assert await serving.metric("dvt_requests_total", code="499") == 0
 
     async def receive():
         if not client.messages.empty():
@@ -221,7 +222,7 @@ async def test_connection_that_cannot_be_read_any_more_counts_as_left(one_at_a_t
     await client.request(serving.app, b"image/png", receive)
     serving.runner.may_run.set()
 
-    assert serving.metric("dvt_requests_total", code="499") == 1
+    assert await serving.metric("dvt_requests_total", code="499") == 1
     await assert_all_came_back(serving, images=1)
     assert serving.runner.runs == [(0, 1)]
 
@@ -247,7 +248,7 @@ async def test_client_that_leaves_after_its_answer_changes_nothing(serving, imag
         await serving.until(lambda: bool(client.statuses))
 
     assert client.statuses == [200]
-    assert serving.total("dvt_cancelled_total") == 0
+    assert await serving.total("dvt_cancelled_total") == 0
     await assert_all_came_back(serving, images=1)
 
 
@@ -267,7 +268,7 @@ async def test_many_clients_of_which_half_leave_are_all_accounted_for(serve, mak
 
         assert statuses[1::2] == [[200]] * 20
         await assert_all_came_back(serving, images=40)
-        assert serving.total("dvt_exits_total") >= 20
+        assert await serving.total("dvt_exits_total") >= 20
 
 
 @pytest.mark.parametrize("count", [1, 2])

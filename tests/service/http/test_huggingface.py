@@ -61,7 +61,7 @@ async def test_task_bad_image_fails_its_request(serving, image):
     assert (raw.status_code, listed.status_code) == (400, 400)
     assert raw.json()["error"].startswith("not an image")
     assert listed.json()["error"].startswith("inputs[1]: not an image")
-    assert serving.images_are_accounted_for()
+    assert await serving.images_are_accounted_for()
     assert serving.at_rest()
 
 

@@ -38,7 +38,7 @@ async def test_classify_json_a_bad_image_spoils_nobody_elses_answer(serving, ima
     assert response.status_code == 200
     assert [result.get("error", {}).get("status") for result in results] == [None, 400, 400, 400, None]
     assert "base64" in results[1]["error"]["detail"]
-    assert serving.images_are_accounted_for()
+    assert await serving.images_are_accounted_for()
     assert serving.at_rest()
 
 
@@ -133,7 +133,7 @@ async def test_classify_json_that_is_not_a_request_is_refused(serving, body, sta
 
     assert response.status_code == status, response.json()["detail"]
     assert words in response.json()["detail"]
-    assert serving.images_are_accounted_for()
+    assert await serving.images_are_accounted_for()
     assert serving.at_rest()
 
 
@@ -155,8 +155,8 @@ async def test_classify_json_over_the_limits_is_413_and_counted(serve, image):
 
         assert (many.status_code, large.status_code) == (413, 413)
         assert "2" in many.json()["detail"]
-        assert serving.metric("dvt_rejected_total", reason="too_large") == 2
-        assert serving.images_are_accounted_for()
+        assert await serving.metric("dvt_rejected_total", reason="too_large") == 2
+        assert await serving.images_are_accounted_for()
 
 
 @pytest.mark.parametrize("path", ["/classify", "/", "/v2/models/test-model/infer"])

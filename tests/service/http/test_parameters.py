@@ -24,8 +24,8 @@ def context(num_classes=10):
     )
 
 
-def policy_of(timeout_s=None, **parameters):
-    return policy_maker(ClassifyParameters(**parameters), context(), timeout_s)(POINT)
+def policy_of(**parameters):
+    return policy_maker(ClassifyParameters(**parameters), context(), 12.5)(POINT)
 
 
 def test_policy_maker_without_parameters_follows_the_operating_point_it_is_given():
@@ -33,7 +33,7 @@ def test_policy_maker_without_parameters_follows_the_operating_point_it_is_given
 
     assert (policy.thresholds, policy.config_version) == ((0.6, 0.5, 0.4), 7)
     assert (policy.min_stage, policy.max_stage, policy.max_macs) == (0, 3, None)
-    assert (policy.timeout_s, policy.top_k, policy.trace) == (None, 5, False)
+    assert (policy.deadline, policy.top_k, policy.trace) == (12.5, 5, False)
     assert policy.follows_config
 
 
@@ -67,14 +67,6 @@ def test_policy_maker_long_garbage_is_shortened_in_the_error():
         policy_of(thresholds="x" * 10_000)
 
     assert len(str(refusal.value)) < 200
-
-
-@pytest.mark.parametrize(
-    ("deadline_ms", "proxy_s", "timeout_s"),
-    [(None, None, None), (250, None, 0.25), (None, 2.0, 2.0), (250, 2.0, 0.25), (2500, 2.0, 2.0)],
-)
-def test_policy_maker_of_two_deadlines_the_earlier_holds(deadline_ms, proxy_s, timeout_s):
-    assert policy_of(deadline_ms=deadline_ms, timeout_s=proxy_s).timeout_s == timeout_s
 
 
 @pytest.mark.parametrize(("num_classes", "top_k"), [(2, 2), (5, 5), (1000, 5)])

@@ -184,7 +184,7 @@ async def test_decoder_that_fails_unexpectedly_is_500_for_its_image_alone(servin
     assert (first["label"], second["error"]["status"], third["label"]) == ("cat", 500, "cat")
     assert "secret" not in alone.text + several.text
     await serving.until(serving.at_rest)
-    assert serving.images_are_accounted_for()
+    assert await serving.images_are_accounted_for()
 
 
 def test_openapi_declares_the_documented_statuses_of_every_route(serving_openapi):

@@ -52,8 +52,8 @@ async def test_classify_corrupt_image_is_400(serving, image):
     response = await serving.client.post("/classify", content=image(size=(64, 64))[:-40], headers=PNG)
 
     assert_problem(response, 400, "cannot be decoded")
-    assert serving.metric("dvt_rejected_total", reason="undecodable") == 1
-    assert serving.images_are_accounted_for()
+    assert await serving.metric("dvt_rejected_total", reason="undecodable") == 1
+    assert await serving.images_are_accounted_for()
     assert serving.at_rest()
 
 
@@ -84,8 +84,8 @@ async def test_classify_announced_size_over_the_limit_is_413_before_anything_is_
 
         assert_problem(response, 413, "101", "100")
         assert not sent
-        assert serving.metric("dvt_rejected_total", reason="too_large") == 1
-        assert serving.images_are_accounted_for()
+        assert await serving.metric("dvt_rejected_total", reason="too_large") == 1
+        assert await serving.images_are_accounted_for()
 
 
 @pytest.mark.parametrize("headers", [PNG, MULTIPART])
@@ -115,8 +115,8 @@ async def test_classify_too_many_pixels_is_413_before_they_are_decoded(serve, si
         response = await serving.client.post("/classify", content=png_header_only(side, side), headers=PNG)
 
         assert_problem(response, 413, "100")
-        assert serving.metric("dvt_rejected_total", reason="too_large") == 1
-        assert serving.images_are_accounted_for()
+        assert await serving.metric("dvt_rejected_total", reason="too_large") == 1
+        assert await serving.images_are_accounted_for()
 
 
 async def test_classify_too_many_files_is_413(serve, image):
@@ -161,7 +161,7 @@ async def test_classify_bad_parameter_is_422_naming_it(serving, image, query, wo
     response = await serving.client.post(f"/classify?{query}", content=image(), headers=PNG)
 
     assert_problem(response, 422, *words)
-    assert serving.total("dvt_images_total") == 0
+    assert await serving.total("dvt_images_total") == 0
 
 
 @pytest.mark.parametrize(
@@ -193,11 +193,11 @@ async def test_classify_without_a_free_permit_is_429_with_retry_after(serve, ima
         serving.runner.may_run.set()
 
         assert_problem(refused, 429, "1 of 2")
-        assert serving.metric("dvt_request_duration_seconds_count") == 0
+        assert await serving.metric("dvt_request_duration_seconds_count") == 0
         assert int(refused.headers["retry-after"]) >= 1
         assert (await admitted).status_code == 200
-        assert serving.metric("dvt_rejected_total", reason="full") == 2
-        assert serving.images_are_accounted_for()
+        assert await serving.metric("dvt_rejected_total", reason="full") == 2
+        assert await serving.images_are_accounted_for()
         assert serving.at_rest()
 
 
@@ -219,9 +219,9 @@ async def test_classify_while_no_permit_is_left_is_429_before_anything_is_read(s
         assert int(refused.headers["retry-after"]) >= 1
         assert other.status_code == 200
         assert (await admitted).status_code == 200
-        assert serving.metric("dvt_rejected_total", reason="full") == 1
-        assert serving.metric("dvt_requests_total", code="429") == 1
-        assert serving.images_are_accounted_for()
+        assert await serving.metric("dvt_rejected_total", reason="full") == 1
+        assert await serving.metric("dvt_requests_total", code="429") == 1
+        assert await serving.images_are_accounted_for()
         assert serving.at_rest()
 
 
@@ -233,7 +233,7 @@ async def test_classify_while_starting_is_503_with_retry_after(serve, make_runne
 
         assert_problem(response, 503, "starting")
         assert int(response.headers["retry-after"]) >= 1
-        assert serving.images_are_accounted_for()
+        assert await serving.images_are_accounted_for()
 
 
 async def test_classify_on_a_lost_device_is_503_and_the_process_is_told_to_end(serve, make_runner, image):
@@ -245,7 +245,7 @@ async def test_classify_on_a_lost_device_is_503_and_the_process_is_told_to_end(s
         assert_problem(first, 503)
         assert_problem(second, 503, "dead")
         assert serving.context.engine.state is EngineState.DEAD
-        assert serving.images_are_accounted_for()
+        assert await serving.images_are_accounted_for()
 
 
 async def test_classify_deadline_before_the_first_stage_is_504(serve, make_runner, image):
@@ -256,8 +256,8 @@ async def test_classify_deadline_before_the_first_stage_is_504(serve, make_runne
         await ahead
 
         assert_problem(response, 504)
-        assert serving.metric("dvt_rejected_total", reason="deadline") == 1
-        assert serving.images_are_accounted_for()
+        assert await serving.metric("dvt_rejected_total", reason="deadline") == 1
+        assert await serving.images_are_accounted_for()
 
 
 async def test_classify_stage_that_raises_is_500_without_its_details_and_the_next_request_works(serving, image):
@@ -267,7 +267,7 @@ async def test_classify_stage_that_raises_is_500_without_its_details_and_the_nex
     assert_problem(broken, 500, "stage 0")
     assert "secret" not in broken.text
     assert healthy.json()["label"] == "dog"
-    assert serving.images_are_accounted_for()
+    assert await serving.images_are_accounted_for()
     assert serving.at_rest()
 
 
@@ -281,8 +281,8 @@ async def test_classify_mixed_requests_are_all_accounted_for(serve, image):
 
         statuses = [result["error"]["status"] if "error" in result else 200 for result in response.json()["results"]]
         assert statuses == [200, 200, 200, 500, 400, 413]
-        assert serving.total("dvt_images_total") == 6
-        assert serving.images_are_accounted_for()
-        assert serving.metric("dvt_macs_total") == 100 + 400 + 4000
-        assert serving.metric("dvt_baseline_macs_total") == 3 * 4000
+        assert await serving.total("dvt_images_total") == 6
+        assert await serving.images_are_accounted_for()
+        assert await serving.metric("dvt_macs_total") == 100 + 400 + 4000
+        assert await serving.metric("dvt_baseline_macs_total") == 3 * 4000
         assert serving.at_rest()

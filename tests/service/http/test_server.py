@@ -6,7 +6,8 @@ import socket
 
 import uvloop
 
-from service.http.server import accepting
+from service.http.server import Server, accepting
+from service.link.messages import Drain, ShutDown
 
 _CONNECTIONS = 64
 
@@ -51,3 +52,22 @@ def test_accepting_leaves_a_shared_listener_as_nobody_may_wait_in_it():
         for sock in accepting(listener)[1:]:
             assert not os.get_blocking(listener.fileno())
             sock.close()
+
+
+async def test_server_never_believes_a_header_about_who_is_asking(serve):
+    async with serve(drain_timeout_s=2.5) as serving:
+        config = Server(serving.context).config
+
+    assert config.proxy_headers is False
+    assert config.timeout_graceful_shutdown == 3
+
+
+async def test_server_told_to_shut_down_drains_and_ends(serving):
+    server = Server(serving.context)
+    server.note(Drain())
+    assert serving.context.draining
+    assert not await server.on_tick(1)
+    server.note(ShutDown())
+
+    assert await server.on_tick(1)
+    assert not server.failed

@@ -204,37 +204,6 @@ def test_decode_small_leaves_what_is_large_by_its_header_or_its_bytes(preprocess
     assert decoder.decode_small(encode(Image.effect_noise((127, 127), 90).convert("RGB"), "BMP")) is None
 
 
-def test_decode_modest_photo_is_decoded_as_ever(preprocessing: Preprocessing) -> None:
-    decoder = ImageDecoder(preprocessing, max_bytes=100_000, max_pixels=100_000)
-    data = encode(Image.effect_noise((320, 240), 20).convert("RGB"), "JPEG")
-
-    assert decoder.decode_small(data) is None
-    pixels = decoder.decode_modest(data)
-    assert pixels is not None
-    assert (pixels == decoder.decode(data)).all()
-
-
-@pytest.mark.parametrize(
-    ("side", "image_format", "options"),
-    [
-        (513, "JPEG", {}),
-        (500, "JPEG", {"quality": 100}),
-        (300, "JPEG", {"progressive": True}),
-        (60, "PNG", {}),
-    ],
-)
-def test_decode_modest_leaves_what_may_take_longer(
-    preprocessing: Preprocessing, side: int, image_format: str, options: dict[str, object]
-) -> None:
-    decoder = ImageDecoder(preprocessing, max_bytes=10_000_000, max_pixels=50_000_000)
-    # The noise of the finest quality is what makes many bytes.
-    picture = Image.effect_noise((side, side), 90 if "quality" in options else 1).convert("RGB")
-    data = encode(picture, image_format, **options)
-
-    assert decoder.decode_modest(data) is None
-    assert decoder.decode(data) is not None
-
-
 @pytest.mark.parametrize("data", [b"", b"not an image"])
 def test_decode_small_damaged_image_is_refused(decoder: ImageDecoder, data: bytes) -> None:
     with pytest.raises(UndecodableImageError):

@@ -61,9 +61,8 @@ class Together:
         self.served.append(asyncio.create_task(self.gateway.serve(channel, self.welcome)))
         self.channels.append(channel)
         self.remotes.append(remote)
-        remote.start()
+        await remote.start()
         # The answer to a call shows that both directions work.
-        await until(lambda: remote.connected)
         await remote.scrape()
         return remote
 
@@ -106,6 +105,6 @@ async def together() -> AsyncIterator[Together]:
     yield parts
     runner.gate.set()
     for remote in parts.remotes:
-        await remote.close(timeout_s=1)
+        await remote.close()
     await asyncio.gather(*parts.served)
     engine.stop(drain=False, timeout_s=5)

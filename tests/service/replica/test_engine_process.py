@@ -276,3 +276,14 @@ def test_deadline_holds_while_the_engine_process_stands_still(replica: RunningRe
         assert time.monotonic() - began < 3
     finally:
         os.kill(replica.process.pid, signal.SIGCONT)
+
+
+def test_front_end_that_stands_still_is_replaced(replica: RunningReplica) -> None:
+    stopped, other = replica.front_ends()
+    with Load(replica.url) as load:
+        os.kill(stopped, signal.SIGSTOP)
+        eventually(lambda: stopped not in replica.front_ends() and len(replica.front_ends()) == 2)
+        before = load.outcomes[200]
+        eventually(lambda: load.outcomes[200] > before + 20)
+    assert other in replica.front_ends()
+    assert identity_holds(replica.url)

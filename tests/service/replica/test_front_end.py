@@ -3,53 +3,10 @@
 import subprocess
 import sys
 
-import msgspec
-import numpy as np
-
-from models.config import CascadeConfig
-from service.engine.engine import EngineState
-from service.link.messages import ToFrontEnd, Welcome
-from service.link.remote import RemoteEngine
 from service.replica.children import child_environment
-from service.replica.front_end import context_of
-from service.settings import Settings
-from weights.calibration.table import CalibrationTable
-from weights.manifest import Manifest
-from weights.preprocessing import Preprocessing
 
 
 def test_front_end_needs_no_torch():
     code = "import sys, service.replica.front_end; sys.exit('torch' in sys.modules)"
 
     assert subprocess.run([sys.executable, "-c", code], env=child_environment()).returncode == 0
-
-
-def test_context_of_what_the_engine_says_is_its_model_and_its_table():
-    table = CalibrationTable(np.array([[0.2, 0.9], [0.6, 0.8]], np.float32), np.array([[False, True], [True, True]]))
-    manifest = Manifest(
-        name="two",
-        architecture=CascadeConfig(image_size=28, num_classes=2, embed_dim=12, depth=1, num_heads=1, grids=(2, 4)),
-        preprocessing=Preprocessing(resize_px=28, crop_px=28),
-        class_names=("cat", "dog"),
-        thresholds=(0.5,),
-        temperatures=(1.0, 1.0),
-        provenance={"data": "none"},
-    )
-    welcome = Welcome(
-        settings={},
-        manifest=manifest.model_dump_json().encode(),
-        calibration=table.to_bytes(),
-        device="cpu",
-        dtype="float32",
-        stage_macs=(1, 2),
-        baseline_macs=4,
-        configuration=(),
-        state=EngineState.READY,
-    )
-    received = msgspec.msgpack.Decoder(ToFrontEnd).decode(msgspec.msgpack.encode(welcome))
-    engine = RemoteEngine(received, lambda: None, max_inflight=1, permits_taken=[0], index=0)
-    context = context_of(received, Settings(), engine)
-
-    assert context.manifest == manifest
-    assert context.forecast.expected((0.5,)).accuracy == 1.0
-    assert context.forecast.exit_accuracies == (0.5, 1.0)

@@ -117,7 +117,7 @@ async def test_infer_bad_image_fails_its_request_and_no_other(serving, image):
     assert response.status_code == 400
     assert response.json()["error"].startswith("image[1]: not an image")
     assert (await serving.client.post(f"{MODEL}/infer", json=body(image(0)))).status_code == 200
-    assert serving.images_are_accounted_for()
+    assert await serving.images_are_accounted_for()
 
 
 async def test_infer_over_the_limits_is_413_and_counted(serve, image):
@@ -125,7 +125,7 @@ async def test_infer_over_the_limits_is_413_and_counted(serve, image):
         response = await serving.client.post(f"{MODEL}/infer", json=body(image(0), image(0)))
 
         assert response.status_code == 413
-        assert serving.metric("dvt_rejected_total", reason="too_large") == 1
+        assert await serving.metric("dvt_rejected_total", reason="too_large") == 1
 
 
 async def test_infer_where_there_are_api_keys_needs_one_and_the_rest_does_not(serve, image):

@@ -2,18 +2,18 @@ import threading
 
 import pytest
 
-from service.engine.permits import PermitPool
 from service.errors import InvalidParameterError, OverloadedError, TooLargeError
+from service.link.permits import PermitPool
 
 
 @pytest.mark.parametrize(("count", "error"), [(0, InvalidParameterError), (4, TooLargeError)])
 def test_take_impossible_count_raises(count: int, error: type[Exception]) -> None:
     with pytest.raises(error, match=str(count)):
-        PermitPool(3, clock=lambda: 0.0).take(count)
+        PermitPool(3, lambda: 0.0, [0], 0).take(count)
 
 
 def test_release_more_than_held_raises_and_changes_nothing() -> None:
-    pool = PermitPool(3, clock=lambda: 0.0)
+    pool = PermitPool(3, lambda: 0.0, [0], 0)
     permits = pool.take(2)
     permits.release(2)
     with pytest.raises(ValueError, match="cannot give back 1 permits of 0 held"):
@@ -22,7 +22,7 @@ def test_release_more_than_held_raises_and_changes_nothing() -> None:
 
 
 def test_permits_as_context_manager_give_back_after_an_error() -> None:
-    pool = PermitPool(3, clock=lambda: 0.0)
+    pool = PermitPool(3, lambda: 0.0, [0], 0)
     permits = pool.take(3)
     permits.release()
     with pytest.raises(RuntimeError, match="boom"), permits:
@@ -32,7 +32,7 @@ def test_permits_as_context_manager_give_back_after_an_error() -> None:
 
 def test_retry_after_follows_the_rate_at_which_permits_come_back() -> None:
     now = [0.0]
-    pool = PermitPool(10, clock=lambda: now[0])
+    pool = PermitPool(10, lambda: now[0], [0], 0)
     permits = pool.take(10)
     with pytest.raises(OverloadedError) as unknown:
         pool.take(1)
@@ -47,7 +47,7 @@ def test_retry_after_follows_the_rate_at_which_permits_come_back() -> None:
 
 
 def test_take_from_many_threads_never_exceeds_the_capacity() -> None:
-    pool, most = PermitPool(5, clock=lambda: 0.0), []
+    pool, most = PermitPool(5, lambda: 0.0, [0], 0), []
 
     def work() -> None:
         for _ in range(300):
@@ -80,7 +80,7 @@ def test_take_from_pools_that_share_counts_never_exceeds_the_capacity() -> None:
 
 def test_retry_after_takes_other_processes_to_be_as_fast() -> None:
     now = [0.0]
-    alone, shared = PermitPool(4, lambda: now[0]), PermitPool(4, lambda: now[0], [0, 0], 1)
+    alone, shared = PermitPool(4, lambda: now[0], [0], 0), PermitPool(4, lambda: now[0], [0, 0], 1)
     waits_s = []
     for pool in (alone, shared):
         now[0] = 0.0
@@ -95,10 +95,11 @@ def test_retry_after_takes_other_processes_to_be_as_fast() -> None:
     assert waits_s == [2.0, 1.0]
 
 
-def test_require_any_refuses_only_while_no_permit_is_left_for_those_ahead_and_one_more() -> None:
-    pool = PermitPool(2, clock=lambda: 0.0)
-    with pool.take(1):
+def test_require_any_refuses_only_while_no_permit_is_left() -> None:
+    pool = PermitPool(2, lambda: 0.0, [0], 0)
+    permits = pool.take(1)
+    pool.require_any()
+    with pool.take(1), pytest.raises(OverloadedError, match="no room for 1 more: 2 of 2 images are in flight"):
         pool.require_any()
-        with pytest.raises(OverloadedError, match="no room for 1 more: 2 of 2 images are in flight"):
-            pool.require_any(ahead=1)
-        assert pool.taken == 1
+    assert pool.taken == 1
+    permits.release()

@@ -68,14 +68,14 @@ class PermitPool:
         self,
         capacity: int,
         clock: Callable[[], float],
-        counts: MutableSequence[int] | None = None,
-        index: int = 0,
+        counts: MutableSequence[int],
+        index: int,
     ) -> None:
         if capacity < 1:
             raise ValueError(f"capacity must be at least 1, got {capacity}")
         self._capacity = capacity
         self._clock = clock
-        self._counts = [0] if counts is None else counts
+        self._counts = counts
         self._index = index
         self._releases: deque[tuple[float, int]] = deque(maxlen=_REMEMBERED_RELEASES)
         self._lock = threading.Lock()
@@ -108,16 +108,13 @@ class PermitPool:
                 )
         return Permits(self, count)
 
-    def require_any(self, ahead: int = 0) -> None:
-        """Refuse whoever comes while no permit at all is left, before anything is known of what they want.
-
-        Args:
-            ahead: permits that others, who came before, are about to take.
+    def require_any(self) -> None:
+        """Refuse a request whose number of images is not known yet, while no permit is left.
 
         Raises:
             OverloadedError: when all permits are out.
         """
-        taken = self.taken + ahead
+        taken = self.taken
         if taken >= self._capacity:
             with self._lock:
                 retry_after_s = self._retry_after_s(1)
