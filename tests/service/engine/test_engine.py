@@ -47,8 +47,9 @@ def test_submit_from_many_threads_everyone_gets_their_own_answer(
         assert list(outcomes) == [(tag, tag % 4) for tag in range(256)]
     ran = Counter(stage for stage, ids in runner.batches for _ in ids)
     assert ran == {0: 257, 1: 192, 2: 128, 3: 64}
-    assert observer.counts.total() == 257
+    assert observer.num_ended == 257
     assert (engine.inflight, engine.queue_depths(), runner.kept) == (0, (0, 0, 0, 0), {})
+    assert (engine.stage_macs, engine.baseline_macs) == (runner.stage_macs, runner.baseline_macs)
 
 
 def test_submit_configuration_changes_on_the_way_the_admitted_one_holds(start: MakeEngine, runner: FakeRunner) -> None:
@@ -123,7 +124,7 @@ async def test_future_client_stops_waiting_counts_as_cancelled_and_the_worker_li
     runner.gate.set()
     answer = await asyncio.wrap_future(engine.submit(pixels(1), policy()).future)
     assert answer.prediction.stage == 1
-    eventually(lambda: observer.counts.total() == (2 if running else 3))
+    eventually(lambda: observer.num_ended == (2 if running else 3))
     assert observer.counts[f"cancelled:{'compute' if running else 'queue'}"] == 1
     assert [stage for stage, ids in runner.batches if task.task_id in ids] == ([0] if running else [])
     assert runner.kept == {}

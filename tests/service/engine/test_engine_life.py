@@ -72,7 +72,9 @@ def test_observer_raises_every_future_ends_and_the_engine_is_dead(
     assert engine.state is EngineState.DEAD
 
 
-def test_submit_racing_with_death_always_ends(start: MakeEngine, runner: FakeRunner) -> None:
+def test_submit_racing_with_death_always_ends(
+    start: MakeEngine, runner: FakeRunner, observer: RecordingObserver
+) -> None:
     engine = start()
     tasks: list[Task] = []
     refused = threading.Barrier(4)
@@ -96,6 +98,8 @@ def test_submit_racing_with_death_always_ends(start: MakeEngine, runner: FakeRun
     for task in tasks:
         assert isinstance(task.future.exception(5), DeviceLostError | None)
     assert len(tasks) > 200
+    # Of each client one image more was refused.
+    eventually(lambda: observer.num_ended == len(tasks) + 4)
 
 
 def test_warm_up_fails_whoever_waits_is_told_why(
