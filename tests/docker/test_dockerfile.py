@@ -72,14 +72,9 @@ def test_healthcheck_where_nothing_listens_fails(answering):
 @pytest.mark.parametrize(
     ("host", "setting"),
     [
-        ("127.0.0.1", "0.0.0.0"),
-        ("127.0.0.1", ""),
-        ("127.0.0.1", "localhost"),
+        *(("127.0.0.1", setting) for setting in ("0.0.0.0", "", "localhost")),
         ("127.0.0.2", "127.0.0.2"),
-        ("::1", "::1"),
-        ("::1", "[::1]"),
-        ("::1", "::"),
-        ("::1", "[::]"),
+        *(("::1", setting) for setting in ("::1", "[::1]", "::", "[::]")),
     ],
 )
 def test_healthcheck_asks_where_the_server_listens(answering, setting):

@@ -116,6 +116,11 @@ class RecordingObserver:
         self.queued_s: list[Sequence[float]] = []
         self.macs = 0
 
+    @property
+    def num_ended(self) -> int:
+        """Images that exited, were rejected, cancelled or failed: once all have ended, as many as there were."""
+        return sum(count for name, count in self.counts.items() if not name.startswith("device:"))
+
     def batch_done(self, stage: int, size: int, duration_s: float, queued_s: Sequence[float]) -> None:
         assert len(queued_s) == size
         assert duration_s >= 0

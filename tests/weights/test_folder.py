@@ -95,19 +95,15 @@ def test_replaced_after_a_kill_nothing_is_left_over(tmp_path: Path, monkeypatch:
     assert list(checksums(tmp_path / "model")) == ["a"]
 
 
-def test_replaced_writer_that_fails_leaves_the_old(tmp_path: Path) -> None:
+def test_replaced_writer_that_fails_leaves_the_old_and_other_files_stay(tmp_path: Path) -> None:
+    (tmp_path / "notes.txt").write_text("mine")
     write(tmp_path, a="old")
+    assert not is_unused(tmp_path)
     with pytest.raises(TypeError):
         write(tmp_path, a="new", b=None)  # type: ignore[arg-type]
     assert read(tmp_path) == {"a": "old"}
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["SHA256SUMS", "a"]
-
-
-def test_replaced_other_files_stay(tmp_path: Path) -> None:
-    (tmp_path / "notes.txt").write_text("mine")
-    write(tmp_path, a="new")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["SHA256SUMS", "a", "notes.txt"]
     assert (tmp_path / "notes.txt").read_text() == "mine"
-    assert not is_unused(tmp_path)
 
 
 def test_checksums_of_a_binary_mode_list_are_read(tmp_path: Path) -> None:

@@ -12,21 +12,12 @@ def _share(images: np.ndarray, others: np.ndarray) -> float:
     return float(near_duplicates(thumbnails(images), thumbnails(others)).mean())
 
 
-def _skies(count: int, noise: float) -> np.ndarray:
-    """Brighter towards the horizon, with the noise of a camera."""
-    generator = np.random.default_rng(0)
-    top, slope = generator.uniform(60, 140, (count, 3, 1, 1)), generator.uniform(40, 100, (count, 3, 1, 1))
-    skies = top + slope * np.linspace(0, 1, 32)[:, None] + generator.normal(0, noise, (count, 3, 32, 32))
-    return np.clip(skies, 0, 255).astype(np.uint8)
-
-
-@pytest.mark.parametrize("mirrored", [False, True])
-def test_near_duplicates_are_found_recoded_brightened_and_mirrored(mirrored: bool) -> None:
-    others = np.concatenate([pictures(3000, side=16, seed=1), np.repeat(PICTURES, 1, axis=0)[:, :, ::3, ::3]])
+def test_near_duplicates_are_found_recoded_brightened_and_mirrored() -> None:
     changed = recoded(np.clip(PICTURES * 0.8 + 30, 0, 255).astype(np.uint8), 70)
-    assert _share(changed[..., ::-1] if mirrored else changed, PICTURES) == 1.0
-    assert len(others) > 2048  # more than are compared at once
-    assert _share(PICTURES[:, :, ::3, ::3], others) == 1.0
+    assert _share(changed, PICTURES) == 1.0
+    assert _share(changed[..., ::-1], PICTURES) == 1.0
+    many = np.concatenate([pictures(3000, side=16, seed=1), PICTURES[:, :, ::3, ::3]])  # than are compared at once
+    assert _share(PICTURES[:, :, ::3, ::3], many) == 1.0
 
 
 def test_near_duplicates_moved_by_a_pixel_are_found() -> None:
@@ -39,7 +30,11 @@ def test_near_duplicates_among_different_pictures_are_none() -> None:
 
 @pytest.mark.parametrize("noise", [0.0, 2.0, 8.0])
 def test_near_duplicates_different_skies_are_none(noise: float) -> None:
-    skies = _skies(200, noise)
+    """Brighter towards the horizon, with the noise of a camera."""
+    generator = np.random.default_rng(0)
+    top, slope = generator.uniform(60, 140, (200, 3, 1, 1)), generator.uniform(40, 100, (200, 3, 1, 1))
+    skies = top + slope * np.linspace(0, 1, 32)[:, None] + generator.normal(0, noise, (200, 3, 32, 32))
+    skies = np.clip(skies, 0, 255).astype(np.uint8)
     assert _share(skies[:100], skies[100:]) == 0.0
 
 

@@ -38,12 +38,9 @@ def test_split_of_other_order_and_of_a_part_is_the_same_image_by_image() -> None
     assert np.array_equal(_sides(PICTURES[300:450]), sides[300:450])
 
 
-def test_split_other_seed_draws_anew() -> None:
+def test_split_other_seed_draws_anew_and_a_larger_holdout_keeps_the_held_out_images() -> None:
     held_out = [set(np.flatnonzero(_sides(PICTURES, seed=seed))) for seed in (0, 1)]
     assert len(held_out[0] & held_out[1]) == pytest.approx(40, abs=20)  # a fifth of a fifth
-
-
-def test_split_larger_holdout_keeps_the_held_out_images() -> None:
     assert set(np.flatnonzero(_sides(PICTURES, 0.1))) < set(np.flatnonzero(_sides(PICTURES, 0.3)))
 
 
@@ -79,15 +76,17 @@ def test_split_provenance_tells_how_to_split_again_and_the_counts() -> None:
     assert told["near_duplicates"] == 0  # a picture and its mirror image are drawn together
 
 
-@pytest.mark.parametrize("holdout", [0.0, 1.0])
-def test_split_impossible_holdout_raises(holdout: float) -> None:
-    with pytest.raises(DataError, match="holdout must be between 0 and 1"):
-        split(PICTURES, holdout, 0)
-
-
-def test_split_empty_part_raises_saying_what_to_do() -> None:
-    with pytest.raises(DataError, match=r"holdout 0\.001 of 20 images.*part empty: use more images"):
-        split(PICTURES[:20], 0.001, 0)
+@pytest.mark.parametrize(
+    ("count", "holdout", "message"),
+    [
+        (1000, 0.0, "holdout must be between 0 and 1"),
+        (1000, 1.0, "holdout must be between 0 and 1"),
+        (20, 0.001, r"holdout 0\.001 of 20 images.*part empty: use more images"),
+    ],
+)
+def test_split_impossible_holdout_raises_saying_what_to_do(count: int, holdout: float, message: str) -> None:
+    with pytest.raises(DataError, match=message):
+        split(PICTURES[:count], holdout, 0)
 
 
 @pytest.mark.parametrize(

@@ -43,13 +43,8 @@ class RecordingClient(LoadClients):
 
     def send(self, target: ServerUnderTest, **load: object) -> Tally:
         self.sent.append(load)
-        tally = Tally(
-            seconds=2.0,
-            answered=100,
-            images=100 * load["images"],
-            answered_s=[0.010] * 100,
-            added_s=[0.001, 0.002, 0.004],
-        )
+        tally = Tally(seconds=2.0, answered=100, images=100 * load["images"], answered_s=[0.010] * 100)
+        tally.added_s = [0.001, 0.002, 0.004]
         tally.statuses[200] = 100
         return tally
 
@@ -60,6 +55,12 @@ class KnownReference:
 
     def latencies_s(self, seconds: float, pause_s: float) -> list[float]:
         return [0.004] * 3 if pause_s == 0 else [0.006] * 3
+
+
+def printed(figures: dict[str, object]) -> str:
+    console = Console(width=200, file=StringIO())
+    print_report(figures, console)
+    return console.file.getvalue()
 
 
 @pytest.mark.parametrize("rate", ["fast", "-1", "0", "x", "nanx"])
@@ -107,9 +108,7 @@ def test_measure_open_loop_of_a_server_that_runs_here_tells_its_cores():
     assert below >= 0
     assert figures["servers"]["b"]["open"]["server_cores"] is None
     assert alone.cpu_s()[0] > 0
-    console = Console(width=200, file=StringIO())
-    print_report(figures, console)
-    assert "front ends" in console.file.getvalue()
+    assert "front ends" in printed(figures)
 
 
 def test_report_ratios_are_those_of_their_round_and_everything_is_printed():
@@ -129,36 +128,26 @@ def test_report_ratios_are_those_of_their_round_and_everything_is_printed():
     )
     assert figures["servers"]["a"]["closed"][1]["images_per_s"] == {"median": 400.0, "min": 400.0, "max": 400.0}
     assert json.loads(json.dumps(figures)) is not None
-    console = Console(width=200, file=StringIO())
-    print_report(figures, console)
     for words in ("Closed loop", "Open loop", "instant runner", "800 (800-800) images/s", "without Retry-After: 0"):
-        assert words in console.file.getvalue()
+        assert words in printed(figures)
 
 
 def test_report_without_references_has_no_ratios_and_counts_every_fault():
-    tally = Tally(seconds=1.0, lost=1, crossed=2, changed=3, no_retry_after=4)
-    measured = {
-        "a": Measured(
-            closed={1: [tally]}, alone=[Tally(seconds=1.0, lost=5)], open=Tally(seconds=1.0, lost=6), open_rate=9.0
-        )
-    }
+    closed = Tally(seconds=1.0, lost=1, crossed=2, changed=3, no_retry_after=4)
+    alone, opened = (Tally(seconds=1.0, lost=lost) for lost in (5, 6))
+    measured = {"a": Measured(closed={1: [closed]}, alone=[alone], open=opened, open_rate=9.0)}
     figures = report(PLAN, "large", [b"1"], {"a": TARGET}, measured, Referred())
 
     assert faults(figures) == 1 + 2 + 3 + 4 + 5 + 6
     assert set(figures["servers"]["a"]["ratios"].values()) == {None}
-    console = Console(width=200, file=StringIO())
-    print_report(figures, console)
-    assert "without Retry-After: 21" in console.file.getvalue()
+    assert "without Retry-After: 21" in printed(figures)
 
 
-async def test_meet_remembers_what_each_image_gets_alone():
+async def test_meet_remembers_what_each_image_gets_alone_and_refuses_a_server_that_does_not_classify():
     async with odd_server() as server:
         target = await asyncio.to_thread(meet, "127.0.0.1", server.port, [b"a", b"b"])
-
     assert target.expected == [AnsweredLabel("cat", 0.75)] * 2
 
-
-async def test_meet_server_that_does_not_classify_is_an_error():
     async with odd_server(lambda _, request_id: answer(request_id, {}, "503 Service Unavailable")) as server:
         with pytest.raises(AnswerError, match="503"):
             await asyncio.to_thread(meet, "127.0.0.1", server.port, [b"a"])

@@ -34,10 +34,7 @@ def test_judge_sound_books_pass():
         ({"wrong": ["honest: 500"]}, "answers nobody should get"),
         ({"full_status": 429}, "request for every permit"),
         ({"sent": Counter({"honest": 1})}, "kinds of clients that never came"),
-        (
-            {"samples": [{**sample, "rss_mb": 100 + sample["seconds"]} for sample in SAMPLES]},
-            "memory, second half",
-        ),
+        ({"samples": [sample | {"rss_mb": 100 + sample["seconds"]} for sample in SAMPLES]}, "memory, second half"),
     ],
 )
 def test_judge_every_fault_of_the_answers_fails_a_check(changes, name):

@@ -11,6 +11,7 @@ from weights.calibration.thresholds import exit_stages
 
 def test_thresholds_for_nothing_are_the_models_own(stored):
     assert thresholds_for(stored) == (0.5, 0.5, 0.5)
+    assert thresholds_for(stored, text="0.9") == (0.9, 0.9, 0.9)
     assert thresholds_for(stored, text="0.9,0.8,0") == (0.9, 0.8, 0.0)
 
 
@@ -27,6 +28,7 @@ def test_thresholds_for_a_target_reach_it_on_the_calibration_table(stored):
         ({"mean_macs": 1.0}, "below"),
         ({"accuracy": 1.5}, "above"),
         ({"text": "0.5", "accuracy": 0.5}, "exclude each other"),
+        ({"text": "high"}, "high"),
     ],
 )
 def test_thresholds_for_what_cannot_be_are_refused(stored, targets, words):

@@ -8,7 +8,7 @@ import pytest
 from engine_fakes import FakeRunner
 from images import encode, write_parquet
 
-from service.capacity.workload import ReplayedExits, chosen_thresholds, held_out_workload, replayed_workload
+from service.capacity.workload import ReplayedExits, held_out_workload, replayed_workload
 from service.engine.task import Task
 from service.errors import InvalidParameterError
 
@@ -56,11 +56,3 @@ def test_held_out_workload_takes_images_the_thresholds_have_not_seen(stored, tmp
     assert not workload.replayed
     with pytest.raises(InvalidParameterError, match="21 images asked for; 20"):
         held_out_workload(stored, [data], 21, (0.5, 0.5, 0.5))
-
-
-def test_chosen_thresholds_are_the_models_own_or_what_was_written(stored):
-    assert chosen_thresholds(stored, None) == (0.5, 0.5, 0.5)
-    assert chosen_thresholds(stored, "0.9") == (0.9, 0.9, 0.9)
-    assert chosen_thresholds(stored, "0.9,0.8,0") == (0.9, 0.8, 0.0)
-    with pytest.raises(InvalidParameterError, match="high"):
-        chosen_thresholds(stored, "high")

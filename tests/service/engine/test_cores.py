@@ -38,14 +38,10 @@ def test_usable_cores_are_no_more_than_the_container_gets(tmp_path, files, cores
     assert usable_cores(_write(tmp_path, files)) == cores
 
 
-def test_usable_cores_are_those_the_process_may_run_on(tmp_path, monkeypatch):
+def test_usable_cores_are_those_the_process_may_run_on_or_the_machines(tmp_path, monkeypatch):
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: {3, 5})
-
     assert usable_cores(tmp_path) == 2
 
-
-def test_usable_cores_where_no_system_says_are_the_machines(tmp_path, monkeypatch):
     monkeypatch.delattr(os, "sched_getaffinity")
     monkeypatch.setattr(os, "cpu_count", lambda: 6)
-
     assert usable_cores(tmp_path) == 6

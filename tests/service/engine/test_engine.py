@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 
 import pytest
-from engine_fakes import FakeClock, FakeRunner, RecordingObserver, hold, pixels, policy
+from engine_fakes import FakeClock, FakeRunner, RecordingObserver, hold, passing, pixels, policy
 from waiting import eventually
 
 from service.engine.engine import Engine
@@ -43,8 +43,9 @@ def test_submit_from_many_threads_everyone_gets_their_own_answer(
         assert list(outcomes) == [(tag, tag % 4) for tag in range(256)]
     ran = Counter(stage for stage, ids in runner.batches for _ in ids)
     assert ran == {0: 257, 1: 192, 2: 128, 3: 64}
-    assert observer.counts.total() == 257
+    assert observer.num_ended == 257
     assert (engine.queue_depths(), runner.kept) == ((0, 0, 0, 0), {})
+    assert (engine.stage_macs, engine.baseline_macs) == (runner.stage_macs, runner.baseline_macs)
 
 
 def test_submit_configuration_changes_on_the_way_the_admitted_one_holds(start: MakeEngine, runner: FakeRunner) -> None:
@@ -98,7 +99,7 @@ async def test_future_client_stops_waiting_counts_as_cancelled_and_the_worker_li
     runner.gate.set()
     answer = await asyncio.wrap_future(engine.submit(pixels(1), policy()).future)
     assert answer.prediction.stage == 1
-    eventually(lambda: observer.counts.total() == (2 if running else 3))
+    eventually(lambda: observer.num_ended == (2 if running else 3))
     assert observer.counts[f"cancelled:{'compute' if running else 'queue'}"] == 1
     assert [stage for stage, ids in runner.batches if task.task_id in ids] == ([0] if running else [])
     assert runner.kept == {}
@@ -111,13 +112,12 @@ def test_load_level_follows_the_share_of_room_taken_and_thresholds_give_way(
     assert start().load_level == 0
     engine = start(max_inflight=4, clock=clock, ladder=lambda version, thresholds: [(0.15,) * 3])
     assert engine.load_level == 0
-    task, *_ = hold(runner, engine, exit_stage=3), *(engine.submit(pixels(3), policy()) for _ in range(3))
-    assert engine.load_level == 0, "all room is taken, but not for long enough"
-    clock.now += RISE_AFTER_S
-    assert engine.load_level == 1
+    tasks = [hold(runner, engine, exit_stage=3), *(engine.submit(pixels(3), policy()) for _ in range(3))]
+    runner.fault = passing(clock, RISE_AFTER_S)
     runner.gate.set()
-    answer = task.future.result(5)
-    assert (answer.prediction.stage, answer.reason) == (1, ExitReason.LOAD)
+
+    assert ExitReason.LOAD in {task.future.result(5).reason for task in tasks}
+    assert engine.load_level >= 1
 
 
 def test_warm_up_largest_batch_of_a_stage_is_the_largest_it_runs(start: MakeEngine, runner: FakeRunner) -> None:

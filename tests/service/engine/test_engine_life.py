@@ -70,7 +70,9 @@ def test_observer_raises_every_future_ends_and_the_engine_is_dead(
     assert engine.state is EngineState.DEAD
 
 
-def test_submit_racing_with_death_always_ends(start: MakeEngine, runner: FakeRunner) -> None:
+def test_submit_racing_with_death_always_ends(
+    start: MakeEngine, runner: FakeRunner, observer: RecordingObserver
+) -> None:
     engine = start()
     tasks: list[Task] = []
     refused = threading.Barrier(4)
@@ -94,6 +96,8 @@ def test_submit_racing_with_death_always_ends(start: MakeEngine, runner: FakeRun
     for task in tasks:
         assert isinstance(task.future.exception(5), DeviceLostError | None)
     assert len(tasks) > 200
+    # Of each client one image more was refused.
+    eventually(lambda: observer.num_ended == len(tasks) + 4)
 
 
 def test_warm_up_fails_whoever_waits_is_told_why(
@@ -134,15 +138,20 @@ def test_stop_before_start_leaves_nothing_to_start(make_engine: MakeEngine) -> N
         engine.start()
 
 
+def _stopping(engine: Engine, *, drain: bool) -> threading.Thread:
+    thread = threading.Thread(target=engine.stop, kwargs={"drain": drain, "timeout_s": 5})
+    thread.start()
+    eventually(lambda: engine.state is EngineState.DRAINING)
+    return thread
+
+
 def test_stop_draining_answers_what_was_admitted(
     start: MakeEngine, runner: FakeRunner, observer: RecordingObserver
 ) -> None:
     engine = start()
     hold(runner, engine)
     tasks = [engine.submit(pixels(3, tag=tag), policy()) for tag in range(20)]
-    stopping = threading.Thread(target=engine.stop, kwargs={"drain": True, "timeout_s": 5})
-    stopping.start()
-    eventually(lambda: engine.state is EngineState.DRAINING)
+    stopping = _stopping(engine, drain=True)
     tasks.append(engine.submit(pixels(3, tag=20), policy()))  # admitted before, still being decoded then
     runner.gate.set()
     stopping.join(5)
@@ -171,9 +180,7 @@ def test_stop_without_draining_ends_what_waits(
     engine = start()
     held = hold(runner, engine)
     tasks = [engine.submit(pixels(0), policy()) for _ in range(20)]
-    stopping = threading.Thread(target=engine.stop, kwargs={"drain": False, "timeout_s": 5})
-    stopping.start()
-    eventually(lambda: engine.state is EngineState.DRAINING)
+    stopping = _stopping(engine, drain=False)
     runner.gate.set()
     stopping.join(5)
     assert held.future.result(0).prediction.stage == 0

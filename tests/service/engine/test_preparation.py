@@ -3,7 +3,7 @@ import torch
 from cascades import TINY_CONFIGS, randomised
 
 from models.cascade import Cascade
-from service.engine.preparation import Run, choose_dtype, prepared
+from service.engine.preparation import Run, choose_dtype, prepared, seconds_of
 
 CASCADE = randomised(TINY_CONFIGS["no_reuse"])
 
@@ -72,3 +72,10 @@ def test_prepared_is_a_copy_in_the_type_asked_for_with_the_same_answers() -> Non
         torch.testing.assert_close(new.float(), old, atol=1e-5, rtol=0)
     assert all(torch.equal(cascade.state_dict()[key], value) for key, value in before.items())
     assert all(parameter.dtype is torch.float64 and not parameter.requires_grad for parameter in ready.parameters())
+
+
+def test_seconds_of_is_the_time_of_one_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    runs, clock = [], iter([1.0, 3.5])
+    monkeypatch.setattr("service.engine.preparation.time.perf_counter", lambda: next(clock))
+    assert seconds_of(lambda: runs.append(1) or torch.zeros(1)) == 2.5
+    assert runs == [1]

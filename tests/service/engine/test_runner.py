@@ -148,11 +148,6 @@ def test_warm_up_leaves_no_state_behind_and_logs_what_it_takes(caplog: pytest.Lo
     assert caplog.messages == [taken]
 
 
-@pytest.mark.parametrize(("limit", "sizes"), [(1, (1,)), (8, (1, 2, 4, 8)), (6, (1, 2, 4, 6))])
-def test_sizes_without_buckets_are_powers_of_two_and_the_limit(limit: int, sizes: tuple[int, ...]) -> None:
-    assert _runner(randomised(TINY_CONFIGS["hybrid"]), max_batch_size=limit).sizes == sizes
-
-
 def test_warm_up_returns_seconds_of_every_stage_and_size() -> None:
     times = _runner(randomised(TINY_CONFIGS["hybrid"]), max_batch_size=5).warm_up()
     ran = [(stage, size) for stage, size, seconds in times if seconds > 0]

@@ -132,7 +132,7 @@ class WorkerMachine(RuleBasedStateMachine):
         for task in self.tasks:
             assert task.future.done() == (self.bench.ledger.get(task.task_id) is None)
         ended = sum(task.future.done() for task in self.tasks)
-        assert ended == sum(self.bench.observer.counts.values())
+        assert ended == self.bench.observer.num_ended
 
     @invariant()
     def only_who_waits_for_a_later_stage_holds_state(self) -> None:

@@ -5,9 +5,9 @@ from typing import Any
 import numpy as np
 import pytest
 from cascades import TINY
-from images import encode, write_parquet
+from images import encode
 from manifests import manifest_of
-from pictures import pictures, recoded
+from pictures import pictures
 
 from weights import Manifest
 from weights.calibration.held_out import HeldOut, held_out, held_out_parts
@@ -53,23 +53,6 @@ def test_held_out_of_renamed_and_reordered_files_has_no_training_image(tmp_path:
     assert _same(parts.test, DRAWN.test)
     assert _same(parts.calibration, DRAWN.calibration)
     assert parts.num_training == len(DRAWN.train)
-
-
-def test_held_out_of_one_shard_has_no_training_image(tmp_path: Path) -> None:
-    rows = np.arange(200)[::-1][:90]
-    shard = write_parquet(
-        tmp_path / "shard.parquet", [encode(PICTURES[row]) for row in rows], LABELS[rows].tolist(), ["a", "b"]
-    )
-    parts = held_out(BY_CONTENT, [shard], load_images([shard], PREPROCESSING))
-    assert _same(parts.test, np.intersect1d(rows, DRAWN.test))
-    assert _same(parts.calibration, np.intersect1d(rows, DRAWN.calibration))
-
-
-def test_held_out_of_recoded_training_images_are_hardly_any() -> None:
-    train = recoded(PICTURES[DRAWN.train], 80)
-    both = np.concatenate([train, PICTURES[DRAWN.test]])
-    parts = held_out(BY_CONTENT, [], _data(both, np.zeros(len(both), dtype=np.int64)))
-    assert len(parts.test) <= len(DRAWN.test) + 3
 
 
 def test_held_out_of_training_images_alone_raises_saying_what_to_do() -> None:

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from weights.calibration.solver import InfeasibleTargetError, Solver
-from weights.calibration.thresholds import Outcome, shared_threshold, simulate
+from weights.calibration.thresholds import Outcome, simulate
 
 MACS = (25, 42, 78, 261)
 
@@ -72,25 +72,6 @@ def test_frontier_thinned_keeps_its_ends_and_its_order() -> None:
     pairs = [(point.outcome.mean_macs, point.outcome.accuracy) for point in whole]
     assert all(a[0] < b[0] and a[1] < b[1] for a, b in pairwise(pairs))
     assert whole[-1].outcome.accuracy == pytest.approx(solver.for_macs(MACS[-1]).outcome.accuracy)
-
-
-def test_for_accuracy_drop_half_a_point_costs_no_more_than_shared_threshold() -> None:
-    confidence, correct = _cascade(2500, seed=4)
-    thresholds = shared_threshold(confidence, correct, MACS, accuracy_drop=0.005)
-    solver = Solver(confidence, correct, MACS, include=[thresholds])
-    solution = solver.for_accuracy_drop(0.005)
-    assert solution.outcome.accuracy >= solver.full_accuracy - 0.005
-    assert solution.outcome.mean_macs <= simulate(confidence, correct, MACS, thresholds).mean_macs
-
-
-def test_for_macs_on_other_images_is_not_worse_than_shared_beyond_noise() -> None:
-    solved_on, judged_on = _cascade(5000, seed=5), _cascade(5000, seed=6)
-    solver = Solver(*solved_on, MACS)
-    for t in (0.5, 0.7, 0.9):
-        other = simulate(*judged_on, MACS, (t, t, t))
-        budget = simulate(*solved_on, MACS, (t, t, t)).mean_macs
-        found = simulate(*judged_on, MACS, solver.for_macs(budget).thresholds)
-        assert found.accuracy >= other.accuracy - 2 * (0.25 / 5000) ** 0.5
 
 
 def test_for_macs_extremes_are_first_stage_alone_and_no_limit() -> None:

@@ -3,18 +3,17 @@ from fnmatch import fnmatch
 
 import pytest
 import torch
-from cascades import TINY, TINY_T2T, randomised
+from cascades import randomised
 
 from models.cascade import Cascade
 from models.config import (
     VARIANTS,
     CascadeConfig,
     FeatureReuseConfig,
-    PatchEmbeddingConfig,
     RelationReuseConfig,
     TokensToTokenConfig,
 )
-from weights.conversion.authors import authors_architecture, authors_cascade, authors_name, is_authors, mlp_ratio
+from weights.conversion.authors import authors_architecture, authors_cascade, authors_name, mlp_ratio
 from weights.conversion.foreign import Checkpoint, ConversionError
 
 SIZES = {
@@ -109,17 +108,6 @@ def test_authors_cascade_other_tensors_raises_naming_each_kind() -> None:
     assert "1 missing (normal_token.norm.weight [12])" in str(raised.value)
     assert "1 not expected (normal_token.extra [3])" in str(raised.value)
     assert "1 of another shape (less_token.head.bias: expected [5], found [6])" in str(raised.value)
-
-
-@pytest.mark.parametrize("config", [TINY_T2T, replace(TINY, grids=(4, 7, 14), embedding=PatchEmbeddingConfig())])
-def test_authors_name_is_different_for_every_tensor(config: CascadeConfig) -> None:
-    keys = Cascade(config).state_dict().keys()
-    assert len({authors_name(key) for key in keys}) == len(keys)
-
-
-def test_is_authors_tells_by_the_stages_names() -> None:
-    assert is_authors(_checkpoint(Cascade(DEIT)))
-    assert not is_authors(Checkpoint({"cls_token": torch.zeros(1)}, {}, ""))
 
 
 def test_mlp_ratio_gives_the_hidden_width_back_for_every_size() -> None:

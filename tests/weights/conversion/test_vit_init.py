@@ -7,7 +7,7 @@ from cascades import PLAIN_VIT, randomised, timm_weights
 from models.cascade import Cascade
 from models.config import PatchEmbeddingConfig
 from weights.conversion.foreign import Checkpoint, ConversionError
-from weights.conversion.vit_init import initial_cascade, is_vit, resample_patch, resample_positions, vit_architecture
+from weights.conversion.vit_init import initial_cascade, resample_patch, resample_positions, vit_architecture
 
 
 def _checkpoint(vit: Cascade) -> Checkpoint:
@@ -95,11 +95,6 @@ def test_resample_positions_keeps_class_token_and_slope() -> None:
     grid = found[1:].reshape(4, 4)
     torch.testing.assert_close(grid, grid[:, :1].expand(4, 4))
     assert (grid[1:, 0] > grid[:-1, 0]).all()
-
-
-def test_is_vit_needs_patch_projection_and_class_token(vit: Cascade) -> None:
-    assert is_vit(_checkpoint(vit))
-    assert not is_vit(Checkpoint({"cls_token": torch.zeros(1)}, {}, ""))
 
 
 @pytest.mark.parametrize(

@@ -37,18 +37,6 @@ def test_total_steps_are_full_batches_of_the_epochs(count: int, epochs: float, b
     assert phase.total_steps == steps
 
 
-def test_use_a_part_takes_the_same_rows_of_the_given_ones() -> None:
-    cascade, data, _, preprocessing, recipe = phase_arguments(randomised(CONFIG), QUICK, coloured(24, side=28))
-    given = np.arange(5, 20)
-    phases = [WholePhase(cascade, data, given, preprocessing, recipe, number) for number in (0, 1)]
-    for phase in phases:
-        phase._use(6)
-    assert len(phases[0]._rows) == 6
-    assert set(phases[0]._rows) <= set(given)
-    assert list(phases[0]._rows) == list(phases[1]._rows)
-    assert list(phases[0]._labels(np.arange(6))) == list(data.labels[phases[0]._rows])
-
-
 def test_views_are_all_images_augmented_otherwise_each_time() -> None:
     recipe = replace(QUICK, augmentation=Augmentation(padding_px=8))
     views, again = (list(_phase(recipe)._views(2, silent)) for _ in range(2))

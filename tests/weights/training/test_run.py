@@ -103,17 +103,6 @@ def test_planned_images_that_do_not_suffice_raise(
         planned(replace(_folder_run(tmp_path, **counts), **changes))
 
 
-def test_planned_junk_in_the_folder_leaves_the_right_classes_and_says_so(tmp_path: Path) -> None:
-    run = _folder_run(tmp_path, cat=20, dog=20)
-    for junk in ("__MACOSX/cat/._0.png", ".ipynb_checkpoints/0.png", "yak/1.heic", "cat/0.txt", "dog/broken.jpg"):
-        (tmp_path / "photos" / junk).parent.mkdir(parents=True, exist_ok=True)
-        (tmp_path / "photos" / junk).write_bytes(b"junk")
-    plan = planned(replace(run, skip_unreadable=True))
-    assert (plan.data.class_names, plan.data.counts) == (("cat", "dog"), [20, 20])
-    notes = "\n".join(plan.data.notes)
-    assert all(text in notes for text in ("1 .heic", "1 .txt", "the folders yak", "broken.jpg"))
-
-
 def _relabelled(run: TrainingRun) -> TrainingRun:
     two_colour_parquet(run.data[0], 60, side=SMALL.image_size, mislabelled=0.3)
     return run

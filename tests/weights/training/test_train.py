@@ -5,9 +5,11 @@ from pathlib import Path
 from shutil import copytree
 
 import pytest
-from cascades import TINY
+import torch
+from cascades import TINY, TINY_T2T
 from training import changed, looking, quietly, run_of, saved, snapshot
 
+from models.embedding import sinusoid_positions
 from weights import load
 from weights.card import TRUNK
 from weights.training.checkpoint import CheckpointError
@@ -170,3 +172,15 @@ def test_train_diverging_loss_raises_naming_phase_and_step(tmp_path: Path) -> No
     recipe = {"look_epochs": "2,0,0", "epochs": "1", "batch_size": "8", "look_rate": "1e30", "grad_clip": "1e30"}
     with pytest.raises(FloatingPointError, match=r"look of 32 px: the loss became \S+ at step \d+; try a smaller"):
         quietly(run_of(tmp_path, "whole", recipe=recipe))
+
+
+def test_train_t2t_cascade_leaves_fixed_tensors_as_they_are(tmp_path: Path) -> None:
+    config = replace(TINY_T2T, num_classes=2)
+    recipe = {"epochs": "1", "batch_size": "16", "learning_rate": "1e-2"}
+    run = run_of(tmp_path, "t2t", config, recipe=recipe)
+    assert quietly(run)[0]
+    stage = load(run.out).cascade.stages[0]
+    assert torch.equal(stage.pos_embed[0], sinusoid_positions(5, TINY_T2T.embed_dim).float())
+    rows = stage.embedding.attention1.w
+    torch.testing.assert_close(rows @ rows.T, len(rows) * torch.eye(len(rows)))  # as they were drawn: orthogonal
+    assert stage.cls_token.abs().max() > 0
