@@ -1,11 +1,11 @@
-"""Does `dvt plan` tell the truth? One replica's engine as predicted, and as measured right afterwards.
+"""Compares `dvt plan` with reality: one replica's engine as predicted, and as measured right afterwards.
 
     python benchmarks/planning.py [--p99-ms 100] [--rounds 3] [--seconds 6] [--out FIGURES.json]
 
 Every round records the stage times, plans with them, and then loads the real engine in this process: saturated, and
-with Poisson arrivals at the largest rate that the plan allows and at three quarters of it. There is no HTTP and no
-decoding, and none is planned for; what the engine's bookkeeping costs is measured with a runner that answers at once.
-Images are random and leave where the calibration images would; everything is computed. Latencies count from the
+with Poisson arrivals at the largest rate that the plan allows and at three quarters of it. HTTP and decoding
+are neither planned for nor measured. The cost of the engine's bookkeeping is measured with a runner that answers at
+once. Images are random and leave where the calibration images would; all stages compute. Latencies count from the
 intended time of arrival.
 """
 
@@ -23,7 +23,7 @@ from rich.table import Table
 
 from service.capacity.instant import InstantRunner
 from service.capacity.plan import Demand, make_plan
-from service.capacity.recording import alone, batch_sizes, stage_round, under_load
+from service.capacity.recording import alone, stage_round, under_load
 from service.capacity.replica import SimulatedLoad, SimulatedReplica
 from service.capacity.walks import BatchSizes, Saturated, open_loop
 from service.capacity.workload import ReplayedExits, Workload, replayed_workload
@@ -42,7 +42,7 @@ _SIMULATED = 20_000
 
 
 def bookkeeping_ms(workload: Workload, runner: Runner, settings: Settings) -> float:
-    """What the engine costs for each image when nothing is computed."""
+    """Milliseconds per image of the engine without computation."""
     instant = InstantRunner(runner.stage_macs, runner.baseline_macs, num_classes=10)
     engine = Saturated(instant, max_inflight=settings.max_inflight, max_batch_size=settings.max_batch_size)
     try:
@@ -54,7 +54,7 @@ def bookkeeping_ms(workload: Workload, runner: Runner, settings: Settings) -> fl
 def measured(
     engine: Engine, batches: BatchSizes, workload: Workload, rate: float, seconds: float, max_inflight: int
 ) -> dict[str, Any]:
-    """Real images at random times; what was measured of the middle three fifths, as in the simulation."""
+    """Figures of the real engine with random arrivals; of the middle three fifths, as in the simulation."""
     batches.clear()
     arrivals_s = np.cumsum(np.random.default_rng(1).exponential(1 / rate, int(rate * seconds)))
     seen = open_loop(engine, workload.images, workload.policy, arrivals_s, max_inflight=max_inflight)
@@ -83,8 +83,8 @@ def one_round(
     manifest = stored.manifest
     workload = replayed_workload(stored, _SATURATING, manifest.thresholds)
     console.print("recording")
-    sizes, side = batch_sizes(runner, settings.max_batch_size), manifest.architecture.image_size
-    times = alone(stored, runner, [stage_round(runner, sizes, side) for _ in range(15)], "cpu")
+    side = manifest.architecture.image_size
+    times = alone(stored, runner, [stage_round(runner, runner.sizes, side) for _ in range(15)], "cpu")
     times = times.model_copy(
         update={
             "ratios": under_load(stored, runner, settings, times),
@@ -149,7 +149,7 @@ def main(
     seconds: Annotated[float, typer.Option(min=1, help="Of each open loop.")] = 6.0,
     out: Annotated[Path | None, typer.Option(help="Also write the figures as JSON.")] = None,
 ) -> None:
-    """Compare a plan with what happens."""
+    """Compare a plan with the measurement."""
     stored, settings, console = load(model), load_settings(model=model, device="cpu"), Console()
     runner = build_runner(stored, settings)
     runner.warm_up()

@@ -95,7 +95,7 @@ def main(
 
 
 def _variants(texts: list[str]) -> dict[str, dict[str, str]]:
-    """Each server's added environment by its name, which is the text it was given as."""
+    """Each server's added environment; its name is the given text."""
     variants = {}
     for text in texts:
         pairs = [item.partition("=") for item in text.split(",") if item]

@@ -13,7 +13,7 @@ from weights.data.labelled import DataError, EncodedImages
 
 
 def parquet_files(paths: Iterable[Path]) -> list[Path]:
-    """The files themselves, and those of a folder.
+    """The given files, and the parquet files of given folders.
 
     Raises:
         DataError: when a path is neither.
