@@ -25,7 +25,7 @@ from service.capacity.instant import InstantRunner
 from service.capacity.plan import Demand, make_plan
 from service.capacity.recording import alone, stage_round, under_load
 from service.capacity.replica import SimulatedLoad, SimulatedReplica
-from service.capacity.walks import BatchSizes, Saturated, open_loop
+from service.capacity.walks import BatchSizes, Walk, open_loop, running_engine, saturated
 from service.capacity.workload import ReplayedExits, Workload, replayed_workload
 from service.engine.engine import Engine
 from service.engine.interfaces import Runner
@@ -36,7 +36,6 @@ from weights import load
 from weights.calibration.thresholds import exit_stages
 from weights.store import StoredModel
 
-_WARM_UP_TIMEOUT_S = 600.0
 _SATURATING = 4096
 _SIMULATED = 20_000
 
@@ -44,11 +43,15 @@ _SIMULATED = 20_000
 def bookkeeping_ms(workload: Workload, runner: Runner, settings: Settings) -> float:
     """Milliseconds per image of the engine without computation."""
     instant = InstantRunner(runner.stage_macs, runner.baseline_macs, num_classes=10)
-    engine = Saturated(instant, max_inflight=settings.max_inflight, max_batch_size=settings.max_batch_size)
-    try:
-        return 1000 * engine.walk(workload.images, workload.policy).seconds / len(workload.images)
-    finally:
-        engine.close()
+    walk = saturated_walk(instant, workload, settings)
+    return 1000 * walk.seconds / len(workload.images)
+
+
+def saturated_walk(runner: Runner, workload: Workload, settings: Settings) -> Walk:
+    """All images through an engine of its own that is always full."""
+    batches, limit = BatchSizes(), settings.max_inflight
+    with running_engine(runner, batches, max_inflight=limit, max_batch_size=settings.max_batch_size) as engine:
+        return saturated(engine, batches, workload.images, workload.policy, limit)
 
 
 def measured(
@@ -104,20 +107,11 @@ def one_round(
     loads = [limit, replica.under(0.75 * limit.rate, images=_SIMULATED, seed=0)]
     console.print(f"planned: {limit.rate:.0f} images/s at p99 {limit.p99_ms:.1f} ms; measuring")
     replayed, observer = ReplayedExits(runner), BatchSizes()
-    saturated = Saturated(replayed, max_inflight=settings.max_inflight, max_batch_size=settings.max_batch_size)
-    try:
-        capacity = len(workload.images) / saturated.walk(workload.images, workload.policy).seconds
-    finally:
-        saturated.close()
-    engine = Engine(
-        replayed, observer=observer, max_inflight=settings.max_inflight, max_batch_size=settings.max_batch_size
-    )
-    engine.start()
-    engine.wait_ready(_WARM_UP_TIMEOUT_S)
-    try:
+    capacity = len(workload.images) / saturated_walk(replayed, workload, settings).seconds
+    with running_engine(
+        replayed, observer, max_inflight=settings.max_inflight, max_batch_size=settings.max_batch_size
+    ) as engine:
         figures = [measured(engine, observer, workload, each.rate, seconds, settings.max_inflight) for each in loads]
-    finally:
-        engine.stop(drain=False, timeout_s=10.0)
     return {
         "engine_ms": times.engine_ms,
         "mean_ratio": statistics.fmean(times.ratios),

@@ -25,7 +25,7 @@ from service.capacity.recorded import RecordedTimes
 from service.capacity.recording import record
 from service.capacity.replica import waits_ms
 from service.capacity.sample_images import SIZES_PX
-from service.capacity.simulation import KnownExits, SchedulerSimulation, Seconds, SimulationResult
+from service.capacity.simulation import SchedulerSimulation, Seconds, SimulationResult, known_exits
 from service.engine.batch_limits import BatchLimits
 from service.engine.operating import parse_thresholds
 from service.engine.scheduler import Scheduler
@@ -102,7 +102,7 @@ def compare(exits: np.ndarray, seconds: Seconds, num_stages: int, options: dict[
         arrivals = [] if load_ is None else np.cumsum(gaps / (load_ * capacity)).tolist()
         for name, policy in POLICIES.items():
             scheduler = policy(num_stages, BatchLimits(num_stages, full), StageTimes(num_stages))
-            simulation = SchedulerSimulation(scheduler, KnownExits(exit_of), seconds, options["max_inflight"])
+            simulation = SchedulerSimulation(scheduler, known_exits(exit_of), seconds, options["max_inflight"])
             if load_ is None:
                 outcome = simulation.closed_loop(options["clients"], options["images"])
             else:

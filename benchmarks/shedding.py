@@ -93,7 +93,7 @@ def simulate(
     stages = len(table.confidence_EN)
     scheduler = Scheduler(stages, BatchLimits(stages, FULL), StageTimes(stages))
     exits = SheddingExits(table, policy, len(arrivals), ladder)
-    simulation = SchedulerSimulation(scheduler, exits, seconds, room)
+    simulation = SchedulerSimulation(scheduler, exits.leaves, seconds, room, on_turn=exits.turn, on_idle=exits.idle)
     exits.pressure = lambda: simulation.inflight / room
     outcome = simulation.open_loop(arrivals)
     answered = len(outcome.answered)

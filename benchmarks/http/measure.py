@@ -14,9 +14,8 @@ from benchmarks.http.connection import HttpReply
 from benchmarks.http.load import ProcessLoad, run_load
 from benchmarks.http.payload import AnsweredLabel, Payload, answers, payloads
 from benchmarks.http.reference_process import ReferenceProcess
-from benchmarks.http.tally import Tally
+from benchmarks.http.tally import Tally, percentile
 from service.capacity.processor_time import cpu_s, family
-from service.capacity.spread import percentile
 from service.errors import InvalidParameterError, ServiceError
 
 PACED_PAUSE_S = 0.002

@@ -1,12 +1,20 @@
 """Counts and latencies of one load."""
 
+import math
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, Self
 
-from service.capacity.spread import percentile
-
 _REFUSED_STATUSES = (429, 503)
+
+
+def percentile(values: Sequence[float], share: float) -> float:
+    """The smallest value that at least `share` of the values do not exceed; not a number when there are none."""
+    if not values:
+        return math.nan
+    rank = max(1, math.ceil(share * len(values)))
+    return sorted(values)[rank - 1]
 
 
 @dataclass(slots=True, kw_only=True)

@@ -1,4 +1,4 @@
-"""A plan as JSON data and as tables."""
+"""The report of a plan as JSON and as tables."""
 
 import math
 from collections.abc import Sequence
@@ -17,12 +17,12 @@ _HOUR_S = 3600
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Question:
-    """What the answer should repeat.
+    """The inputs that the report repeats.
 
     Attributes:
         walk_macs: MACs of a walk that ends at each stage.
-        overhead_from: where a front end's milliseconds an image come from, in words.
-        price_per_hour: of one replica.
+        overhead_from: origin of a front end's milliseconds per image, in words.
+        price_per_hour: price of one replica.
     """
 
     thresholds: tuple[float, ...]
@@ -34,7 +34,7 @@ class Question:
 
 
 def report(plan: CapacityPlan, replica: SimulatedReplica, question: Question) -> dict[str, Any]:
-    """All figures; rates are of one replica unless they say otherwise."""
+    """The plan as JSON data; rates are those of one replica."""
     mean_macs = sum(share * macs for share, macs in zip(replica.exit_shares, question.walk_macs, strict=True))
     return {
         "model": replica.times.model,
@@ -76,7 +76,7 @@ def report(plan: CapacityPlan, replica: SimulatedReplica, question: Question) ->
 def _load(
     load: SimulatedLoad, replica: SimulatedReplica, mean_macs: float, price: float | None, replicas: int
 ) -> dict[str, Any]:
-    # Each core of a machine gets its share of the images; a GPU has its machine's cores for nothing.
+    # A CPU replica is counted per core; a GPU replica per GPU, including its machine's cores.
     units = replica.times.cores if replica.times.on_cpu else 1
     per_hour = load.rate * _HOUR_S / units
     return {
@@ -91,7 +91,7 @@ def _load(
 
 
 def print_report(figures: dict[str, Any], console: Console) -> None:
-    """The same, for people."""
+    """Print the figures of `report` as tables."""
     demand, replicas = figures["demand"], figures["replicas"]
     console.print(
         f"[bold]{replicas['run']} replicas[/] for {demand['rate']:,g} images/s at p99 <= {demand['p99_ms']:g} ms: "

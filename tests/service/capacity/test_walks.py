@@ -6,8 +6,7 @@ import numpy as np
 import pytest
 from engine_fakes import STAGE_MACS, FakeRunner, pixels, policy
 
-from service.capacity.walks import BatchSizes, Saturated, held_together, open_loop, regrouped
-from service.engine.engine import Engine
+from service.capacity.walks import BatchSizes, held_together, open_loop, regrouped, running_engine, saturated
 from service.errors import InferenceError
 
 EXITS = [0, 3, 0, 1, 0, 0, 2, 0]
@@ -19,11 +18,9 @@ def test_saturated_every_image_leaves_at_its_exit_and_no_more_are_in_flight_than
     runner = FakeRunner()
     seen = []
     runner.fault = lambda stage, tasks: seen.append(len(tasks))
-    engine = Saturated(runner, max_inflight=3, max_batch_size=16)
-    try:
-        walk, again = engine.walk(IMAGES, policy()), engine.walk(IMAGES, policy())
-    finally:
-        engine.close()
+    batches = BatchSizes()
+    with running_engine(runner, batches, max_inflight=3, max_batch_size=16) as engine:
+        walk, again = (saturated(engine, batches, IMAGES, policy(), 3) for _ in range(2))
 
     assert walk.exits == again.exits == {0: 5, 1: 1, 2: 1, 3: 1}
     assert walk.macs == sum(WALK_MACS[exit_stage] for exit_stage in EXITS)
@@ -72,13 +69,8 @@ def test_regrouped_no_more_images_are_on_their_way_than_allowed():
 
 def test_open_loop_every_image_is_submitted_when_due_and_answered_after():
     batches = BatchSizes()
-    engine = Engine(FakeRunner(), observer=batches, max_inflight=16, max_batch_size=4)
-    engine.start()
-    engine.wait_ready(5)
-    try:
+    with running_engine(FakeRunner(), batches, max_inflight=16, max_batch_size=4) as engine:
         seen = open_loop(engine, IMAGES, policy(), np.array([0.0, 0.001, 0.001, 0.002] * 5).cumsum(), max_inflight=16)
-    finally:
-        engine.stop(drain=False, timeout_s=5)
 
     assert len(seen.due_at) == 20
     assert (seen.submitted_at >= seen.due_at).all()
@@ -91,25 +83,17 @@ def test_open_loop_image_that_fails_is_an_error():
     def fail(stage, tasks):
         raise ValueError("broken")
 
-    engine = Engine(FakeRunner(fail), observer=BatchSizes(), max_inflight=16, max_batch_size=4)
-    engine.start()
-    engine.wait_ready(5)
-    try:
-        with pytest.raises(InferenceError, match="stage 0 could not be computed"):
-            open_loop(engine, IMAGES, policy(), np.zeros(3), max_inflight=16)
-    finally:
-        engine.stop(drain=False, timeout_s=5)
+    with (
+        running_engine(FakeRunner(fail), BatchSizes(), max_inflight=16, max_batch_size=4) as engine,
+        pytest.raises(InferenceError, match="stage 0 could not be computed"),
+    ):
+        open_loop(engine, IMAGES, policy(), np.zeros(3), max_inflight=16)
 
 
 def test_open_loop_faster_than_the_engine_keeps_no_more_images_in_flight_than_it_was_built_for():
     runner = FakeRunner(lambda stage, tasks: time.sleep(0.002))
-    engine = Engine(runner, observer=BatchSizes(), max_inflight=3, max_batch_size=4)
-    engine.start()
-    engine.wait_ready(5)
-    try:
+    with running_engine(runner, BatchSizes(), max_inflight=3, max_batch_size=4) as engine:
         seen = open_loop(engine, IMAGES, policy(), np.zeros(20), max_inflight=3)
-    finally:
-        engine.stop(drain=False, timeout_s=5)
 
     in_flight = [(seen.submitted_at <= at).sum() - (seen.ended_at <= at).sum() for at in seen.submitted_at]
     assert 1 <= max(in_flight) <= 3
