@@ -134,9 +134,9 @@ class Metrics(Observer):
         """Images were dropped since their client left, in one of `CANCELLATION_PLACES`."""
         self._cancelled.labels(where).inc(count)
 
-    def image_failed(self, stage: int, count: int = 1) -> None:
-        """Images failed inside a stage."""
-        self._failed[stage].inc(count)
+    def image_failed(self, stage: int) -> None:
+        """An image failed inside a stage."""
+        self._failed[stage].inc()
 
     def device_error(self, kind: str) -> None:
         """The device or the worker failed."""

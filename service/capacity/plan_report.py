@@ -1,7 +1,7 @@
 """The report of a plan as JSON and as tables."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from statistics import fmean
 from typing import Any
@@ -134,24 +134,20 @@ def _loads_table(figures: dict[str, Any]) -> Table:
     for heading in ("at its limit", "spares lost", "all up"):
         table.add_column(heading, justify="right")
     unit = loads["limit"]["unit"]
-    rows: dict[str, Sequence[str]] = {
-        "replicas": _row(figures, lambda load: str(load["replicas"])),
-        "images/s": _row(figures, lambda load: f"{load['rate']:,.1f}"),
-        "of capacity": _row(figures, lambda load: f"{load['share_of_capacity']:.0%}"),
-        "p50 ms": _row(figures, lambda load: f"{load['p50_ms']:.1f}"),
-        "p99 ms": _row(figures, lambda load: f"{load['p99_ms']:.1f}"),
-        "engine busy": _row(figures, lambda load: f"{load['utilisation']:.0%}"),
-        "front ends busy": _row(figures, lambda load: f"{load['front_end_utilisation']:.0%}"),
-        "mean batch by stage": _row(figures, lambda load: " / ".join(f"{size:.1f}" for size in load["mean_batch"])),
-        f"images per {unit}-hour": _row(figures, lambda load: f"{load['images_per_unit_hour']:,.0f}"),
-        f"T MACs per {unit}-hour": _row(figures, lambda load: f"{load['macs_per_unit_hour'] / 1e12:,.1f}"),
+    rows: dict[str, Callable[[dict[str, Any]], str]] = {
+        "replicas": lambda load: str(load["replicas"]),
+        "images/s": lambda load: f"{load['rate']:,.1f}",
+        "of capacity": lambda load: f"{load['share_of_capacity']:.0%}",
+        "p50 ms": lambda load: f"{load['p50_ms']:.1f}",
+        "p99 ms": lambda load: f"{load['p99_ms']:.1f}",
+        "engine busy": lambda load: f"{load['utilisation']:.0%}",
+        "front ends busy": lambda load: f"{load['front_end_utilisation']:.0%}",
+        "mean batch by stage": lambda load: " / ".join(f"{size:.1f}" for size in load["mean_batch"]),
+        f"images per {unit}-hour": lambda load: f"{load['images_per_unit_hour']:,.0f}",
+        f"T MACs per {unit}-hour": lambda load: f"{load['macs_per_unit_hour'] / 1e12:,.1f}",
     }
     if loads["limit"]["cost_per_million"] is not None:
-        rows["cost per million images"] = _row(figures, lambda load: f"{load['cost_per_million']:,.2f}")
-    for name, cells in rows.items():
-        table.add_row(name, *cells)
+        rows["cost per million images"] = lambda load: f"{load['cost_per_million']:,.2f}"
+    for name, cell in rows.items():
+        table.add_row(name, *(cell(loads[column]) for column in ("limit", "lost", "normal")))
     return table
-
-
-def _row(figures: dict[str, Any], cell: Any) -> list[str]:
-    return [cell(figures["loads"][name]) for name in ("limit", "lost", "normal")]

@@ -12,19 +12,16 @@ class Runner(Protocol):
 
     `run` leaves the batch's reuse state pending. `keep` stores it for the rows that escalate; it must be called before
     the next `run`. `release` frees the stored state of tasks; tasks without state are allowed.
+
+    Attributes:
+        stage_macs: MACs of each stage for one image.
+        baseline_macs: MACs of one plain ViT at the last grid, for one image.
+        dtype: floating point type of the stages.
     """
 
-    @property
-    def stage_macs(self) -> tuple[int, ...]:
-        """MACs of each stage for one image."""
-
-    @property
-    def baseline_macs(self) -> int:
-        """MACs of one plain ViT at the last grid, for one image."""
-
-    @property
-    def dtype(self) -> str:
-        """Floating point type the stages are computed in."""
+    stage_macs: tuple[int, ...]
+    baseline_macs: int
+    dtype: str
 
     def warm_up(self) -> Iterable[tuple[int, int, float]] | None:
         """Run every stage once, before the first request.
@@ -62,8 +59,8 @@ class Observer:
     def image_cancelled(self, where: str, count: int = 1) -> None:
         """Images were dropped because their client left: in `decode`, `queue` or `compute`."""
 
-    def image_failed(self, stage: int, count: int = 1) -> None:
-        """Images failed inside a stage."""
+    def image_failed(self, stage: int) -> None:
+        """An image failed inside a stage."""
 
     def device_error(self, kind: str) -> None:
         """The device or the worker failed."""

@@ -1,4 +1,4 @@
-"""When an image leaves: the exit rule of one request, fixed at admission."""
+"""The exit rule of one request, fixed at admission."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -28,9 +28,9 @@ class Policy:
         min_stage: no exit before this stage, however confident.
         max_stage: the last stage allowed to run.
         max_macs: budget for the whole walk; a stage that would exceed it is not started.
-        timeout_s: seconds from submission after which the best answer so far is given.
-        follows_config: whether the thresholds are the configuration's, and so may give way under load.
-        top_k: how many classes to return.
+        timeout_s: seconds from submission until the last prediction so far becomes the answer.
+        follows_config: whether the thresholds are the configuration's; only these are lowered under load.
+        top_k: number of classes to return.
         trace: whether to return every stage's prediction.
     """
 
@@ -45,7 +45,7 @@ class Policy:
     trace: bool = False
 
     def check(self, stage_macs: Sequence[int]) -> None:
-        """Refuse what a cascade of these stages cannot honour.
+        """Check the rule against a cascade of these stages.
 
         Args:
             stage_macs: MACs of each stage for one image.
@@ -76,7 +76,7 @@ class Policy:
 
         Args:
             confidence: the stage's largest softmax probability.
-            next_macs: cumulative MACs of the walk if the next stage ran too; None after the last stage.
+            next_macs: MACs of the walk including the next stage; None after the last stage.
         """
         threshold = self.threshold(stage)
         if threshold is None or next_macs is None:

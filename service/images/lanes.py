@@ -1,4 +1,4 @@
-"""Where an image is decoded, and how long its request waits for it: no image holds up what is smaller."""
+"""Decodes images in lanes by size, so that a large image never delays smaller ones."""
 
 import asyncio
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -9,18 +9,17 @@ from service.images.decoder import ImageDecoder
 from service.images.turns import Turns
 
 MAX_LARGE = 16
-"""Images decoded alone, or waiting for it; beyond it they are refused, or they would take everybody's permits."""
+"""The most large images decoded or waiting; more are refused, because they would hold all permits."""
 
 _SMALL_PER_TURN = 4
-"""Small images decoded in one turn of the event loop; each takes about as long as all else of its request."""
+"""The most small images decoded in one turn of the event loop."""
 
 
 class Lanes:
-    """Three lanes: small images in place, ordinary ones in the pool, large ones one after the other.
+    """Three lanes: small images on the event loop, ordinary ones in the pool, large ones one by one on a thread.
 
-    So an image takes the time of another only if that is about as large, and memory for large ones is needed once.
-    While a request is the only one, waking another thread and being woken by it would take longer than others could
-    wait for a modest image: then that is decoded in place too.
+    So an image delays only images of about its size, and only one large image is in memory at a time. A modest image is
+    also decoded on the event loop if its request is the only one: switching threads would take longer.
     """
 
     def __init__(self, decoder: ImageDecoder, pool: ThreadPoolExecutor) -> None:
@@ -31,15 +30,15 @@ class Lanes:
         self._turns = Turns(_SMALL_PER_TURN)
 
     async def decode(self, data: bytes, timeout_s: float | None, *, alone: bool = False) -> Pixels:
-        """Decode one image; one that is given up while it is decoded is finished for nobody.
+        """Decode one image. If the request ends early, a decoding in progress still runs to its end.
 
         Args:
-            timeout_s: seconds until its request's deadline, or None.
-            alone: whether no other image is under way.
+            timeout_s: seconds until the request's deadline, or None.
+            alone: whether no other image is in progress.
 
         Raises:
-            DeadlineExceededError: it passed before there were pixels.
-            OverloadedError: it is large, and too many large ones wait already.
+            DeadlineExceededError: the deadline passed before the image was decoded.
+            OverloadedError: the image is large, and too many large images wait already.
             TooLargeError: as `ImageDecoder.decode`.
             UndecodableImageError: as `ImageDecoder.decode`.
         """
@@ -57,7 +56,7 @@ class Lanes:
             raise DeadlineExceededError("the deadline passed before the image was decoded") from None
 
     def shutdown(self) -> None:
-        """Begin no other image; one in progress is finished for nobody."""
+        """Start no more images; a decoding in progress runs to its end."""
         self._pool.shutdown(wait=False, cancel_futures=True)
         self._alone.shutdown(wait=False, cancel_futures=True)
 
@@ -71,6 +70,6 @@ class Lanes:
             raise OverloadedError(f"{MAX_LARGE} large images wait to be decoded already")
         future = self._alone.submit(self._decoder.decode, data)
         self._large.add(future)
-        # Not before it has ended: one that was given up still takes its time.
+        # Removed when the decoding ends, also if the request ended earlier.
         future.add_done_callback(self._large.discard)
         return await asyncio.wrap_future(future)

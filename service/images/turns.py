@@ -1,18 +1,18 @@
-"""Few passes in each turn of the event loop, so that who is quick need not wait for a crowd of who is slow."""
+"""Limits how many tasks proceed in one turn of the event loop, so that other work is not delayed."""
 
 import asyncio
 from collections import deque
 
 
 class Turns:
-    """Lets through so many in one turn of the loop, and the others in the next ones, in the order they came."""
+    """Lets `per_turn` callers proceed in one turn of the loop, the others in later turns, in order."""
 
     def __init__(self, per_turn: int) -> None:
         self._per_turn = self._left = per_turn
         self._waiting: deque[asyncio.Future[None]] = deque()
 
     async def take(self) -> None:
-        """Wait for a place in a turn; where there are few, not at all."""
+        """Wait for a place in a turn; returns at once if one is free."""
         loop = asyncio.get_running_loop()
         if self._left == self._per_turn:
             loop.call_soon(self._begin)
@@ -27,7 +27,7 @@ class Turns:
         self._left = self._per_turn
         while self._waiting and self._left:
             place = self._waiting.popleft()
-            if not place.done():  # its request was given up meanwhile
+            if not place.done():  # cancelled meanwhile
                 place.set_result(None)
                 self._left -= 1
         if self._left < self._per_turn:

@@ -148,14 +148,12 @@ def held_out_logits(
     images: LabelledImages,
     preprocessing: Preprocessing,
     *,
-    autocast: bool = False,
     batch_size: int = 256,
     progress: Any = None,
 ) -> npt.NDArray[np.float32]:
     """Logits of all exits on the cascade's device; images are downscaled as in the service.
 
     Args:
-        autocast: whether to compute in bfloat16 where that is safe.
         progress: called with the number of images done after every batch.
 
     Shape: -> [E, N, K]
@@ -166,12 +164,11 @@ def held_out_logits(
     for start in range(0, len(images), batch_size):
         pixels = torch.from_numpy(images.images[start : start + batch_size]).to(device)
         pixels, state, logits = centre_crop(pixels, preprocessing.crop_px), None, []
-        with torch.autocast(device.type, dtype=torch.bfloat16, enabled=autocast):
-            for stage in range(cascade.config.num_stages):
-                looks = look_at(pixels, cascade.config.side_px(stage))
-                output = cascade.forward_stage(stage, normalise(looks, preprocessing.mean, preprocessing.std), state)
-                logits.append(output.logits)
-                state = output.state
+        for stage in range(cascade.config.num_stages):
+            looks = look_at(pixels, cascade.config.side_px(stage))
+            output = cascade.forward_stage(stage, normalise(looks, preprocessing.mean, preprocessing.std), state)
+            logits.append(output.logits)
+            state = output.state
         batches.append(torch.stack([exit_logits.float() for exit_logits in logits]).cpu())
         if progress is not None:
             progress(min(start + batch_size, len(images)))

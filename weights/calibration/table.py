@@ -14,6 +14,7 @@ from safetensors.numpy import load, save
 from weights.calibration.thresholds import Bools, Floats
 
 _BINS = 15
+_CHANCE_DRAWS = 200
 _LOG_TEMPERATURE_SPREAD = 0.7
 _TEMPERATURE_RANGE = (0.05, 20.0)
 
@@ -137,18 +138,15 @@ def expected_calibration_error(confidence_N: Floats, correct_N: Bools) -> float:
     return float(np.abs(gaps).sum() / len(confidence_N))
 
 
-def calibration_error_by_chance(confidence_N: Floats, draws: int = 200) -> float:
+def calibration_error_by_chance(confidence_N: Floats) -> float:
     """The mean of `expected_calibration_error` when every confidence is exactly right.
 
     It is not zero: with finitely many images, the accuracy of a bin differs from its expectation. A measured error
     near this value is no evidence of miscalibration.
-
-    Args:
-        draws: number of random draws of correctness, from a fixed seed.
     """
     generator = np.random.default_rng(0)
     errors = [
         expected_calibration_error(confidence_N, generator.random(len(confidence_N)) < confidence_N)
-        for _ in range(draws)
+        for _ in range(_CHANCE_DRAWS)
     ]
     return float(np.mean(errors))
