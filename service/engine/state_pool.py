@@ -82,8 +82,9 @@ class StatePool:
         self._write("tokens", boundary, state.tokens, source, target)
         self._write("relations", boundary, state.relations, source, target)
         self._write("logits", boundary, state.logits, source, target)
-        if self._map_origins[boundary] == boundary:
-            self._write("feature_map", boundary, _cells_first(state.feature_map), source, target)
+        if state.feature_map is not None and self._map_origins[boundary] == boundary:
+            # Channels last, as in a stem's output, so that rows are contiguous.
+            self._write("feature_map", boundary, rearrange(state.feature_map, "b c h w -> b h w c"), source, target)
         for slot in slots:
             slot.boundary = boundary
 
@@ -100,11 +101,12 @@ class StatePool:
             if slot is None or slot.boundary != boundary:
                 raise LookupError(f"task {task_id} holds no reuse state of stage {boundary}")
         index = self._index([self._slots[task_id].row for task_id in task_ids])
+        map_BHWC = self._read("feature_map", self._map_origins[boundary], index)
         return ReuseState(
             tokens=self._read("tokens", boundary, index),
             relations=self._read("relations", boundary, index),
             logits=self._read("logits", boundary, index),
-            feature_map=_channels_first(self._read("feature_map", self._map_origins[boundary], index)),
+            feature_map=None if map_BHWC is None else rearrange(map_BHWC, "b h w c -> b c h w"),
         )
 
     def release(self, task_ids: Sequence[int]) -> None:
@@ -140,15 +142,3 @@ class StatePool:
     def _read(self, kind: str, boundary: int, index: Tensor) -> Tensor | None:
         tensor = self._tensors.get((kind, boundary))
         return None if tensor is None else tensor.index_select(0, index)
-
-
-def _cells_first(map_BCHW: Tensor | None) -> Tensor | None:
-    """Channels last, as in a stem's output, so that rows are contiguous.
-
-    Shape: [B, C, H, W] -> [B, H, W, C]
-    """
-    return None if map_BCHW is None else rearrange(map_BCHW, "b c h w -> b h w c")
-
-
-def _channels_first(map_BHWC: Tensor | None) -> Tensor | None:
-    return None if map_BHWC is None else rearrange(map_BHWC, "b h w c -> b c h w")
