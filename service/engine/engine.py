@@ -74,7 +74,7 @@ class Engine:
         self._permits = PermitPool(max_inflight, clock)
         walk_macs = tuple(accumulate(runner.stage_macs))
         self._ledger = Ledger(observer, walk_macs)
-        self._shedding = None if ladder is None else Shedding(ladder, lambda: self._pressure / max_inflight)
+        self._shedding = Shedding() if ladder is None else Shedding(ladder, lambda: self._pressure / max_inflight)
         self._worker = Worker(
             runner,
             ledger=self._ledger,
@@ -109,7 +109,7 @@ class Engine:
     @property
     def load_level(self) -> int:
         """Level of load shedding, from 0 (off) to `load.NUM_LEVELS`."""
-        return 0 if self._shedding is None else self._shedding.level(self._clock())
+        return self._shedding.level(self._clock())
 
     @property
     def _pressure(self) -> int:

@@ -59,14 +59,14 @@ class LoadControl:
 
 
 class Shedding:
-    """Lowers thresholds under load. Owned by the worker.
+    """Lowers thresholds under load; by default never. Owned by the worker.
 
     Args:
         ladder: called for every image while the level is above 0, so it must be fast.
         pressure: the share of permits taken.
     """
 
-    def __init__(self, ladder: Ladder, pressure: Callable[[], float]) -> None:
+    def __init__(self, ladder: Ladder = lambda *_: (), pressure: Callable[[], float] = lambda: 0.0) -> None:
         self._ladder = ladder
         self._pressure = pressure
         self._control = LoadControl()

@@ -22,11 +22,6 @@ class Permits:
         self._held = count
         self._lock = threading.Lock()
 
-    @property
-    def held(self) -> int:
-        """Number of permits not yet returned."""
-        return self._held
-
     def release(self, count: int = 1) -> None:
         """Return permits.
 

@@ -4,26 +4,10 @@ import math
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
-from enum import StrEnum
 
 from service.engine.batch_limits import BatchLimits
 from service.engine.stage_times import StageTimes
 from service.engine.task import Task
-
-
-class DropReason(StrEnum):
-    """Why a waiting task is dropped."""
-
-    CANCELLED = "cancelled"
-    TOO_LATE = "too_late"
-
-
-@dataclass(frozen=True, slots=True)
-class Dropped:
-    """A task that was dropped from its queue."""
-
-    task: Task
-    reason: DropReason
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,10 +20,10 @@ class Batch:
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """The next step: end the dropped tasks, then run the batch, if any."""
+    """The next step: end the dropped tasks, which are cancelled or too late; then run the batch, if any."""
 
     batch: Batch | None
-    dropped: Sequence[Dropped]
+    dropped: Sequence[Task]
 
 
 class Scheduler:
@@ -140,12 +124,12 @@ class Scheduler:
         self._queues[stage] = left
         return taken
 
-    def _sweep(self, free_at: float) -> list[Dropped]:
+    def _sweep(self, free_at: float) -> list[Task]:
         """Drop cancelled tasks, and tasks that could not finish even if they ran alone at `free_at`.
 
         Examines a queue only if necessary, so that it is cheap enough to run before every batch.
         """
-        dropped = list[Dropped]()
+        dropped = list[Task]()
         for stage, queue in enumerate(self._queues):
             alone_s = self._times.estimate(stage, 1)
             if not self._look_for_cancelled and not _too_late(self._earliest[stage], free_at, alone_s):
@@ -153,11 +137,9 @@ class Scheduler:
             kept, self._earliest[stage], refused = deque[Task](), math.inf, False
             for task in queue:
                 deadline = _deadline(task)
-                if task.cancelled:
-                    dropped.append(Dropped(task, DropReason.CANCELLED))
-                elif _too_late(deadline, free_at, alone_s):
-                    dropped.append(Dropped(task, DropReason.TOO_LATE))
-                    refused = refused or deadline > free_at
+                if task.cancelled or _too_late(deadline, free_at, alone_s):
+                    dropped.append(task)
+                    refused = refused or (not task.cancelled and deadline > free_at)
                 else:
                     kept.append(task)
                     self._earliest[stage] = min(self._earliest[stage], deadline)

@@ -11,8 +11,8 @@ from service.engine.device_errors import is_out_of_memory
 from service.engine.interfaces import Observer, Runner
 from service.engine.ledger import Ledger
 from service.engine.load import Shedding
-from service.engine.policy import ExitReason, Policy
-from service.engine.scheduler import Dropped, DropReason, Scheduler
+from service.engine.policy import ExitReason
+from service.engine.scheduler import Scheduler
 from service.engine.stage_health import StageHealth
 from service.engine.stage_times import StageTimes
 from service.engine.task import StagePrediction, Task
@@ -79,7 +79,7 @@ class Worker:
         self._limits = BatchLimits(num_stages, max_batch_size)
         self._health = StageHealth(num_stages)
         self._scheduler = Scheduler(num_stages, self._limits, self.times)
-        self._shedding = shedding
+        self._shedding = shedding or Shedding()
         self._clock = clock
         self._draining = False
         self._stopped = False
@@ -125,7 +125,7 @@ class Worker:
 
     def _receive(self) -> None:
         block = not self._scheduler and not self._draining
-        if block and self._shedding is not None and self.inbox.empty():
+        if block and self.inbox.empty():
             self._shedding.idle(self._clock())
         while True:
             try:
@@ -145,8 +145,7 @@ class Worker:
 
     def _step(self) -> None:
         now = self._busy_since = self._clock()
-        if self._shedding is not None:
-            self._shedding.update(now)
+        self._shedding.update(now)
         step = self._scheduler.next_step(now)
         self._drop(step.dropped, now)
         if step.batch is not None:
@@ -160,14 +159,14 @@ class Worker:
                 self._health.failed(stage, failed)
         self._busy_since = None
 
-    def _drop(self, dropped: Sequence[Dropped], now: float) -> None:
-        self._runner.release([drop.task for drop in dropped])
-        for drop in dropped:
-            drop.task.queue_s += now - drop.task.enqueued_at
-            if drop.reason is DropReason.CANCELLED:
-                self._ledger.cancel(drop.task, "queue")
+    def _drop(self, tasks: Sequence[Task], now: float) -> None:
+        self._runner.release(tasks)
+        for task in tasks:
+            task.queue_s += now - task.enqueued_at
+            if task.cancelled:
+                self._ledger.cancel(task, "queue")
             else:
-                self._ledger.expire(drop.task)
+                self._ledger.expire(task)
 
     def _attempt(self, stage: int, tasks: Sequence[Task], step_started: float) -> list[Task]:
         """Run a batch; if it fails, run its halves, down to single rows. Returns the failed tasks."""
@@ -222,13 +221,10 @@ class Worker:
         next_macs = self._walk_macs[stage + 1] if stage + 1 < len(self._walk_macs) else None
         reason = policy.exit_reason(stage, confidence, next_macs)
         if reason is None and stage >= policy.min_stage:
-            lowered = self._lowered_threshold(stage, policy)
+            lowered = self._shedding.threshold(stage, policy)
             if lowered is not None and confidence >= lowered:
                 return ExitReason.LOAD
         return reason or _Verdict.ESCALATE
-
-    def _lowered_threshold(self, stage: int, policy: Policy) -> float | None:
-        return None if self._shedding is None else self._shedding.threshold(stage, policy)
 
     def _settle(self, stage: int, task: Task, verdict: ExitReason | _Verdict, now: float) -> None:
         match verdict:
@@ -240,6 +236,6 @@ class Worker:
             case _Verdict.NOT_FINITE:
                 self._ledger.fail(task, InferenceError(f"stage {stage} gave probabilities that are not finite"))
             case ExitReason.LOAD:
-                self._ledger.answer(task, verdict, lowered_threshold=self._lowered_threshold(stage, task.policy))
+                self._ledger.answer(task, verdict, lowered_threshold=self._shedding.threshold(stage, task.policy))
             case ExitReason():
                 self._ledger.answer(task, verdict)

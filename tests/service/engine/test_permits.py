@@ -40,7 +40,7 @@ def test_permits_as_context_manager_give_back_after_an_error() -> None:
 
     with pytest.raises(RuntimeError, match="boom"):
         fail_half_way()
-    assert (pool.taken, permits.held) == (0, 0)
+    assert (pool.taken, permits._held) == (0, 0)
 
 
 def test_retry_after_follows_the_rate_at_which_permits_come_back() -> None:
