@@ -71,7 +71,7 @@ def make_plan(
         on_step: receives what begins; called at most `MAX_STEPS` times.
 
     Raises:
-        InfeasibleTargetError: an idle replica exceeds the target, or every useful rate does.
+        InfeasibleLatencyError: an idle replica exceeds the target, or every useful rate does.
     """
 
     def under(rate: float) -> SimulatedLoad:
@@ -87,8 +87,8 @@ def make_plan(
     limit = _largest(under, demand.p99_ms, replica.capacity * MAX_SHARE_OF_CAPACITY)
     if limit is None:
         raise InfeasibleLatencyError(
-            f"a p99 of {demand.p99_ms:g} ms cannot be kept at any rate worth a replica: the walk alone takes "
-            f"{alone_ms:.2f} ms for the slowest of a hundred, and a little company or one slow batch is too much"
+            f"a p99 of {demand.p99_ms:g} ms cannot be kept at any useful rate: the walk alone takes "
+            f"{alone_ms:.2f} ms for the slowest of a hundred, and any queueing or slow batch exceeds the target"
         )
     fewest = max(1, math.ceil(demand.rate / limit.rate))
     # The percentile is an estimate and may rise a little when the rate falls, so the result itself is checked.
@@ -97,7 +97,7 @@ def make_plan(
         if _keeps(lost, demand.p99_ms):
             break
     else:
-        raise InfeasibleLatencyError(f"a p99 of {demand.p99_ms:g} ms comes and goes with the rate; try a higher one")
+        raise InfeasibleLatencyError(f"a p99 of {demand.p99_ms:g} ms holds at some rates only; try a higher target")
     normal = lost if demand.spare == 0 else under(demand.rate / (needed + demand.spare))
     return CapacityPlan(demand=demand, limit=limit, needed=needed, lost=lost, normal=normal)
 
