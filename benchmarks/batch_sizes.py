@@ -1,10 +1,10 @@
-"""What padding batches to a few sizes is worth on a CPU: batches of every size, padded and as they are.
+"""The effect of padding batches to a few sizes on a CPU: batches of every size, padded and not padded.
 
     python benchmarks/batch_sizes.py [--rounds 6]
 
-One round walks one batch of every size up to the limit through all stages, in random order, in bfloat16. Each way has a
-process of its own, since the kernels that oneDNN keeps are a process's; they take turns. The first round, in which most
-kernels are made, is shown apart.
+One round runs one batch of every size up to the limit through all stages, in random order, in bfloat16. Each variant
+has its own process, because oneDNN caches kernels per process; the processes take turns. The first round, in which
+most kernels are compiled, is shown separately.
 """
 
 import multiprocessing
@@ -63,7 +63,7 @@ def main(
     limit: Annotated[int, typer.Option(min=1, help="The largest batch.")] = 64,
     threads: Annotated[int, typer.Option(min=1)] = 1,
 ) -> None:
-    """Walk both ways in turn and print what each stage took."""
+    """Run both variants in turn and print the times of each stage."""
     side = load(model).manifest.architecture.image_size
     spawn = multiprocessing.get_context("spawn")
     pools = {

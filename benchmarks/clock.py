@@ -1,4 +1,4 @@
-"""What early exit saves on the clock, beside what it saves in MACs: accuracy over mean MACs and over milliseconds.
+"""Time and MACs saved by early exit: accuracy over mean MACs and over milliseconds.
 
     python benchmarks/clock.py MODEL EVALUATION [--static FOLDER]… [--batch-size 32] [--rounds 9] [--threads 1]
 
@@ -9,8 +9,8 @@ host, divided by the images of a full batch. An operating point's time is the su
 that reach a stage, times the stage's time.
 
 Each single-stage model is compared with the evaluated operating point that has the fewest MACs among those at least as
-accurate. A stage alone is a plain ViT with its grid and look. It is granted the accuracy of the exit in the cascade,
-which also reuses what the stages before have computed.
+accurate. A stage alone is a plain ViT with its grid and look. It is assigned the accuracy of its exit in the
+cascade, although that exit also reuses the results of earlier stages.
 """
 
 import json
@@ -40,7 +40,7 @@ from service.replica.backend import resolve_device
 from weights import StoredModel, load
 from weights.calibration.calibrate import cumulative_macs
 
-# Milliseconds an image, by model, round and stage.
+# Milliseconds per image, by model, round and stage.
 Times = dict[str, list[list[float]]]
 
 
@@ -51,7 +51,7 @@ class Result:
     Attributes:
         name: of an operating point, how its thresholds were chosen.
         macs: for one image, on average.
-        round_ms: likewise, round by round.
+        round_ms: milliseconds for one image on average, by round.
     """
 
     name: str
@@ -74,12 +74,12 @@ class Result:
 
 
 def cheapest(results: Sequence[Result], accuracy: float) -> Result | None:
-    """The one with the fewest MACs among those that are so accurate."""
+    """The point with the fewest MACs among those with at least this accuracy."""
     return min((each for each in results if each.accuracy >= accuracy), key=lambda each: each.macs, default=None)
 
 
 def alone(stored: StoredModel, stage: int) -> Cascade:
-    """A stage as a plain ViT, with the stage's weights wherever both have the same."""
+    """A stage as a plain ViT, with the stage's weights where both have them."""
     config = stored.manifest.architecture
     cascade = Cascade(config.plain(config.grids[stage]))
     own = cascade.state_dict()
@@ -109,7 +109,7 @@ def runner_of(cascade: Cascade, stored: StoredModel, batch_size: int, device: st
 
 
 def seconds_of(run: Callable[[], object]) -> float:
-    """Seconds until a device has done it."""
+    """Seconds until the device has finished the work."""
     start = time.perf_counter()
     run()
     if torch.cuda.is_available():
@@ -118,7 +118,7 @@ def seconds_of(run: Callable[[], object]) -> float:
 
 
 def stage_ms(runner: TorchRunner, tasks: Sequence[Task], repeats: int) -> list[float]:
-    """Milliseconds an image of each stage; a stage also pays for keeping the state that it reads."""
+    """Milliseconds per image of each stage, including the time to keep the state that it reads."""
     by_stage = []
     for stage in range(len(runner.stage_macs)):
         keeping_s = seconds_of(lambda: runner.keep(range(len(tasks)))) if stage > 0 else 0.0
@@ -129,7 +129,7 @@ def stage_ms(runner: TorchRunner, tasks: Sequence[Task], repeats: int) -> list[f
 
 
 def measured(runners: dict[str, TorchRunner], images: np.ndarray, rounds: int, repeats: int) -> Times:
-    """Run all models in every round, in every other one backwards."""
+    """Run all models in every round; every second round in reverse order."""
     policy = Policy(thresholds=(), config_version=1, max_stage=0, top_k=1)
     tasks = [Task(task_id=row, pixels=pixels, policy=policy, submitted_at=0.0) for row, pixels in enumerate(images)]
     times: Times = {name: [] for name in runners}
@@ -152,7 +152,7 @@ def points_of(evaluation: dict[str, Any], stage_rounds: list[list[float]]) -> li
 
 
 def figures_of(evaluation: dict[str, Any], times: Times, runners: dict[str, TorchRunner]) -> dict[str, Any]:
-    """All that is written down but how it was measured."""
+    """The figures that are written, without the description of the measurement."""
     cascade, *_ = times
     exit_accuracy = evaluation["judgement"]["exit_accuracy"]
     accuracies = dict(zip((name for name in times if name.endswith(ALONE)), exit_accuracy, strict=True))
@@ -188,7 +188,7 @@ def figures_of(evaluation: dict[str, Any], times: Times, runners: dict[str, Torc
 
 
 def read_evaluation(path: Path, stored: StoredModel, statics: Sequence[StoredModel]) -> dict[str, Any]:
-    """What `dvt evaluate` wrote.
+    """Read the result of `dvt evaluate`.
 
     Raises:
         typer.BadParameter: when it is about other models.

@@ -13,10 +13,10 @@ from service.capacity.machine import describe
 from service.capacity.spread import Spread
 
 ENOUGH = 0.85
-"""The share of a ratio of MACs that must be left on the clock."""
+"""The share of the MACs ratio that the time ratio must reach."""
 
 ALONE = " alone"
-"""Ends the names of single stages."""
+"""Suffix of the names of single stages."""
 
 _WAYS = {
     "solver": ("thresholds solved per exit", "#1f6feb", "o"),
@@ -26,7 +26,7 @@ _WAYS = {
 
 
 def print_figures(figures: dict[str, Any], console: Console) -> None:
-    """The same figures as tables."""
+    """Print the figures as tables."""
     table = Table("exit", title=f"{figures['model']}, ms an image at batch {figures['batch_size']}")
     for heading in ("top-1", "stage: M MACs", "ms", "walk to here: M MACs", "ms"):
         table.add_column(heading, justify="right")
@@ -60,7 +60,7 @@ def _costs(row: dict[str, Any]) -> tuple[str, str]:
 
 
 def plot(figures: dict[str, Any], path: Path) -> None:
-    """Accuracy over mean MACs, and beside it over milliseconds."""
+    """Plot accuracy over mean MACs and over milliseconds."""
     figure = Figure(figsize=(13, 5), layout="constrained")
     macs, ms = figure.subplots(1, 2, sharey=True)
     _draw(macs, figures, lambda row: row["macs"] / 1e6)

@@ -33,7 +33,7 @@ async def classify(client: httpx.AsyncClient, image: bytes) -> dict[str, Any]:
 async def at_once(url: httpx.URL, images: list[bytes]) -> list[dict[str, Any]]:
     """All images' answers, each request on a connection of its own that is open before the first one is sent.
 
-    Plain sockets: a client library takes longer for 256 requests than the server, and would measure itself.
+    Plain sockets: a client library needs more time for 256 requests than the server.
     """
     port = url.port or 80
     streams = [await asyncio.open_connection(url.host, port) for _ in images]
@@ -51,7 +51,7 @@ async def at_once(url: httpx.URL, images: list[bytes]) -> list[dict[str, Any]]:
 
 
 async def batches(client: httpx.AsyncClient) -> dict[str, tuple[float, float]]:
-    """(batches, images) that each stage has run so far."""
+    """Number of batches and images that each stage has run."""
     totals: dict[str, dict[str, float]] = {"count": {}, "sum": {}}
     for family in text_string_to_metric_families((await client.get("/metrics")).text):
         for sample in family.samples:
@@ -89,7 +89,7 @@ def main(
     url: Annotated[str, typer.Option()] = "http://127.0.0.1:8000",
     images: Annotated[int, typer.Option(min=1)] = 256,
 ) -> None:
-    """Compare answers alone and in company."""
+    """Compare the answers alone with the answers in batches."""
     encoded = [value["bytes"] for value in pq.read_table(data, columns=["image"]).column("image")[:images].to_pylist()]
     figures = asyncio.run(measure(url, encoded))
     table = Table("stage", "batches", "mean batch", "images run", "images that reached it")

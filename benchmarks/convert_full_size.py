@@ -3,8 +3,8 @@
     python benchmarks/convert_full_size.py [--variant dvt_deit_small] [--batch-size 1 --batch-size 32] [--repeats 10]
 
 Another process writes a checkpoint in the released layout to a temporary folder, converts it as `dvt convert` does, and
-checks that the loaded model has the very same tensors. So the memory told here is that of a process that only loads
-and runs. Times are medians over the repeats, after one run to warm up.
+checks that the loaded model has the same tensors. So the reported memory is that of a process that only loads and
+runs. Times are medians over the repeats, after one run to warm up.
 """
 
 import json
@@ -59,20 +59,20 @@ def prepare(variant: str, folder: Path) -> float:
 
 
 def now(device: torch.device) -> float:
-    """Seconds, read when the device has nothing left to do."""
+    """Seconds on the clock, after the device has finished its work."""
     if device.type == "cuda":
         torch.cuda.synchronize(device)
     return time.perf_counter()
 
 
 def held_mb() -> float:
-    """Memory the process holds now."""
+    """Resident memory of the process."""
     pages = int(Path("/proc/self/statm").read_text().split()[1])
     return pages * resource.getpagesize() / 1e6
 
 
 def peak_mb() -> float:
-    """The most it has held so far."""
+    """The largest resident memory so far."""
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e6
 
 

@@ -4,8 +4,8 @@
 
 All executions get the same tensors and take turns; the table shows the median of the rounds. The share of the machine's
 rate is against one large matrix product in the same type. `beside Python` is how much longer a call takes while another
-thread of the process runs plain Python, as HTTP and decoding do: an execution that lets go of the interpreter's lock
-for its whole duration waits for it once, one that calls kernel by kernel may wait each time. What is not installed is
+thread of the process runs plain Python, as HTTP and decoding do: an execution that releases the interpreter's lock
+for its whole duration waits for it once; one that calls kernel by kernel may wait each time. What is not installed is
 skipped: ONNX Runtime needs `pip install onnxruntime onnx onnxscript`, OpenVINO `pip install openvino`, compiling a C++
 compiler.
 """
@@ -43,11 +43,11 @@ BFLOAT16, FLOAT32 = torch.bfloat16, torch.float32
 
 
 class SkippedError(Exception):
-    """An execution that cannot be tried here; the text says what it needs."""
+    """An execution that cannot run here; the text says what it needs."""
 
 
 class LastStage(nn.Module):
-    """The deepest stage as a function of tensors only, as exporters want it."""
+    """The deepest stage as a function of tensors only, as exporters require."""
 
     def __init__(self, cascade: Cascade, dtype: torch.dtype) -> None:
         super().__init__()
@@ -64,7 +64,7 @@ class LastStage(nn.Module):
 
 @torch.inference_mode()
 def stage_inputs(cascade: Cascade, batch: int) -> Inputs:
-    """What the last stage reads after the others have run on random images.
+    """The inputs of the last stage after the others have run on random images.
 
     Raises:
         SkippedError: when the cascade has not all of a stem, feature reuse and relation reuse.
@@ -88,7 +88,7 @@ def _cast(inputs: Inputs, dtype: torch.dtype) -> Inputs:
 
 
 def eager(cascade: Cascade, inputs: Inputs, dtype: torch.dtype) -> Run:
-    """What the service runs by default."""
+    """The execution that the service uses."""
     module, values = LastStage(cascade, dtype), _cast(inputs, dtype)
     return lambda: module(*values)
 
@@ -154,7 +154,7 @@ def openvino(cascade: Cascade, inputs: Inputs, threads: int) -> Run:
 
 
 def executions(threads: int) -> dict[str, Callable[[Cascade, Inputs], Run]]:
-    """Everything that is compared, the reference first."""
+    """All executions, the reference first."""
     return {
         "eager float32": lambda cascade, inputs: eager(cascade, inputs, FLOAT32),
         "eager bfloat16": lambda cascade, inputs: eager(cascade, inputs, BFLOAT16),
@@ -180,7 +180,7 @@ def _seconds(run: Run, repeats: int = 1) -> float:
 
 @contextmanager
 def busy_python() -> Iterator[None]:
-    """Another thread runs plain Python meanwhile."""
+    """Run plain Python in another thread while the block runs."""
     done = threading.Event()
 
     def spin() -> None:
@@ -198,7 +198,7 @@ def busy_python() -> Iterator[None]:
 
 @torch.inference_mode()
 def compare(runs: dict[str, Run], rounds: int, target_s: float) -> dict[str, tuple[float, float]]:
-    """Median seconds a call, and how many times that it takes beside a busy Python thread."""
+    """Median seconds per call, and the factor by which a busy Python thread lengthens it."""
     repeats = {name: max(1, round(target_s / _seconds(run, 2))) for name, run in runs.items()}
     alone: dict[str, list[float]] = {name: [] for name in runs}
     beside: dict[str, list[float]] = {name: [] for name in runs}

@@ -1,4 +1,4 @@
-"""Does anything but an answer or a refusal come of an image? Damages the tests' images and decodes what is left.
+"""Decodes damaged copies of the tests' images: each must be decoded or refused.
 
     python benchmarks/fuzz_images.py [--seconds 600] [--seed 1] [--out found/]
 
@@ -33,9 +33,9 @@ BATCH = 200
 
 
 def work(pipe: Connection, seed: int) -> None:
-    """Decode the batches that are asked for; says before each case which it is, so that a crash has a name."""
+    """Decode the requested batches; names each case before it is decoded, so that a crash can be attributed."""
     warnings.simplefilter("ignore")
-    # libtiff says there what is wrong with a file.
+    # libtiff writes its errors there.
     os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
     decoder = ImageDecoder(Preprocessing(resize_px=64, crop_px=56), max_bytes=2**20, max_pixels=4_000_000)
     while True:

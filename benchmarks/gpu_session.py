@@ -1,4 +1,4 @@
-"""One call of `on_a_gpu.py`: its parts as processes with limits of time, and its report."""
+"""One call of `on_a_gpu.py`: its parts as processes with time limits, and its report."""
 
 import contextlib
 import json
@@ -14,12 +14,12 @@ from typing import Any
 ROOT = Path(__file__).resolve().parents[1]
 MIB = 2**20
 _LOG_BYTES = MIB
-# Of the whole time: kept for a part to end itself, and for the archives.
+# Shares of the whole time: reserved for a part to end itself, and for the archives.
 _GRACE_SHARE, _PACKING_SHARE = 0.05, 0.07
 
 
 class Session:
-    """The parts of one call, the time that is left, and the report.
+    """The parts of one call, the remaining time, and the report.
 
     Attributes:
         environment: of the parts' processes.
@@ -39,7 +39,7 @@ class Session:
         return self._until - time.monotonic() - self.seconds * _GRACE_SHARE
 
     def run(self, name: str, command: list[str], limit_s: float) -> dict[str, Any]:
-        """Run a part, and show what it prints; it is interrupted at its limit, and killed some time later."""
+        """Run a part and show its output; interrupt it at its time limit, and kill it some time later."""
         limit_s = min(limit_s, self.left_s)
         if limit_s <= 0:
             return self.skip(name, "no time was left")
@@ -76,7 +76,7 @@ class Session:
         )
 
     def skip(self, name: str, reason: str) -> dict[str, Any]:
-        """Say why a part is left out."""
+        """Record why a part is skipped."""
         return self._add({"name": name, "status": "skipped", "reason": reason})
 
     def _add(self, part: dict[str, Any]) -> dict[str, Any]:
@@ -86,7 +86,7 @@ class Session:
         return part
 
     def write(self) -> None:
-        """Write the report as far as it is."""
+        """Write the report of the parts so far."""
         (self.out / "report.json").write_text(json.dumps(self.report, indent=1) + "\n")
 
     def close(self) -> None:
@@ -97,7 +97,7 @@ class Session:
 
 
 def end_session(process: "subprocess.Popen[bytes]") -> None:
-    """Kill what is left of a process and of those it started."""
+    """Kill a process and its descendants."""
     with contextlib.suppress(ProcessLookupError):
         os.killpg(process.pid, signal.SIGKILL)
     process.wait()

@@ -13,7 +13,7 @@ _DTYPE_NAMES = ("float32", "bfloat16")
 
 
 def part_stages(args: argparse.Namespace) -> None:
-    """Time every stage at every batch size, the models of a kind in turn; what is known is written all the time."""
+    """Time every stage at every batch size, the models of a kind in turn; results are written after every round."""
     from service.capacity.stage_seconds import stage_seconds
     from service.engine.policy import Policy
 

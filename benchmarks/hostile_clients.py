@@ -1,13 +1,13 @@
-"""Do honest clients get their answers while a hundred others mean harm?
+"""Checks that honest clients get their answers while a hundred hostile clients attack.
 
     python benchmarks/hostile_clients.py [--seconds 60] [--hostile 100] [--honest 4] [--json hostile.json]
 
 Starts `dvt serve` in a process of its own. Hostile clients, in another, send garbage, contradictory lengths, floods of
-headers or parts, bombs, or one byte a second; they pipeline, leave, and do not read, each twice a second where it is
-not slow. Honest ones classify one image after the other, and `/livez` is asked up to 20 times a second, every other
-time on a new connection. The same is measured without hostile clients first, for a fifth of the time. All clients run
-on this machine and share its cores with the server. Fails when an honest answer is missing or not the right one, when
-an image is not accounted for, or when `/livez` takes longer than `--max-livez-ms` in the 99th percentile.
+headers or parts, bombs, or one byte a second; they pipeline, leave, and do not read; those that are not slow
+come twice a second. Honest ones classify one image after the other, and `/livez` is requested up to 20 times a second,
+every other time on a new connection. The same is measured without hostile clients first, for a fifth of the time. All
+clients run on this machine and share its cores with the server. Fails when an honest answer is missing or wrong, when
+the metrics do not account for an image, or when `/livez` takes longer than `--max-livez-ms` in the 99th percentile.
 """
 
 import asyncio

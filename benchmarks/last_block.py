@@ -1,4 +1,4 @@
-"""What it is worth that the last block of the last stage computes only the class token: with and without, in turn.
+"""The gain from computing only the class token in the last block of the last stage.
 
     python benchmarks/last_block.py [--variant micro_56] [--batch-size 32] [--rounds 11] [--threads 1]
 
@@ -27,11 +27,11 @@ ALL, ONE = "all tokens", "class token"
 
 
 def cascades(variant: str) -> dict[str, Cascade]:
-    """The same cascade twice: for `ALL` its last stage computes every token, as one whose tokens are handed on does."""
+    """The same cascade twice; with `ALL` the last stage computes every token of its last block."""
     torch.manual_seed(0)
     one = Cascade(VARIANTS[variant]).eval()
     for tensor in one.state_dict().values():
-        # What starts at zero would hide differences.
+        # Parameters that start at zero would hide differences.
         if tensor.is_floating_point() and not tensor.any():
             tensor.normal_(std=0.1)
     one.fold_batch_norms()
@@ -43,7 +43,7 @@ def cascades(variant: str) -> dict[str, Cascade]:
 
 
 def state_before_last(cascade: Cascade, images: Tensor) -> ReuseState | None:
-    """What the last stage reuses."""
+    """The reuse state that the last stage reads."""
     state = None
     for stage in range(cascade.config.num_stages - 1):
         state = cascade.forward_stage(stage, images, state).state
@@ -72,7 +72,7 @@ def main(
     repeats: Annotated[int, typer.Option(min=1)] = 3,
     threads: Annotated[int, typer.Option(min=1)] = 1,
 ) -> None:
-    """Run both ways in turn and print what they took."""
+    """Run both variants in turn and print their times."""
     torch.set_num_threads(threads)
     config, ways = VARIANTS[variant], cascades(variant)
     images = torch.randn(batch_size, 3, config.image_size, config.image_size)

@@ -1,4 +1,4 @@
-"""All that a machine with one CUDA GPU is needed for, in one call: its tests, the stages' times, and trainings.
+"""Everything that needs a machine with one CUDA GPU, in one call: tests, stage times and trainings.
 
     python benchmarks/on_a_gpu.py --out OUT [--minutes 8] [--train "NAME DATA… [options of dvt train]"]…
     python benchmarks/on_a_gpu.py --out OUT --rehearse
@@ -11,8 +11,8 @@ settings and images that it makes.
 - `tests`: those with `cuda` in their names, in the files that have some.
 - `stages`: what every stage of each `--model` takes for a batch, in float32 and bfloat16, with CUDA graphs and without,
   beside plain ViTs of its last two grids with random weights.
-- `training`: each `--train` in turn. One that runs out of time leaves a checkpoint in `--work`, and the same call with
-  the same `--work` goes on from there. Of one that finishes, the weights are rounded to half precision.
+- `training`: each `--train` in turn. One that runs out of time leaves a checkpoint in `--work`, and the same call
+  continues from it. Of one that finishes, the weights are rounded to half precision.
 
 Every part is a process of its own with a limit of time; where one fails, the next goes on. OUT holds `report.json`,
 `log.txt`, and model folders and checkpoints in archives that are cut in pieces: `cat NAME.tar.gz.* | tar xz`.
@@ -46,7 +46,7 @@ def tests(session: Session, work: Path) -> None:
     """Run the tests that need a GPU."""
     files = [str(path) for path in sorted((ROOT / "tests").rglob("test_*.py")) if "_cuda_" in path.read_text()]
     results = work / "tests.xml"
-    # Warnings about packages of other versions are not what is tested here.
+    # Warnings of other package versions must not fail the tests.
     quiet = ("-W", "ignore::DeprecationWarning", "-p", "no:cacheprovider", f"--junitxml={results}")
     command = [sys.executable, "-m", "pytest", "-q", "-k", "cuda", *quiet, *files]
     part = session.run("tests", command, TESTS_SHARE * session.seconds)
@@ -79,7 +79,7 @@ def training(session: Session, work: Path, text: str, device: str, limit_s: floa
     dvt, folder = [sys.executable, "-m", "service"], work / name
     command = [*dvt, "train", *arguments, "--out", str(folder), "--device", device, "--checkpoint-s", "30"]
     part = session.run(f"training of {name}", command, limit_s)
-    # A model is written whole or not at all, so it counts even where the process was ended just after that.
+    # A model folder is written atomically, so it is valid even if the process was ended just afterwards.
     part["finished"] = (folder / "config.json").exists()
     if part["finished"]:
         command = [*dvt, "calibrate", str(folder), *data, "--half", "--device", device]
@@ -88,7 +88,7 @@ def training(session: Session, work: Path, text: str, device: str, limit_s: floa
 
 
 def pack(session: Session, work: Path, most_pieces: int) -> None:
-    """Put models and then checkpoints into the output, as far as there is room."""
+    """Put models and then checkpoints into the output while there is room."""
     found = sorted(path.parent for path in work.glob("*/config.json"))
     found += sorted(path.parent for path in work.glob(".*/checkpoint.pt") if not (work / path.parent.stem[1:]).exists())
     session.report["archives"], room = {}, most_pieces

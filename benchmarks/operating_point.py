@@ -1,4 +1,4 @@
-"""What a model's default thresholds do to images it has never seen: exits, accuracy, and the MACs really executed.
+"""A model's default thresholds on unseen images: exits, accuracy, and the executed MACs.
 
     python benchmarks/operating_point.py DATA.parquet [--model dvt-cifar10] [--images 500] [--thresholds 0.9]
 
@@ -35,7 +35,7 @@ from weights.store import StoredModel
 
 
 class CountingRunner(TorchRunner):
-    """Counts the FLOPs of every batch it runs, by the framework's own counter."""
+    """Counts the FLOPs of every batch with PyTorch's counter."""
 
     counted_macs = 0
 

@@ -1,11 +1,11 @@
-"""Does `dvt plan` tell the truth? One replica's engine as predicted, and as measured right afterwards.
+"""Compares `dvt plan` with reality: one replica's engine as predicted, and as measured right afterwards.
 
     python benchmarks/planning.py [--p99-ms 100] [--rounds 3] [--seconds 6] [--out FIGURES.json]
 
 Every round records the stage times, plans with them, and then loads the real engine in this process: saturated, and
-with Poisson arrivals at the largest rate that the plan allows and at three quarters of it. There is no HTTP and no
-decoding, and none is planned for; what the engine's bookkeeping costs is measured with a runner that answers at once.
-Images are random and leave where the calibration images would; everything is computed. Latencies count from the
+with Poisson arrivals at the largest rate that the plan allows and at three quarters of it. HTTP and decoding
+are neither planned for nor measured. The cost of the engine's bookkeeping is measured with a runner that answers at
+once. Images are random and leave where the calibration images would; all stages compute. Latencies count from the
 intended time of arrival.
 """
 
@@ -23,9 +23,9 @@ from rich.table import Table
 
 from service.capacity.instant import InstantRunner
 from service.capacity.plan import Demand, make_plan
-from service.capacity.recording import alone, batch_sizes, stage_round, under_load
+from service.capacity.recording import alone, stage_round, under_load
 from service.capacity.replica import SimulatedLoad, SimulatedReplica
-from service.capacity.walks import BatchSizes, Saturated, open_loop
+from service.capacity.walks import BatchSizes, Walk, open_loop, running_engine, saturated
 from service.capacity.workload import ReplayedExits, Workload, replayed_workload
 from service.engine.engine import Engine
 from service.engine.interfaces import Runner
@@ -36,25 +36,28 @@ from weights import load
 from weights.calibration.thresholds import exit_stages
 from weights.store import StoredModel
 
-_WARM_UP_TIMEOUT_S = 600.0
 _SATURATING = 4096
 _SIMULATED = 20_000
 
 
 def bookkeeping_ms(workload: Workload, runner: Runner, settings: Settings) -> float:
-    """What the engine costs for each image when nothing is computed."""
+    """Milliseconds per image of the engine without computation."""
     instant = InstantRunner(runner.stage_macs, runner.baseline_macs, num_classes=10)
-    engine = Saturated(instant, max_inflight=settings.max_inflight, max_batch_size=settings.max_batch_size)
-    try:
-        return 1000 * engine.walk(workload.images, workload.policy).seconds / len(workload.images)
-    finally:
-        engine.close()
+    walk = saturated_walk(instant, workload, settings)
+    return 1000 * walk.seconds / len(workload.images)
+
+
+def saturated_walk(runner: Runner, workload: Workload, settings: Settings) -> Walk:
+    """All images through an engine of its own that is always full."""
+    batches, limit = BatchSizes(), settings.max_inflight
+    with running_engine(runner, batches, max_inflight=limit, max_batch_size=settings.max_batch_size) as engine:
+        return saturated(engine, batches, workload.images, workload.policy, limit)
 
 
 def measured(
     engine: Engine, batches: BatchSizes, workload: Workload, rate: float, seconds: float, max_inflight: int
 ) -> dict[str, Any]:
-    """Real images at random times; what was measured of the middle three fifths, as in the simulation."""
+    """Figures of the real engine with random arrivals; of the middle three fifths, as in the simulation."""
     batches.clear()
     arrivals_s = np.cumsum(np.random.default_rng(1).exponential(1 / rate, int(rate * seconds)))
     seen = open_loop(engine, workload.images, workload.policy, arrivals_s, max_inflight=max_inflight)
@@ -83,8 +86,8 @@ def one_round(
     manifest = stored.manifest
     workload = replayed_workload(stored, _SATURATING, manifest.thresholds)
     console.print("recording")
-    sizes, side = batch_sizes(runner, settings.max_batch_size), manifest.architecture.image_size
-    times = alone(stored, runner, [stage_round(runner, sizes, side) for _ in range(15)], "cpu")
+    side = manifest.architecture.image_size
+    times = alone(stored, runner, [stage_round(runner, runner.sizes, side) for _ in range(15)], "cpu")
     times = times.model_copy(
         update={
             "ratios": under_load(stored, runner, settings, times),
@@ -104,20 +107,11 @@ def one_round(
     loads = [limit, replica.under(0.75 * limit.rate, images=_SIMULATED, seed=0)]
     console.print(f"planned: {limit.rate:.0f} images/s at p99 {limit.p99_ms:.1f} ms; measuring")
     replayed, observer = ReplayedExits(runner), BatchSizes()
-    saturated = Saturated(replayed, max_inflight=settings.max_inflight, max_batch_size=settings.max_batch_size)
-    try:
-        capacity = len(workload.images) / saturated.walk(workload.images, workload.policy).seconds
-    finally:
-        saturated.close()
-    engine = Engine(
-        replayed, observer=observer, max_inflight=settings.max_inflight, max_batch_size=settings.max_batch_size
-    )
-    engine.start()
-    engine.wait_ready(_WARM_UP_TIMEOUT_S)
-    try:
+    capacity = len(workload.images) / saturated_walk(replayed, workload, settings).seconds
+    with running_engine(
+        replayed, observer, max_inflight=settings.max_inflight, max_batch_size=settings.max_batch_size
+    ) as engine:
         figures = [measured(engine, observer, workload, each.rate, seconds, settings.max_inflight) for each in loads]
-    finally:
-        engine.stop(drain=False, timeout_s=10.0)
     return {
         "engine_ms": times.engine_ms,
         "mean_ratio": statistics.fmean(times.ratios),
@@ -149,7 +143,7 @@ def main(
     seconds: Annotated[float, typer.Option(min=1, help="Of each open loop.")] = 6.0,
     out: Annotated[Path | None, typer.Option(help="Also write the figures as JSON.")] = None,
 ) -> None:
-    """Compare a plan with what happens."""
+    """Compare a plan with the measurement."""
     stored, settings, console = load(model), load_settings(model=model, device="cpu"), Console()
     runner = build_runner(stored, settings)
     runner.warm_up()

@@ -1,4 +1,4 @@
-"""What reuse is worth: cascades trained alike but for what they reuse, on the same images that none was trained on.
+"""The effect of reuse: cascades that differ only in what they reuse, on images that none was trained on.
 
     python benchmarks/reuse_ablation.py DATA.parquet MODEL OTHER…
 
@@ -43,13 +43,13 @@ class Ablated:
     solver: Solver
 
     def within(self, macs: float) -> npt.NDArray[np.bool_]:
-        """Whether each image is right with the thresholds chosen for so many MACs on average: [N]."""
+        """Whether each image is right with the thresholds chosen for this mean of MACs: [N]."""
         exits = exit_stages(self.confidence_EN, self.solver.for_macs(macs).thresholds)
         return np.asarray(self.correct_EN[exits, np.arange(len(exits))])
 
 
 def ablated(model: Path, data: Path) -> Ablated:
-    """Run a model on the images nothing of it was made with."""
+    """Run a model on the images that neither its training nor its calibration used."""
     stored = load(model)
     assert stored.calibration is not None
     seen = stored.calibration

@@ -3,7 +3,7 @@
     python benchmarks/scheduling.py [--record] [--thresholds 0.9] [--launch-ms 0] [--out FIGURES.json]
 
 `--record` runs the real stages first, with the service's settings, and writes `stage_times.json` beside this file; the
-file also serves `dvt plan --stage-times`. A batch takes what it took alone on average. Each image exits where the
+file also serves `dvt plan --stage-times`. A batch takes its mean time alone. Each image exits where the
 model's calibration table says that it does. Closed loop: `--clients` send their next image as soon as the last is
 answered. Open loop: Poisson arrivals at a share of the capacity (images a second if every batch were full); beyond
 `--max-inflight` images they are refused. `--launch-ms` adds a fixed cost to every batch, as a device has that is
@@ -25,7 +25,7 @@ from service.capacity.recorded import RecordedTimes
 from service.capacity.recording import record
 from service.capacity.replica import waits_ms
 from service.capacity.sample_images import SIZES_PX
-from service.capacity.simulation import KnownExits, SchedulerSimulation, Seconds, SimulationResult
+from service.capacity.simulation import SchedulerSimulation, Seconds, SimulationResult, known_exits
 from service.engine.batch_limits import BatchLimits
 from service.engine.operating import parse_thresholds
 from service.engine.scheduler import Scheduler
@@ -39,14 +39,14 @@ OPEN_LOADS = (0.5, 0.8, 1.0, 2.0)
 
 
 class FullestFirst(Scheduler):
-    """The stage with the largest batch, among equals the deepest."""
+    """The stage with the largest batch; the deepest of equals."""
 
     def _preferred(self, ready: Sequence[int]) -> int:
         return max(ready, key=lambda stage: (min(len(self._queues[stage]), self._limits[stage]), stage))
 
 
 class DeepestFirst(Scheduler):
-    """The deepest stage that has anything to do."""
+    """The deepest stage with waiting tasks."""
 
     def _preferred(self, ready: Sequence[int]) -> int:
         return max(ready)
@@ -69,14 +69,14 @@ POLICIES = {
 
 
 def mean_seconds(recorded: RecordedTimes, launch_s: float) -> Seconds:
-    """What a stage takes on average at any batch size."""
+    """Mean seconds of a stage at any batch size."""
     sizes, stages = range(recorded.sizes[-1] + 1), range(len(recorded.seconds))
     tables = [[recorded.alone_s(stage, max(size, 1)) for size in sizes] for stage in stages]
     return lambda stage, size: tables[stage][size] + launch_s
 
 
 def figures(outcome: SimulationResult) -> dict[str, Any]:
-    """Rates and waits of the middle three fifths, without the beginning and the end; batches and refusals of all."""
+    """Rates and waits of the middle three fifths of the images; batches and refusals of all."""
     answered, refused = outcome.answered, outcome.refused
     middle = answered[len(answered) // 5 : 4 * len(answered) // 5]
     p50_ms, p99_ms = waits_ms(outcome)
@@ -90,7 +90,7 @@ def figures(outcome: SimulationResult) -> dict[str, Any]:
 
 
 def compare(exits: np.ndarray, seconds: Seconds, num_stages: int, options: dict[str, int]) -> list[dict[str, Any]]:
-    """Every policy under every load, with the very same images and arrivals."""
+    """Every policy under every load, with the same images and arrivals."""
     rng = np.random.default_rng(options["seed"])
     exit_of = rng.choice(exits, options["images"]).tolist()
     gaps = rng.exponential(1.0, options["images"])
@@ -102,7 +102,7 @@ def compare(exits: np.ndarray, seconds: Seconds, num_stages: int, options: dict[
         arrivals = [] if load_ is None else np.cumsum(gaps / (load_ * capacity)).tolist()
         for name, policy in POLICIES.items():
             scheduler = policy(num_stages, BatchLimits(num_stages, full), StageTimes(num_stages))
-            simulation = SchedulerSimulation(scheduler, KnownExits(exit_of), seconds, options["max_inflight"])
+            simulation = SchedulerSimulation(scheduler, known_exits(exit_of), seconds, options["max_inflight"])
             if load_ is None:
                 outcome = simulation.closed_loop(options["clients"], options["images"])
             else:

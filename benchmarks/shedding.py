@@ -1,9 +1,9 @@
-"""What thresholds that give way bring under too much load, on a simulated clock with recorded stage times.
+"""The effect of lowered thresholds under overload, on a simulated clock with recorded stage times.
 
     python benchmarks/shedding.py [--drop 0.01] [--thresholds 0.9] [--seconds 60] [--out FIGURES.json]
 
 Poisson arrivals at a share of the capacity at the usual thresholds, with `stage_times.json` as `scheduling.py` wrote
-it. Images, their confidences and what was right are drawn from the model's calibration table. Each load runs without
+it. Images, with their confidences and correctness, are drawn from the model's calibration table. Each load runs without
 and with `DVT_SHED_ACCURACY_DROP`.
 """
 
@@ -40,7 +40,7 @@ FULL = 64
 
 
 class SheddingExits:
-    """Images of a calibration table under a policy whose thresholds may give way, as the worker has it.
+    """Images of a calibration table under a policy with load shedding, as in the worker.
 
     Attributes:
         right: images answered right.
@@ -58,7 +58,7 @@ class SheddingExits:
         self.right, self.reasons, self.levels = 0, Counter[str](), [0]
 
     def turn(self, now: float) -> None:
-        """Look at the load."""
+        """Update the load level."""
         if self._shedding is not None:
             self._shedding.update(now)
             self.levels.append(self._shedding.level(now))
@@ -69,7 +69,7 @@ class SheddingExits:
             self._shedding.idle(now)
 
     def leaves(self, task: Task, stage: int) -> bool:
-        """When it is sure enough, or must."""
+        """Whether the image is confident enough, or at the last stage."""
         sure = self._confidence[task.task_id][stage]
         reason: str | None = self._policy.exit_reason(stage, sure, 1 if stage + 1 < self._stages else None)
         if reason is None and self._shedding is not None:
@@ -89,11 +89,11 @@ def simulate(
     room: int,
     ladder: ThresholdLadder | None,
 ) -> dict[str, Any]:
-    """Send every image through, and tell what became of them."""
+    """Simulate all images; return the figures."""
     stages = len(table.confidence_EN)
     scheduler = Scheduler(stages, BatchLimits(stages, FULL), StageTimes(stages))
     exits = SheddingExits(table, policy, len(arrivals), ladder)
-    simulation = SchedulerSimulation(scheduler, exits, seconds, room)
+    simulation = SchedulerSimulation(scheduler, exits.leaves, seconds, room, on_turn=exits.turn, on_idle=exits.idle)
     exits.pressure = lambda: simulation.inflight / room
     outcome = simulation.open_loop(arrivals)
     answered = len(outcome.answered)
@@ -117,7 +117,7 @@ def main(
     max_inflight: Annotated[int, typer.Option(min=1)] = 512,
     out: Annotated[Path | None, typer.Option(help="Also write the figures as JSON.")] = None,
 ) -> None:
-    """Compare refusing with giving way."""
+    """Compare refusing with lowered thresholds."""
     stored = load(model)
     if stored.calibration is None:
         raise typer.BadParameter(f"{model} has no calibration table")

@@ -1,9 +1,9 @@
-"""Whether a target set through `/config` is met by images that neither weights nor calibration table have seen.
+"""Checks that unseen images meet a target set through `/config`.
 
     python benchmarks/targets.py DATA.parquet [--model dvt-cifar10] [--env DVT_DTYPE=float32 …]
 
 For each target: `PATCH /config`, then every image of the test half of the split that the model was trained with goes
-to `/classify` of a real server, and what came back stands beside what `expected` said.
+to `/classify` of a real server; the result is printed beside `expected`.
 """
 
 import asyncio
@@ -42,7 +42,7 @@ REQUESTS_AT_ONCE = 4
 
 @dataclass(frozen=True, slots=True)
 class LabelledJpegs:
-    """Images as they are stored, with what they show."""
+    """Encoded images with their labels."""
 
     jpegs: list[bytes]
     labels: list[int]
@@ -50,9 +50,9 @@ class LabelledJpegs:
 
 @dataclass(frozen=True, slots=True)
 class Met:
-    """A target, what was expected of it, and what came of it; `macs_deviation` is the standard deviation of one image.
+    """A target with its expected and its realised result; `macs_deviation` is the standard deviation of one image.
 
-    Expected and realised are both means of a sample: apart by a few standard errors means not apart.
+    Both results are means of a sample: a difference of a few standard errors is no difference.
     """
 
     target: dict[str, float]
@@ -121,7 +121,7 @@ async def realise(url: str, target: dict[str, float], images: LabelledJpegs) -> 
 
 
 def report(outcomes: Sequence[Met], images: int, calibration_images: int) -> Table:
-    """One row a target."""
+    """One row per target."""
     table = Table(title=f"expected of {calibration_images} calibration images, realised on {images} others")
     for column in ("target", "mean MACs", "expected", "off", "st. errors", "top-1", "expected", "st. errors"):
         table.add_column(column, justify="right")
@@ -148,7 +148,7 @@ def main(
     env: Annotated[list[str] | None, typer.Option(help="A setting of the server, like DVT_DTYPE=bfloat16.")] = None,
     out: Annotated[Path | None, typer.Option("--json", help="Also write the figures as JSON.")] = None,
 ) -> None:
-    """Print what came of each target beside what was expected."""
+    """Print the realised and the expected result of each target."""
     sample = unseen_images(model, data, images)
     settings = dict(text.partition("=")[::2] for text in env or [])
     with served(SERVE, {"DVT_MODEL": model, **settings}) as server:

@@ -49,7 +49,7 @@ _LAZY = {
 
 
 def __getattr__(name: str) -> Any:
-    # On first use, so that what only needs a configuration does not load torch.
+    # Imported on first use: code that only needs a configuration does not load torch.
     if name in _LAZY:
         return getattr(import_module(_LAZY[name]), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -32,7 +32,7 @@ class Cascade(nn.Module):
         self.apply(_initialise)
 
     def reads_images(self, stage: int) -> bool:
-        """Whether a stage needs the images themselves, beside the state of the stage before."""
+        """Whether a stage reads the images in addition to the state of the stage before."""
         return self.stem is None or stage == 0
 
     def forward_stage(self, stage: int, images: Tensor | None, state: ReuseState | None = None) -> StageOutput:
@@ -82,7 +82,7 @@ class Cascade(nn.Module):
         """Merge batch norms into their convolutions, in place. For inference: the model must be in eval mode.
 
         Raises:
-            RuntimeError: in training mode, where the statistics are still moving.
+            RuntimeError: in training mode, where the statistics still change.
         """
         if self.training:
             raise RuntimeError("fold_batch_norms needs eval mode")
@@ -113,10 +113,10 @@ def _initialise(module: nn.Module) -> None:
             with torch.no_grad():
                 module.pos_embed.copy_(sinusoid_positions(*module.pos_embed.shape[1:]))
         if module.pooled_head is not None:
-            # A stage starts as good as its trunk: what the Transformer says grows from zero.
+            # The Transformer's part of the logits starts at zero, so a new stage is as accurate as its trunk.
             nn.init.zeros_(module.head.weight)
         if module.relation_reuse is not None:
-            # A stage starts as a plain ViT: the reused bias grows from zero.
+            # The reused bias starts at zero, so a new stage computes what a plain ViT does.
             nn.init.zeros_(module.relation_reuse.fc2.weight)
             assert module.relation_reuse.fc2.bias is not None
             nn.init.zeros_(module.relation_reuse.fc2.bias)

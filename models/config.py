@@ -66,10 +66,10 @@ class CascadeConfig:
         image_size: side of the square input in pixels.
         grids: tokens per side of each stage, increasing.
         mlp_ratio: hidden width of a block's MLP as a multiple of `embed_dim`.
-        positions: trained position embeddings, or a table of sines that is stored but not trained.
+        positions: learned position embeddings, or a fixed table of sines.
         feature_reuse: None switches feature reuse off.
         relation_reuse: None switches relation reuse off.
-        logit_reuse: whether an exit adds a share of the logits of the exit before, which calibration chooses.
+        logit_reuse: whether an exit adds a share of the previous exit's logits; calibration chooses the share.
     """
 
     image_size: int
@@ -95,7 +95,7 @@ class CascadeConfig:
             all(a < b for a, b in zip(self.grids, self.grids[1:], strict=False)),
             f"grids must increase from stage to stage, got {self.grids}",
         )
-        # Resampling doubles the upstream grid and then averages down: the next grid may be at most twice as fine.
+        # Resampling doubles the upstream grid, then averages: the next grid may be at most twice as fine.
         require(
             all(b <= 2 * a for a, b in zip(self.grids, self.grids[1:], strict=False))
             or (self.feature_reuse is None and self.relation_reuse is None),
@@ -129,7 +129,7 @@ class CascadeConfig:
 
     @property
     def map_origins(self) -> tuple[int, ...]:
-        """For each stage, the one that made the feature map it reads: the first, or the last that deepened it."""
+        """For each stage, the index of the stage that produced the feature map it reads."""
         origins = [0]
         for stage in range(1, self.num_stages):
             deepens = isinstance(self.embedding, HybridEmbeddingConfig) and self.embedding.deepened_by(stage) > 0
@@ -137,7 +137,7 @@ class CascadeConfig:
         return tuple(origins)
 
     def side_px(self, stage: int) -> int:
-        """Side of the images a stage works on: its look's, or that of the image itself."""
+        """Side in pixels of the images a stage reads: that of its look, or the full image."""
         return self.embedding.looks[stage].px if isinstance(self.embedding, TrunkEmbeddingConfig) else self.image_size
 
     def num_tokens(self, stage: int) -> int:
@@ -145,13 +145,11 @@ class CascadeConfig:
         return self.grids[stage] ** 2 + 1
 
     def at(self, grids: tuple[int, ...]) -> "CascadeConfig":
-        """The same cascade at other grids, of which the first stages deepen the map as this one's first stages do.
-
-        Where stages look with trunks, each grid keeps its look.
+        """The same cascade at other grids. Stage k deepens the map as stage k of this cascade; a grid keeps its look.
 
         Raises:
-            ConfigError: when it cannot be built, a map is deepened and there are more stages than in this one, or there
-                is no look for a grid.
+            ConfigError: when the result is invalid, when stages deepen the map and there are more stages than here, or
+                when a grid has no look.
         """
         embedding = self.embedding
         if isinstance(embedding, HybridEmbeddingConfig):
@@ -163,7 +161,7 @@ class CascadeConfig:
     def plain(self, grid: int | None = None) -> "CascadeConfig":
         """The baseline: a single plain ViT at `grid` or the last one, same sizes, without reuse.
 
-        Its map is as deep as the one the cascade's stage at that grid reads, its look the same.
+        It reads a map of the same depth and has the same look as the cascade's stage at that grid.
 
         Raises:
             ConfigError: when the embedding cannot make such a grid.
@@ -180,12 +178,12 @@ class CascadeConfig:
 
     @property
     def is_convolutional(self) -> bool:
-        """Whether maps go through convolutions before they become tokens."""
+        """Whether the embedding contains convolutions before the tokens are cut."""
         return isinstance(self.embedding, HybridEmbeddingConfig | TrunkEmbeddingConfig)
 
     @property
     def pooled_dim(self) -> int:
-        """Channels of the features that an embedding hands straight to the exit; 0 where it has none."""
+        """Channels of the features that the embedding passes directly to the exit; 0 without such features."""
         embedding = self.embedding
         return embedding.looks[0].trunk.head_channels if isinstance(embedding, TrunkEmbeddingConfig) else 0
 
@@ -252,4 +250,4 @@ VARIANTS: dict[str, CascadeConfig] = {
     "dvt_t2t_vit_12": _DVT_T2T_VIT_12,
     "dvt_t2t_vit_14": replace(_DVT_T2T_VIT_12, embed_dim=384, depth=14, num_heads=6, mlp_ratio=3.0),
 }
-"""Named architectures; `dataclasses.replace` sets another number of classes."""
+"""Named architectures; change the number of classes with `dataclasses.replace`."""

@@ -1,4 +1,4 @@
-"""What an embedding makes of an image."""
+"""The result of an embedding."""
 
 from typing import NamedTuple
 
@@ -6,11 +6,11 @@ from torch import Tensor
 
 
 class Embedded(NamedTuple):
-    """The same for every way of embedding.
+    """Tokens and pooled features; every embedding returns this type.
 
     Attributes:
         tokens_BND: [B, G², D], in raster order.
-        features_BF: of the whole image, for the exit; None where the way of embedding has none.
+        features_BF: pooled features of the whole image for the exit; None when the embedding has none.
     """
 
     tokens_BND: Tensor

@@ -22,7 +22,7 @@ from models.t2t import TokensToToken
 
 
 def is_channels_last(x: Tensor) -> bool:
-    """Whether the channels of each cell lie side by side in memory, and those of the whole map do not.
+    """Whether the map is in channels-last memory order and not also in the default order.
 
     Shape: [B, channels, side, side]
     """
@@ -33,9 +33,9 @@ class PatchEmbedding(nn.Module):
     """One convolution whose kernels tile its input.
 
     Args:
-        in_channels: 3 for an image, the map's channels behind a stem.
+        in_channels: 3 for an image; after a stem, the channels of its map.
         kernel: side of a patch.
-        stride: distance of patches.
+        stride: distance between patches.
         padding: zeros added on each side.
     """
 
@@ -44,7 +44,7 @@ class PatchEmbedding(nn.Module):
         self.proj = nn.Conv2d(in_channels, dim, kernel, stride=stride, padding=padding)
 
     def forward(self, x: Tensor) -> Embedded:
-        """Cut and project; patches in raster order.
+        """Project the patches, in raster order.
 
         Shape: [B, in_channels, side, side] -> [B, G², D]
         """
@@ -53,7 +53,7 @@ class PatchEmbedding(nn.Module):
         return Embedded(rearrange(self.proj(x), "b d h w -> b (h w) d"))
 
     def _cut(self, x: Tensor) -> Tensor:
-        """The same as one matrix product: with channels last, a patch's rows are copied whole."""
+        """The same as one matrix product. In channels-last order, a row of a patch is one contiguous copy."""
         kernel, stride = self.proj.kernel_size, self.proj.stride
         patches = x.unfold(2, kernel[0], stride[0]).unfold(3, kernel[1], stride[1])
         patches = rearrange(patches, "b c h w p q -> b (h w) (p q c)")
@@ -61,12 +61,12 @@ class PatchEmbedding(nn.Module):
 
 
 def gelu(x: Tensor) -> Tensor:
-    """GELU of a map, in whichever order its memory is.
+    """GELU of a map in any memory order.
 
     Shape: [B, channels, side, side] -> the same
     """
     if is_channels_last(x):
-        # The fast GELU of a CPU wants memory in the order of the axes.
+        # The fast GELU kernel for CPUs needs contiguous memory.
         return rearrange(F.gelu(rearrange(x, "b c h w -> b h w c")), "b h w c -> b c h w")
     return F.gelu(x)
 
@@ -87,7 +87,7 @@ class ConvNorm(nn.Module):
         return gelu(self.linear(x))
 
     def linear(self, x: Tensor) -> Tensor:
-        """All but the activation."""
+        """Convolution and norm, without the activation."""
         y: Tensor = self.norm(self.conv(x))
         return y
 
@@ -99,7 +99,7 @@ class ConvNorm(nn.Module):
 
 
 class ResidualBlock(nn.Module):
-    """Two 3x3 convolutions whose result is added to what they read.
+    """Two 3x3 convolutions with a skip connection.
 
     Source: arXiv 1512.03385, section 3.3, with GELU.
     """
@@ -132,7 +132,7 @@ class Stem(nn.Sequential):
 
 
 class Deepening(nn.ModuleList):
-    """Residual blocks on a map of which `unshuffle` x `unshuffle` positions are one position of the blocks.
+    """Residual blocks on a map after space-to-depth: `unshuffle` x `unshuffle` positions become one.
 
     Shape: [B, channels, side, side] -> the same
     """
@@ -146,7 +146,7 @@ class Deepening(nn.ModuleList):
         if len(self) == 0:
             return x
         factors = {"i": self._unshuffle, "j": self._unshuffle}
-        # Channels last in memory on both sides, as convolutions on a CPU and on tensor cores want them.
+        # Channels-last memory on both sides: convolutions on CPUs and tensor cores are faster with it.
         x = rearrange(rearrange(x, "b c (h i) (w j) -> b h w (i j c)", **factors), "b h w c -> b c h w")
         for block in self:
             x = block(x)
@@ -154,7 +154,7 @@ class Deepening(nn.ModuleList):
 
 
 def build_deepening(config: CascadeConfig) -> nn.ModuleList:
-    """For each stage, the residual blocks that the shared map goes through before the stage cuts its tokens.
+    """For each stage, the residual blocks applied to the shared map before the stage cuts its tokens.
 
     Shape of each: [B, channels, side, side] -> the same
     """
@@ -177,7 +177,7 @@ def patch_geometry(side: int, grid: int) -> tuple[int, int, int]:
 
 
 def map_geometry(side: int, grid: int) -> tuple[int, int, int]:
-    """(kernel, stride, padding) that cut `grid` cells a side out of a map, covering all of it without padding.
+    """(kernel, stride, padding) for `grid` cells per side that cover a whole map without padding.
 
     A map of 14 gives kernels 7, 5, 2, 1 at strides 7, 3, 2, 1 for grids 2, 4, 7, 14.
     """
@@ -205,12 +205,12 @@ def build_embedding(config: CascadeConfig, index: int) -> PatchEmbedding | Token
 
 
 def build_stem(config: CascadeConfig) -> Stem | None:
-    """The shared stem, or None when every stage embeds the image itself."""
+    """The shared stem; None when every stage embeds the image separately."""
     return Stem(config.embedding) if isinstance(config.embedding, HybridEmbeddingConfig) else None
 
 
 def sinusoid_positions(num_tokens: int, dim: int) -> Tensor:
-    """Position embeddings that need no training: sines at even channels, cosines at odd ones.
+    """Fixed position embeddings: sines at even channels, cosines at odd ones.
 
     The angle of token p at channel i is p / 10000^(2 floor(i / 2) / dim); the class token is p = 0.
 

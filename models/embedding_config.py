@@ -13,7 +13,7 @@ from models.trunk_config import TrunkEmbeddingConfig
 class PatchEmbeddingConfig:
     """Tokens are linear projections of image patches, cut anew for every stage.
 
-    The patch is the smallest one whose grid covers the image; what sticks out is padded evenly.
+    The patch is the smallest one whose grid covers the image; the image is padded evenly to fit.
     """
 
     kind: Literal["patch"] = "patch"
@@ -39,14 +39,14 @@ class HybridEmbeddingConfig:
     Attributes:
         channels: output channels of each 3x3 convolution; the last is the map's channel count.
         strides: stride of each convolution.
-        blocks: residual blocks of two 3x3 convolutions behind each of them; empty for none at all.
-        stage_blocks: residual blocks with which each stage deepens the map before it cuts its tokens; the next stage
-            goes on from there. Empty for none: all stages read the same map.
-        unshuffle: factor u of the space-to-depth rearrangement in which those blocks see the map: as
-            [channels u², side / u, side / u]. For the same MACs a block then has u² as many weights.
+        blocks: residual blocks of two 3x3 convolutions after each convolution; empty for none.
+        stage_blocks: residual blocks that each stage applies to the map before it cuts its tokens; the next stage
+            continues from the result. Empty for none: all stages read the same map.
+        unshuffle: factor u of the space-to-depth rearrangement before those blocks: they read
+            [channels u², side / u, side / u]. For the same MACs a block then has u² times as many weights.
 
     Source: the hybrid of arXiv 2010.11929, section 3.1, with a stem of a few convolutions instead of a ResNet-50;
-    the blocks are the basic ones of arXiv 1512.03385; space to depth is arXiv 1609.05158's shuffling, the other way.
+    the blocks are the basic blocks of arXiv 1512.03385; space-to-depth inverts the shuffling of arXiv 1609.05158.
     """
 
     channels: tuple[int, ...]
@@ -66,7 +66,7 @@ class HybridEmbeddingConfig:
         return zip(widths, self.channels, self.strides, self.blocks or (0,) * len(self.channels), strict=True)
 
     def deepened_by(self, stage: int) -> int:
-        """Residual blocks between the map a stage is given and the one it reads."""
+        """Residual blocks that a stage applies to the map it receives."""
         return self.stage_blocks[stage] if self.stage_blocks else 0
 
     def validate(self, image_size: int, grids: tuple[int, ...]) -> None:
@@ -162,7 +162,7 @@ class TokensToTokenConfig:
         """Check the sizes, and that the splits of every grid end at it.
 
         Raises:
-            ConfigError: for the first rule that is broken.
+            ConfigError: for the first rule the values break.
         """
         require(
             min(self.token_dim, self.num_features) > 0,

@@ -1,8 +1,8 @@
-"""What is raised for an architecture that cannot be built."""
+"""The error for an invalid architecture."""
 
 
 class ConfigError(ValueError):
-    """An architecture that cannot be built; the text names the value and the rule it breaks."""
+    """An invalid architecture; the text names the value and the rule it breaks."""
 
 
 def require(condition: bool, message: str) -> None:

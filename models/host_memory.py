@@ -1,4 +1,4 @@
-"""Keeps the memory of one batch for the next, instead of handing it back to the operating system in between."""
+"""Makes the allocator keep freed memory for the next batch instead of returning it to the operating system."""
 
 import ctypes
 
@@ -10,15 +10,16 @@ _NEVER_TRIM = -1
 def keep_freed_memory(max_bytes: int | None = None) -> bool:
     """Make this process's allocator reuse large blocks, for as long as it lives.
 
-    A batch of the last stage frees and takes tens of megabytes a layer, a training step gigabytes. By default the
-    C library returns them at once, and the kernel zeroes them again page by page, which costs up to a fifth of a
-    batch and half of a large training step. Other threads' arenas cannot grow beyond 64 MiB, hence a single one.
+    A batch of the last stage allocates and frees tens of megabytes per layer, a training step gigabytes. By default
+    the C library returns freed memory at once, and the kernel zeroes the pages again. This takes up to a fifth of a
+    batch's time and half of a large training step's. The arenas of other threads cannot grow beyond 64 MiB, so all
+    threads share one arena.
 
     Args:
-        max_bytes: what may be kept at the end of the heap, below 2^31; None for everything.
+        max_bytes: the most that is kept at the end of the heap, below 2^31; None for no limit.
 
     Returns:
-        Whether the C library could be told, which is the case for glibc only.
+        Whether the C library accepted the settings; only glibc does.
     """
     try:
         mallopt = ctypes.CDLL(None).mallopt

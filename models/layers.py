@@ -1,6 +1,6 @@
 """Attention, MLP and the pre-norm block, with upstream features and relations as explicit inputs.
 
-Shapes: B batch, N tokens (class token first), Q those of them whose result is wanted (all, or the class token alone),
+Shapes: B batch, N tokens (class token first), Q tokens whose result is computed (all, or the class token alone),
 M upstream tokens, D embedding, H heads, C head channels, F reused feature channels.
 """
 
@@ -15,7 +15,7 @@ from models.config import CascadeConfig
 
 
 class RelationBias(NamedTuple):
-    """A reused attention bias V R Vᵀ in factors, so that it is never written out as [N, N].
+    """A reused attention bias V R Vᵀ, kept as factors so that the [N, N] matrix is never built.
 
     Attributes:
         relations_BHMM: R, the transformed upstream relations of one layer.
@@ -30,8 +30,8 @@ class AttentionOutput(NamedTuple):
     """Result of `Attention`.
 
     Attributes:
-        tokens_BND: the attended tokens after projection; the class token alone where only it was asked for.
-        relations_BHNN: attention logits before softmax, reused bias included; None unless asked for.
+        tokens_BND: the attended tokens after projection; only the class token if `class_token_only`.
+        relations_BHNN: attention logits before softmax, reused bias included; None unless `return_relations`.
     """
 
     tokens_BND: Tensor
@@ -93,7 +93,7 @@ class Attention(nn.Module):
             q = torch.cat([q, v_NM[: q.shape[2]] @ bias.relations_BHMM.to(q.dtype)], dim=-1)
             k = torch.cat([k, repeat(v_NM, "n m -> b h n m", b=k.shape[0], h=k.shape[1])], dim=-1)
         relations = None
-        # Fused kernels keep the logits to themselves, and on a CPU they lose to the plain products.
+        # Fused kernels do not return the logits, and on a CPU they are slower than plain products.
         if return_relations or not x_BND.is_cuda:
             relations = q @ k.transpose(-2, -1)
             attended = relations[:, :, wanted].softmax(dim=-1) @ v
@@ -125,8 +125,7 @@ class Block(nn.Module):
         reused_dim: channels of the reused features, 0 for none.
 
     Attributes:
-        drop_path: share of images for which a training step skips a branch (stochastic depth); 0 outside training
-            recipes.
+        drop_path: share of images for which a training step skips a branch (stochastic depth); 0 outside training.
     """
 
     def __init__(self, config: CascadeConfig, reused_dim: int) -> None:
@@ -147,10 +146,10 @@ class Block(nn.Module):
         class_token_only: bool = False,
         return_relations: bool = False,
     ) -> AttentionOutput:
-        """One block; the residual never contains the reused features.
+        """Apply the block. The residual never contains the reused features.
 
         Args:
-            class_token_only: what only the other tokens' results need is not computed.
+            class_token_only: compute only what the class token's result needs.
             return_relations: return them for all tokens, in either case.
 
         Shape: [B, N, D] -> [B, Q, D], relations [B, H, N, N]

@@ -1,4 +1,4 @@
-"""The embedding of a stage that looks at the image with a pretrained trunk, at a resolution of its own.
+"""The embedding of a stage that reads the image with a pretrained trunk at the stage's own resolution.
 
 Shapes: B batch, S image side, P side of the look, C channels of a map, s its side, G grid, D embedding, F channels of
 the pooled features.
@@ -16,7 +16,7 @@ from models.trunk_config import LookConfig
 
 
 class MapTokens(nn.Module):
-    """Makes the tokens of a grid out of a map: each cell is normalised and projected, then resampled to the grid."""
+    """Turns a map into the tokens of a grid: normalise and project each cell, then resample to the grid."""
 
     def __init__(self, channels: int, side: int, grid: int, dim: int, *, norm_eps: float) -> None:
         super().__init__()
@@ -34,7 +34,7 @@ class MapTokens(nn.Module):
 
 
 class LookEmbedding(nn.Module):
-    """Shows a smaller image to a trunk: its maps become tokens, its pooled features go straight to the exit."""
+    """Runs a trunk on a smaller image: its maps become tokens, its pooled features go directly to the exit."""
 
     def __init__(self, look: LookConfig, dim: int, grid: int, *, norm_eps: float) -> None:
         super().__init__()
@@ -52,7 +52,7 @@ class LookEmbedding(nn.Module):
         return self.embed(self.trunk(look_at(images, self.px)))
 
     def embed(self, seen: TrunkOutput) -> Embedded:
-        """The same for images that the trunk has seen already.
+        """Embed maps and features that the trunk has computed already.
 
         Shape: maps [B, C, s, s], pooled [B, F] -> tokens [B, G², D], features [B, F]
         """
@@ -63,13 +63,13 @@ class LookEmbedding(nn.Module):
 
 
 def look_at(images: Tensor, px: int) -> Tensor:
-    """The images made smaller, antialiased, in the type they come in: pixels of 8 bits stay such.
+    """Downscale images with antialiasing; the dtype stays the same, uint8 included.
 
     Shape: [B, 3, S, S] -> [B, 3, P, P]
     """
     if images.shape[-1] == px:
         return images
-    # 8 bits have a fast kernel on a CPU and none on a GPU; no half precision has one on every device.
+    # A CPU has a fast kernel for uint8 and a GPU has none; half precision lacks one on some devices.
     direct = images.dtype in (torch.float32, torch.float64) or (images.dtype == torch.uint8 and not images.is_cuda)
     smaller = F.interpolate(
         images if direct else images.float(), size=(px, px), mode="bilinear", antialias=True, align_corners=False

@@ -1,8 +1,8 @@
-"""Compute per image in closed form: the multiply-accumulates the forward pass really executes.
+"""The multiply-accumulates (MACs) that the forward pass executes for one image, in closed form.
 
 One MAC per multiply-accumulate of a convolution or matrix product. Not counted: biases, norms, softmax, GELU,
-additions, scaling. The sums equal half of PyTorch's FLOP counter on the real forward, exactly. The papers' count is
-another one: `paper_macs`.
+additions, scaling. The sums equal half of PyTorch's FLOP counter on the real forward, exactly. The papers count
+differently: see `paper_macs`.
 """
 
 from dataclasses import astuple, dataclass
@@ -21,17 +21,19 @@ from models.embedding import map_geometry, patch_geometry
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StageMacs:
-    """MACs of one stage for one image, by part; of a last block that hands on no tokens, what its class token needs.
+    """MACs of one stage for one image, by part.
+
+    A last block whose tokens no stage reuses computes the class token only.
 
     Attributes:
-        embedding: the stage's patch projection or tokens-to-token layers, the blocks with which it deepens the map,
-            and at stage 0 the stem all stages share.
+        embedding: the stage's patch projection or tokens-to-token layers, the residual blocks it applies to the
+            map, and at stage 0 the stem that all stages share.
         attention_linear: qkv and output projections.
         attention_matmul: q kᵀ and attention times v.
         feature_mlp: the blocks' MLPs on the upstream tokens.
         feature_resampling: their resampling to this grid as a matrix product.
         relation_mlp: the joint MLP on the upstream relations.
-        relation_resampling: V R and the extra columns of [q | V R] [k | V]ᵀ.
+        relation_resampling: V R, and the extra columns of [q | V R] [k | V]ᵀ.
     """
 
     embedding: int
@@ -46,7 +48,7 @@ class StageMacs:
 
     @property
     def total(self) -> int:
-        """All parts together."""
+        """The sum of all parts."""
         return sum(astuple(self))
 
 
@@ -59,10 +61,10 @@ def stage_macs(config: CascadeConfig) -> tuple[StageMacs, ...]:
 
 
 def paper_macs(config: CascadeConfig) -> tuple[int, ...]:
-    """Each stage's cost as the papers' tables count it, which is not what is executed here.
+    """Each stage's cost as the papers' tables count it; the code here executes less or more.
 
-    They count every token in the last block, also where only the class token is read, and leave both resamplings out,
-    since theirs is pooling.
+    The papers count every token of the last block, even where only the class token is read. They do not count the two
+    resamplings, because they resample by pooling.
 
     Source: the costs stored with the checkpoints of arXiv 2105.15075.
     """
@@ -76,9 +78,9 @@ def baseline_macs(config: CascadeConfig) -> int:
 
 
 def _stage(config: CascadeConfig, index: int, *, class_token_only: bool) -> StageMacs:
-    """MACs of a stage whose last block gives all tokens or the class token alone."""
+    """MACs of a stage whose last block computes all tokens or only the class token."""
     n, d, heads, hidden = config.num_tokens(index), config.embed_dim, config.num_heads, config.mlp_hidden_dim
-    # Sums over all blocks: tokens, those of which the result is read, and those whose queries are computed.
+    # Sums over all blocks: all tokens, tokens whose result is read, tokens whose queries are computed.
     read = all_tokens = config.depth * n
     if class_token_only:
         read -= n - 1

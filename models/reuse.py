@@ -1,4 +1,4 @@
-"""What one stage hands to the next, and the modules that make use of it.
+"""The reuse state that one stage hands to the next, and the modules that read it.
 
 Shapes: B batch, N tokens of this stage, M tokens of the stage before, D embedding, H heads, L layers, R = L x H
 relation channels (layer-major), K classes, F reused feature channels, s and t grids of the stage before and of this
@@ -20,13 +20,13 @@ from models.resampling import Resampling, token_resampling
 
 @dataclass(frozen=True, slots=True)
 class ReuseState:
-    """What a stage hands to the next for a batch of images. What the configuration does not reuse is None.
+    """What a stage hands to the next for a batch of images. Parts that the configuration does not reuse are None.
 
     Attributes:
         tokens: the last block's tokens before the final norm, [B, N, D].
         relations: the relations of all layers, [B, R, N, N].
         logits: of the exit, [B, K].
-        feature_map: the shared stem's map as the stage read it, deepened by its own blocks, [B, channels, side, side].
+        feature_map: the shared stem's map after this stage's residual blocks, [B, channels, side, side].
     """
 
     tokens: Tensor | None = None
@@ -51,7 +51,7 @@ class FeatureReuse(nn.Module):
         """Features for one block.
 
         Args:
-            class_token_only: return only the class token's features, zeros, for which nothing is computed.
+            class_token_only: return only the class token's features; they are zeros and cost nothing.
 
         Shape: [B, M, D] -> [B, N, F], or [B, 1, F] for the class token only
         """
@@ -81,7 +81,7 @@ class RelationReuse(nn.Module):
 
         Shape: [B, R, M, M] -> L biases of [B, H, M, M]
         """
-        # As products over all positions at once: a 1x1 convolution of so few channels takes twice as long on a CPU.
+        # Matrix products over all positions: a 1x1 convolution with so few channels takes twice as long on a CPU.
         upstream = rearrange(upstream_BRMM, "b r q k -> r (b q k)")
         mixed = _pointwise(self.fc2, F.gelu(_pointwise(self.fc1, upstream)))
         b, m = upstream_BRMM.shape[0], upstream_BRMM.shape[-1]
@@ -90,7 +90,7 @@ class RelationReuse(nn.Module):
 
 
 def _pointwise(conv: nn.Conv2d, x: Tensor) -> Tensor:
-    """A 1x1 convolution, given and returned with one row a channel.
+    """A 1x1 convolution; input and output have one row per channel.
 
     Shape: [in_channels, positions] -> [out_channels, positions]
     """

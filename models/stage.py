@@ -1,4 +1,4 @@
-"""One stage: a Vision Transformer at one grid, with what it reuses from the stage before.
+"""One stage: a Vision Transformer at one grid, with reuse from the stage before.
 
 Shapes: B batch, N tokens of this stage, M tokens of the stage before, D embedding, K classes, R relation channels.
 """
@@ -65,17 +65,17 @@ class Stage(nn.Module):
         self.norm = nn.LayerNorm(dim, eps=config.norm_eps)
         self.head = nn.Linear(dim, config.num_classes)
         self.pooled_head = nn.Linear(config.pooled_dim, config.num_classes) if config.pooled_dim else None
-        # Training images, which every exit knows by heart, cannot tell it: calibration chooses it on others.
+        # Calibration sets this share on held-out images; training images would overstate it.
         self.logit_share = nn.Parameter(torch.zeros(()), requires_grad=False) if config.logit_reuse and index else None
 
     def forward(self, source: Tensor, upstream: ReuseState | None = None) -> StageOutput:
         """Classify a batch at this stage.
 
         Args:
-            source: what the embedding reads, an image or the stem's feature map.
-            upstream: the reuse state of the stage before; needed when this stage reuses anything.
+            source: the input of the embedding: an image, or the stem's feature map.
+            upstream: the reuse state of the stage before; required when this stage reuses anything.
 
-        Shape: source [B, C, side, side] -> logits [B, K]; the state has no feature map, which is the cascade's.
+        Shape: source [B, C, side, side] -> logits [B, K]; the state has no feature map; the cascade adds it.
 
         Raises:
             ValueError: when something this stage reuses is missing from `upstream`.
@@ -83,7 +83,7 @@ class Stage(nn.Module):
         return self.classify(self.embedding(source), upstream)
 
     def classify(self, embedded: Embedded, upstream: ReuseState | None = None) -> StageOutput:
-        """The same for images that are embedded already.
+        """Classify images that are embedded already.
 
         Raises:
             ValueError: as `forward`.
@@ -99,7 +99,7 @@ class Stage(nn.Module):
 
         relations = []
         for layer, block in enumerate(self.blocks):
-            # Of the last block's tokens the exit reads only the class token, and the next stage all or none.
+            # The exit reads only the class token of the last block; the next stage reads all tokens or none.
             class_token_only = layer == len(self.blocks) - 1 and not self.hands_on_tokens
             reused_BNF = None
             if self.feature_reuse is not None:

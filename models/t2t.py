@@ -24,8 +24,8 @@ _DENOMINATOR_EPS = 1e-8
 def performer_attention(q_BTE: Tensor, k_BTE: Tensor, v_BTE: Tensor, w_PE: Tensor) -> Tensor:
     """Attention whose softmax kernel is approximated by positive random features: linear cost in the tokens.
 
-    The features span many orders of magnitude, and a denominator below the epsilon fades the output to zero: so
-    they are computed in float32 or better, whatever precision the model runs in.
+    The features span many orders of magnitude, and a denominator below the epsilon would pull the output to zero.
+    They are therefore computed in float32 or better, whatever the precision of the model.
 
     Shape: q, k, v [B, T, E], w [P, E] -> [B, T, E]
 
@@ -53,7 +53,7 @@ def _without_autocast(device_type: str) -> AbstractContextManager[object]:
 
 
 class PerformerLayer(nn.Module):
-    """A transformer layer of one head and linear cost; the skip around its attention is the value, not the input.
+    """A transformer layer with one head and linear cost; its skip connection adds the value, not the input.
 
     Source: arXiv 2101.11986, section 3.1, with the attention of arXiv 2009.14794.
     """
@@ -108,14 +108,14 @@ class TokensToToken(nn.Module):
         self.project = nn.Linear(in_dims[2], dim)
 
     def forward(self, images: Tensor) -> Embedded:
-        """The embedding alone.
+        """The embedding without the intermediate tokens.
 
         Shape: [B, 3, S, S] -> [B, G², D]
         """
         return Embedded(self.layers(images).tokens_BTD)
 
     def layers(self, images: Tensor) -> TokensToTokenOutput:
-        """Every layer's tokens.
+        """The tokens after every layer.
 
         Shape: [B, 3, S, S] -> [B, T, E], [B, T, E], [B, G², D]
         """

@@ -1,4 +1,4 @@
-"""A convolutional trunk of the EfficientNet-Lite family, of which a stage reads the last map at some strides.
+"""A convolutional trunk of the EfficientNet-Lite family; a stage reads its last map at each of some strides.
 
 Shapes: B batch, P side of a look in pixels, C channels of a map, s its side, F channels of the pooled features.
 
@@ -18,10 +18,10 @@ _NORM_EPS, _NORM_MOMENTUM = 1e-3, 0.01
 
 
 class TrunkOutput(NamedTuple):
-    """What a trunk makes of a look.
+    """The output of a trunk.
 
     Attributes:
-        maps: the last map at each stride that was asked for, [B, C, s, s] each.
+        maps: the last map at each of the trunk's `strides`, [B, C, s, s] each.
         pooled: the head's features, averaged over the map, [B, F].
     """
 
@@ -30,7 +30,7 @@ class TrunkOutput(NamedTuple):
 
 
 class TrunkConv(nn.Module):
-    """Convolution, batch norm and, where asked for, ReLU6; zero padding as TensorFlow's SAME has it."""
+    """Convolution, batch norm and an optional ReLU6, with the zero padding of TensorFlow's SAME."""
 
     def __init__(
         self, in_channels: int, out_channels: int, kernel: int = 1, *, stride: int = 1, groups: int = 1, linear: bool
@@ -62,7 +62,7 @@ class TrunkConv(nn.Module):
 
 
 class InvertedResidual(nn.Module):
-    """Widen, filter each channel on its own, narrow; added to the input where the shape is the same.
+    """An inverted residual block: widen, depthwise convolution, narrow; with a skip connection if the shape is kept.
 
     Source: arXiv 1801.04381, section 3.3.
     """
@@ -91,7 +91,7 @@ class Trunk(nn.Module):
     """Stem, blocks and head of an EfficientNet-Lite, without its classifier.
 
     Args:
-        strides: of the maps to return, increasing.
+        strides: strides of the maps to return, increasing.
     """
 
     def __init__(self, config: TrunkConfig, strides: tuple[int, ...]) -> None:
@@ -104,9 +104,9 @@ class Trunk(nn.Module):
         self.train()
 
     def train(self, mode: bool = True) -> Self:
-        """Switch as any module does, but for the norms: they keep the statistics they came with.
+        """Set the mode of all modules but the norms, which keep their pretrained statistics.
 
-        A short run would move them only a part of the way to its own statistics, and end worse than it began.
+        A short run would move the statistics only part of the way to those of its data, which lowers accuracy.
         """
         super().train(mode)
         for module in self.modules():
@@ -122,7 +122,7 @@ class Trunk(nn.Module):
         return self.late(self.early(looks, 0), 0)
 
     def early(self, looks: Tensor, blocks: int) -> Tensor:
-        """The stem and the first blocks alone, whose result may be kept where their weights do not change.
+        """Only the stem and the first blocks; training caches the result while their weights are frozen.
 
         Shape: [B, 3, P, P] -> [B, C, s, s]
         """
@@ -132,7 +132,7 @@ class Trunk(nn.Module):
         return x
 
     def late(self, x: Tensor, blocks: int) -> TrunkOutput:
-        """What remains after `early` with the same number of blocks.
+        """The rest of the forward pass after `early` with the same number of blocks.
 
         Shape: [B, C, s, s] -> maps [B, C, s, s], pooled [B, F]
 

@@ -1,4 +1,4 @@
-"""Sizes of an EfficientNet-Lite trunk and of the looks that stages take with it, as frozen, validated values."""
+"""Sizes of an EfficientNet-Lite trunk and of the looks of a cascade, as frozen, validated values."""
 
 from dataclasses import dataclass
 from math import ceil
@@ -19,7 +19,7 @@ _GROUPS = (
 _CHANNEL_STEP = 8
 
 STRIDES = (2, 4, 8, 16, 32)
-"""Pixels of a look for one cell of a map, for every map a trunk has."""
+"""Strides of a trunk's maps: pixels of the look per cell."""
 
 
 class BlockGeometry(NamedTuple):
@@ -38,7 +38,7 @@ class BlockGeometry(NamedTuple):
 
 
 def same_padding(side: int, kernel: int, stride: int) -> tuple[int, int]:
-    """Zeros before and after an axis so that a convolution gives ceil(side / stride) cells; the odd one goes after.
+    """Zeros before and after an axis so that a convolution gives ceil(side / stride) cells; an odd zero goes after.
 
     Source: the SAME padding of TensorFlow, with which the published weights were trained.
     """
@@ -96,12 +96,12 @@ class TrunkConfig:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LookConfig:
-    """How one stage looks at the image.
+    """How one stage reads the image: a resolution and a trunk.
 
     Attributes:
         px: side the image is reduced to.
-        strides: of the maps its tokens are made of, increasing.
-        trunk: what looks.
+        strides: strides of the maps that become tokens, increasing.
+        trunk: the convolutional network that reads the look.
     """
 
     px: int
@@ -117,7 +117,7 @@ class LookConfig:
         )
 
     def maps(self) -> tuple[tuple[int, int], ...]:
-        """(channels, side) of each map that tokens are made of."""
+        """(channels, side) of each map that becomes tokens."""
         blocks = self.trunk.blocks()
         return tuple(
             (blocks[self.trunk.last_block_at(stride)].out_channels, ceil(self.px / stride)) for stride in self.strides
@@ -126,7 +126,7 @@ class LookConfig:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TrunkEmbeddingConfig:
-    """Tokens come from the maps of a pretrained trunk; each stage looks at the image at a resolution of its own.
+    """Tokens come from the maps of a pretrained trunk; each stage reads the image at its own resolution.
 
     Attributes:
         looks: one for each stage.
@@ -142,7 +142,7 @@ class TrunkEmbeddingConfig:
 
         Raises:
             ConfigError: when their number differs, their trunks end in features of different sizes, a look is larger
-                than the image, or a grid is more than twice as fine as a map it is made of.
+                than the image, or a grid is more than twice as fine as one of its maps.
         """
         require(
             len(self.looks) == len(grids),

@@ -1,27 +1,8 @@
-"""Every error a request can meet; `service.http.problems` maps each to one HTTP status.
-
-ServiceError
-├── UndecodableImageError    the bytes are not a complete image
-├── MalformedRequestError    the body cannot be taken apart
-├── TooLargeError            too many bytes or pixels
-├── UnsupportedMediaError    a content type that is not accepted
-├── InvalidParameterError    a parameter out of its range or unknown
-├── UnauthorizedError        a write without credentials
-├── ForbiddenError           a write with the wrong ones, or from the wrong place
-├── NotFoundError            no model of that name
-├── VersionConflictError     a conditional write to a configuration that has moved on
-├── StoreUnavailableError    the configuration's store cannot be read or written
-├── OverloadedError          no permit left
-├── NotReadyError            starting, draining or dead
-├── DeadlineExceededError    no stage can finish before the deadline
-├── ClientLeftError           the client left
-└── InferenceError           a stage failed for this image
-    └── DeviceLostError      the device is gone; nothing can be computed any more
-"""
+"""The errors of the service; `service.http.problems` maps each of them to one HTTP status."""
 
 
 class ServiceError(Exception):
-    """Base of all errors the service raises on purpose; its text is safe to show to a client."""
+    """Base of all errors that the service raises on purpose; clients may see the text."""
 
 
 class UndecodableImageError(ServiceError):
@@ -29,7 +10,7 @@ class UndecodableImageError(ServiceError):
 
 
 class MalformedRequestError(ServiceError):
-    """The body does not have the form its content type announces."""
+    """The body does not match its content type."""
 
 
 class TooLargeError(ServiceError):
@@ -45,15 +26,15 @@ class InvalidParameterError(ServiceError):
 
 
 class UnauthorizedError(ServiceError):
-    """The caller must say who it is before it may do this."""
+    """The request needs credentials and has none."""
 
 
 class ForbiddenError(ServiceError):
-    """The caller may not do this."""
+    """The credentials or the origin of the request do not permit it."""
 
 
 class NotFoundError(ServiceError):
-    """There is no model of that name, or no such version of it."""
+    """There is no model of this name and version."""
 
 
 class VersionConflictError(ServiceError):
@@ -61,7 +42,7 @@ class VersionConflictError(ServiceError):
 
 
 class StoreUnavailableError(ServiceError):
-    """The configuration's store cannot be read or written, so that nothing can be changed now."""
+    """The configuration's store cannot be read or written."""
 
 
 class OverloadedError(ServiceError):
@@ -93,4 +74,4 @@ class InferenceError(ServiceError):
 
 
 class DeviceLostError(InferenceError):
-    """The device failed for good; the process should be replaced."""
+    """The device failed permanently; the process must be replaced."""

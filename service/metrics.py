@@ -16,6 +16,7 @@ from prometheus_client import (
 )
 from prometheus_client.exposition import choose_encoder
 
+from service.engine.interfaces import Observer
 from service.engine.policy import ExitReason
 from service.version import service_version
 
@@ -30,7 +31,7 @@ _DURATION_BUCKETS = (
 _BATCH_BUCKETS = (1, 2, 4, 8, 12, 16, 24, 32, 48, 64, 96, 128, 256)
 
 
-class Metrics:
+class Metrics(Observer):
     """Counts requests and images; the engine's `Observer`.
 
     Images in = exits + rejected + cancelled + failed, once everything has ended.
@@ -133,9 +134,9 @@ class Metrics:
         """Images were dropped since their client left, in one of `CANCELLATION_PLACES`."""
         self._cancelled.labels(where).inc(count)
 
-    def image_failed(self, stage: int, count: int = 1) -> None:
-        """Images failed inside a stage."""
-        self._failed[stage].inc(count)
+    def image_failed(self, stage: int) -> None:
+        """An image failed inside a stage."""
+        self._failed[stage].inc()
 
     def device_error(self, kind: str) -> None:
         """The device or the worker failed."""

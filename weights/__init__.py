@@ -9,7 +9,7 @@ __all__ = ["Manifest", "ModelFormatError", "NamedOperatingPoint", "StoredModel",
 
 
 def __getattr__(name: str) -> Any:
-    # On first use, so that the command line answers `--help` without loading torch.
+    # Imported on first use: the command line answers `--help` without loading torch.
     if name in __all__:
         from weights import store
 

@@ -1,4 +1,4 @@
-"""The model card, written from a manifest so that it cannot disagree with it."""
+"""The model card, generated from the manifest."""
 
 import hashlib
 from collections.abc import Sequence
@@ -13,16 +13,16 @@ CARD = "README.md"
 _SIGNATURE = "\n<!-- written by dvt; once the text is edited it is not written over: {} -->\n"
 
 TRUNK = "trunk"
-"""Key of provenance under which a model says where its trunk comes from; what is trained from it carries it on."""
+"""Key of the provenance that holds the origin of the trunk; models trained from it keep the entry."""
 
 
 def signed(text: str) -> str:
-    """A card's text with a last line that tells whether it was edited since."""
+    """A card's text with a checksum line, which shows whether the text was edited later."""
     return text + _SIGNATURE.format(hashlib.sha256(text.encode()).hexdigest())
 
 
 def is_edited(path: Path) -> bool:
-    """Whether the card was written by someone else than `signed`, wholly or in part."""
+    """Whether the card differs from what `signed` returned."""
     if not path.exists():
         return False
     written = path.read_text(errors="replace")
@@ -45,7 +45,7 @@ pixels: width {width}, depth {depth}, {architecture.num_heads} heads, MLP ratio 
 
 
 def exit_table(architecture: CascadeConfig, accuracies: Sequence[float] | None) -> str:
-    """One row for each exit: its cost, and its accuracy where that is known."""
+    """One row per exit: its cost, and its accuracy if known."""
     baseline = baseline_macs(architecture)
     cumulative = 0
     rows = ["| exit | grid | stage MACs | walk MACs | of baseline | top-1 |", "| --- | --- | --- | --- | --- | --- |"]
@@ -61,13 +61,13 @@ def exit_table(architecture: CascadeConfig, accuracies: Sequence[float] | None) 
 
 
 def cost_note(architecture: CascadeConfig) -> str:
-    """What the columns of `exit_table` count."""
+    """An explanation of the columns of `exit_table`."""
     return f"""MACs are multiply-accumulates executed for one image, reuse modules included; the baseline is one plain
 ViT at the last grid with the same embedding ({baseline_macs(architecture) / 1e6:.1f} M)."""
 
 
 def origin(manifest: Manifest) -> str:
-    """A section on where the trunks come from and their licence; nothing for a model without one."""
+    """A section on the origin and licence of the trunks; empty for a model without trunks."""
     if TRUNK not in manifest.provenance:
         return ""
     first, *others = manifest.provenance[TRUNK]
@@ -125,7 +125,7 @@ you do with the weights.
 
 
 def _intervals(results: dict[str, Any]) -> str:
-    """A paragraph on how sure the accuracies can be; nothing where that was not computed."""
+    """A paragraph on the confidence intervals of the accuracies; empty if they were not computed."""
     if "exit_accuracy_interval" not in results:
         return ""
     intervals = ", ".join(f"{low:.1%} to {high:.1%}" for low, high in results["exit_accuracy_interval"])
@@ -147,7 +147,7 @@ other held-out images: top-1 {default["accuracy"]:.1%} at {default["mean_macs"] 
 
 
 def _held_out(split: dict[str, Any]) -> str:
-    """Lines about how the held-out images were chosen; none for a model that was split by row numbers."""
+    """Lines on how the held-out images were chosen; none for a model that was split by position."""
     lines = ""
     if "by" in split:
         lines += f"- held out: {split['holdout']:.3g} of the images, drawn by their content with seed {split['seed']}\n"

@@ -1,4 +1,4 @@
-"""The `dvt train`, `calibrate`, `evaluate` and `convert` commands. What is slow to import waits until one runs."""
+"""The `dvt train`, `calibrate`, `evaluate` and `convert` commands. Slow imports are inside the commands."""
 
 from pathlib import Path
 from typing import Annotated

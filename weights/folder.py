@@ -1,8 +1,8 @@
-"""The files of a model folder, replaced together: at any moment, also after a kill, all are old or all are new.
+"""Replaces the files of a model folder together: even after a kill, all files are old or all are new.
 
-New files are written into a draft folder inside, which one rename then makes the folder `.new`. From then on they
-count, wherever they are, and move to their places. The model folder itself may be a mount point or a link, and
-whatever else is in it stays.
+New files are written into a draft folder inside the model folder. One rename makes it the folder `.new`; from then on
+its files are valid, and they move to their places one by one. The model folder may be a mount point or a link. Its
+other files stay.
 """
 
 import hashlib
@@ -18,7 +18,7 @@ _COMMITTED, _DRAFT = ".new", ".draft-"
 
 
 def current(folder: Path, name: str) -> Path:
-    """Where the file of this name is: in its place, or still on the way there."""
+    """The path of the file with this name: in its place, or still in `.new`."""
     moving = folder / _COMMITTED / name
     return moving if moving.exists() else folder / name
 
@@ -40,12 +40,12 @@ def sha256(path: Path) -> str:
 
 
 def is_stale(folder: Path, name: str) -> bool:
-    """Whether the file is of the model that is being replaced, and has no successor."""
+    """Whether the file belongs to the old model and the new model has none of this name."""
     return (folder / _COMMITTED / CHECKSUMS).exists() and name not in checksums(folder)
 
 
 def is_unused(folder: Path) -> bool:
-    """Whether nothing but what an earlier `replaced` has left is in the folder."""
+    """Whether the folder holds nothing but remains of an earlier `replaced`."""
     return all(child.name.startswith(_DRAFT) or child.name == "lost+found" for child in folder.iterdir())
 
 
@@ -64,14 +64,14 @@ def check_writable(folder: Path) -> None:
 
 @contextmanager
 def replaced(folder: Path, unlisted: tuple[str, ...] = (), gone: tuple[str, ...] = ()) -> Iterator[Path]:
-    """A draft folder; the files in it afterwards take the places of those of the same names, with checksums.
+    """Yield a draft folder; at the end its files replace those of the same names, and checksums are recorded.
 
     Args:
-        unlisted: names that have no checksum, because anyone may change them.
-        gone: names to remove where the draft has none.
+        unlisted: names without a checksum, because users may edit these files.
+        gone: names to remove if the draft does not contain them.
 
     Raises:
-        OSError: when a file cannot be written or moved; the old files count then, or all the new ones.
+        OSError: when a file cannot be written or moved; then all old or all new files are valid.
     """
     folder = folder.resolve()
     folder.mkdir(parents=True, exist_ok=True)
@@ -98,7 +98,7 @@ def replaced(folder: Path, unlisted: tuple[str, ...] = (), gone: tuple[str, ...]
 
 
 def _settle(folder: Path) -> None:
-    """Move files that count already to their places; the checksums last, which say that some may be missing."""
+    """Move the files of `.new` to their places; the checksums last, because they list all files."""
     committed = folder / _COMMITTED
     if not committed.exists():
         return

@@ -1,4 +1,4 @@
-"""What a model folder says about its model, beside the tensors. Needs no torch, so that a front end starts light."""
+"""The description of a model in its folder. Needs no torch, so that a front end starts fast and small."""
 
 from pathlib import Path
 from typing import Any, Literal
@@ -20,7 +20,7 @@ class ModelFormatError(ValueError):
 
 
 class NamedOperatingPoint(BaseModel):
-    """Thresholds to choose by name, and what they are expected to bring.
+    """Thresholds that can be chosen by name, with their expected accuracy and cost.
 
     Attributes:
         thresholds: one per exit but the last.
@@ -37,13 +37,13 @@ class NamedOperatingPoint(BaseModel):
 
 
 class Manifest(BaseModel):
-    """Everything about a model but its tensors; the content of `config.json`.
+    """The content of `config.json`: everything about a model except its tensors.
 
     Attributes:
         thresholds: the default operating point, one per exit but the last.
         temperatures: one per exit, dividing its logits before softmax.
         provenance: data, recipe, results and dates, as the model card tells them.
-        operating_points: further ones to select from, each by its own name.
+        operating_points: further operating points; their names are unique.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -87,10 +87,10 @@ def shipped_models() -> tuple[str, ...]:
 
 
 def find(name_or_path: str | Path) -> Path:
-    """The folder of a shipped model or of one's own.
+    """The folder of a shipped model's name, or the given folder.
 
     Raises:
-        ModelFormatError: when there is neither.
+        ModelFormatError: when neither exists.
     """
     path = Path(name_or_path)
     if path.is_dir():
@@ -107,7 +107,7 @@ def is_model(folder: Path) -> bool:
 
 
 def calibration_path(folder: Path) -> Path | None:
-    """Where the calibration table is; None where there is none."""
+    """The path of the calibration table; None if there is none."""
     path = current(folder, CALIBRATION)
     return path if path.exists() and not is_stale(folder, CALIBRATION) else None
 
@@ -130,10 +130,10 @@ def read_manifest(folder: Path) -> Manifest:
 
 
 def read_calibration(folder: Path, manifest: Manifest) -> CalibrationTable | None:
-    """The calibration table of a model folder; None where the model was never calibrated.
+    """The calibration table of a model folder; None if the model was never calibrated.
 
     Raises:
-        ModelFormatError: when there is one that is not valid.
+        ModelFormatError: when the table is not valid.
     """
     path = calibration_path(folder)
     if path is None:

@@ -1,4 +1,4 @@
-"""Which images are nearly the same picture as one of another set.
+"""Finds images that are near-duplicates of an image of another set.
 
 Shapes: N images, M others, T thumbnail side, F half of a thumbnail's values.
 """
@@ -9,7 +9,7 @@ import numpy.typing as npt
 from weights.thumbnails import SIDE
 
 NEAR_CORRELATION = 0.95
-"""Thumbnails that correlate at least so much are near-duplicates.
+"""Thumbnails with at least this correlation are near-duplicates.
 
 Seen for a random tenth of each data set against the rest. CIFAR-10: 73 of 5,000 images have such a partner, and all
 pairs looked at are one picture twice, tinted, cut or framed otherwise, or one model of car; from 0.92 to 0.94 some are
@@ -18,7 +18,7 @@ mostly different objects. A quarter of Tiny ImageNet: 3 of 2,500, one of them a 
 are different ones, such as dark objects on white. A higher threshold would miss half of CIFAR-10's.
 """
 
-_MIN_DEVIATION = 2.0  # of 255, what noise and compression leave in a plain area
+_MIN_DEVIATION = 2.0  # of 255; noise and compression artefacts in a plain area
 _ROWS_AT_A_TIME = 2048
 
 _Floats = npt.NDArray[np.float32]
@@ -33,7 +33,7 @@ def near_duplicates(thumbnails: npt.NDArray[np.uint8], others: npt.NDArray[np.ui
     near = np.zeros(len(thumbnails), dtype=np.bool_)
     for start in range(0, len(others), _ROWS_AT_A_TIME):
         even_MF, odd_MF = _details(others[start : start + _ROWS_AT_A_TIME])
-        # The odd part changes its sign in a mirror image, so this is the larger of the two correlations.
+        # The odd part changes its sign in a mirror image, so this is the larger correlation of image and mirror image.
         correlation_NM = np.abs(odd_NF @ odd_MF.T)
         correlation_NM += even_NF @ even_MF.T
         near |= correlation_NM.max(axis=1) >= NEAR_CORRELATION
@@ -41,10 +41,10 @@ def near_duplicates(thumbnails: npt.NDArray[np.uint8], others: npt.NDArray[np.ui
 
 
 def _details(thumbnails: npt.NDArray[np.uint8]) -> tuple[_Floats, _Floats]:
-    """Unit vectors of what is left of each channel without its mean and slope, split into even and odd columns.
+    """Unit vectors of the channels without mean and slope, split into their even and odd parts.
 
-    Without its slope, because a sky that brightens upwards is like any other such sky. An image with less detail than
-    noise has a shorter vector, and is near to nothing.
+    The slope is removed because all skies that brighten upwards would correlate. An image with less detail than noise
+    has a shorter vector, so it is near to no other.
 
     Shape: [N, 3, T, T] -> [N, F], [N, F]
     """

@@ -1,4 +1,4 @@
-"""From a decoded image to the uint8 pixels a model reads; the same code trains, calibrates and serves.
+"""From a decoded image to the uint8 pixels a model reads, in training, calibration and service.
 
 Shapes: B batch, R stored side, S crop side.
 """
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 _FILTERS = {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling.BICUBIC}
 
-# What turns an image upright, by its orientation in Exif.
+# The transposition that turns an image upright, by its Exif orientation.
 _TURNS = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
@@ -68,7 +68,7 @@ class Preprocessing:
         left, top = (width - window) / 2, (height - window) / 2
         box = (left, top, left + window, top + window)
         resized = _to_rgb(image).resize((self.crop_px, self.crop_px), _FILTERS[self.interpolation], box=box)
-        # The window is a centred square: turning it afterwards is the same, and costs nothing.
+        # The window is a centred square, so it can be turned afterwards, when it is small.
         turn = _TURNS.get(_orientation(image))
         upright = resized if turn is None else resized.transpose(turn)
         return np.ascontiguousarray(np.asarray(upright, dtype=np.uint8).transpose(2, 0, 1))
@@ -88,7 +88,7 @@ def normalise(images: "Tensor", mean: tuple[float, ...], std: tuple[float, ...])
 
     Shape: [B, 3, S, S] -> [B, 3, S, S] float32
     """
-    import torch  # here, so that a process that only decodes does not load it
+    import torch  # imported here: a process that only decodes does not load torch
 
     scale = torch.tensor(std, device=images.device).view(3, 1, 1) * 255
     shift = torch.tensor(mean, device=images.device).view(3, 1, 1) * 255
@@ -96,7 +96,7 @@ def normalise(images: "Tensor", mean: tuple[float, ...], std: tuple[float, ...])
 
 
 def _load(image: Image.Image, enough_px: int) -> tuple[float, float]:
-    """Decode; the image's width and height afterwards, of which a scaled JPEG may fill its last pixel only in part."""
+    """Decode; return the image's width and height, which are fractional for a scaled JPEG."""
     drafted = image.draft(None, (enough_px, enough_px)) if isinstance(image, JpegImageFile) else None
     image.load()
     return image.size if drafted is None else drafted[1][2:]
@@ -105,7 +105,7 @@ def _load(image: Image.Image, enough_px: int) -> tuple[float, float]:
 def _orientation(image: Image.Image) -> Any:
     try:
         return image.getexif().get(ExifTags.Base.Orientation)
-    # A damaged block can raise anything; what it says of the orientation is lost, the pixels are not.
+    # A damaged Exif block can raise any exception; then only the orientation is lost.
     except Exception:
         return None
 
@@ -117,7 +117,7 @@ def _to_rgb(image: Image.Image) -> Image.Image:
         return _grey(_full_range(image))
     if image.mode.startswith("I;16"):
         return _grey(_upper_bits(image))
-    # Pillow warns of a palette that has it.
+    # Pillow warns about a palette with transparency.
     image.info.pop("transparency", None)
     return image.convert("RGB")
 
@@ -125,7 +125,7 @@ def _to_rgb(image: Image.Image) -> Image.Image:
 def _upper_bits(image: Image.Image) -> npt.NDArray[np.uint16]:
     """16-bit greyscale, which Pillow would clip to 255, by its upper 8 bits.
 
-    A TIFF may hold 12 bits, or count from white to black; Pillow hands over either as it is.
+    A TIFF with 12 bits or with white as zero is not converted; Pillow returns both unchanged.
     """
     tags = getattr(image, "tag_v2", {})
     bits = tags.get(TiffImagePlugin.BITSPERSAMPLE, (16,))[0]
@@ -134,7 +134,7 @@ def _upper_bits(image: Image.Image) -> npt.NDArray[np.uint16]:
 
 
 def _full_range(image: Image.Image) -> npt.NDArray[np.float32]:
-    """32-bit greyscale, whose white is nowhere written down, from 0 to 255: the smallest usual range that holds it."""
+    """Scale 32-bit greyscale to 0..255, from the smallest usual range that holds all its values."""
     values = np.array(image, dtype=np.float32)
     np.nan_to_num(values, copy=False, nan=0.0, posinf=0.0, neginf=0.0)
     np.maximum(values, 0, out=values)

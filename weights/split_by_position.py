@@ -1,4 +1,4 @@
-"""The split of the shipped models whose provenance does not say that they were split by content."""
+"""The split of older models, whose provenance does not say that they were split by content."""
 
 import numpy as np
 import numpy.typing as npt
@@ -11,7 +11,7 @@ def split_by_position(labels: npt.NDArray[np.int64], holdout: float, seed: int) 
     """A seeded split by row number, even over classes; `holdout` is halved into calibration and test.
 
     Raises:
-        DataError: when `holdout` is not inside (0, 1) or leaves a part empty.
+        DataError: when `holdout` is not inside (0, 1) or a part is empty.
     """
     if not 0 < holdout < 1:
         raise DataError(f"holdout must be between 0 and 1, got {holdout}")

@@ -1,4 +1,4 @@
-"""Which images the weights see, which choose the thresholds, and which are quoted: decided by content and seed."""
+"""Splits images by content and seed into training, calibration and test parts."""
 
 import hashlib
 from dataclasses import dataclass
@@ -12,7 +12,7 @@ from weights.near_duplicates import near_duplicates
 from weights.thumbnails import fingerprints, thumbnails
 
 BY_CONTENT = "content"
-"""The mark in a model's provenance, under `split` and `by`."""
+"""The value of `split.by` in a model's provenance."""
 
 _USUAL_HOLDOUT, _MAX_HOLDOUT, _ENOUGH_HELD_OUT = 0.1, 0.3, 40
 
@@ -21,13 +21,13 @@ _Rows = npt.NDArray[np.int64]
 
 @dataclass(frozen=True, slots=True)
 class Split:
-    """Row numbers of disjoint parts, each ascending.
+    """Row numbers of disjoint parts, in ascending order.
 
     Attributes:
-        train: what the weights see.
-        calibration: what temperatures and thresholds are chosen on.
-        test: what is quoted.
-        near_duplicates: drawn for calibration or test, but nearly the same picture as one of another part; unused.
+        train: images for the weights.
+        calibration: images for temperatures and thresholds.
+        test: images for the reported accuracy.
+        near_duplicates: drawn for calibration or test, but near-duplicates of an image of another part; unused.
     """
 
     train: _Rows
@@ -36,7 +36,7 @@ class Split:
     near_duplicates: _Rows
 
     def provenance(self, holdout: float, seed: int) -> dict[str, Any]:
-        """What a model's provenance keeps under `split`: how to split again, and how many images each part has."""
+        """The `split` entry of a model's provenance: how to repeat the split, and the size of each part."""
         return {
             "by": BY_CONTENT,
             "holdout": holdout,
@@ -49,16 +49,16 @@ class Split:
 
 
 def default_holdout(num_images: int) -> float:
-    """A tenth; of few images more, up to three tenths, so that about 40 are held out."""
+    """The default held-out share: a tenth; for few images up to three tenths, so that about 40 are held out."""
     return min(_MAX_HOLDOUT, max(_USUAL_HOLDOUT, _ENOUGH_HELD_OUT / max(num_images, 1)))
 
 
 def draw(images: npt.NDArray[np.uint8], holdout: float, seed: int) -> Split:
-    """The part of each image; `holdout` is halved into calibration and test, and any part may come out empty.
+    """Assign each image to a part; `holdout` is halved into calibration and test. A part may be empty.
 
     The part an image is drawn for depends on its fingerprint and the seed: not on names, order or the other images.
-    Afterwards, a calibration image that is a near-duplicate of a training image, and a test image that is one of a
-    training or a calibration image, are left out: of those given here, others cannot be known.
+    Calibration images that are near-duplicates of a given training image are left out, and so are test images that are
+    near-duplicates of a given training or calibration image.
 
     Shape: images [N, 3, R, R]
     """
@@ -80,7 +80,7 @@ def draw(images: npt.NDArray[np.uint8], holdout: float, seed: int) -> Split:
 
 
 def split(images: npt.NDArray[np.uint8], holdout: float, seed: int) -> Split:
-    """`draw`, for a training: every part has an image.
+    """As `draw`, for training: every part has at least one image.
 
     Shape: images [N, 3, R, R]
 

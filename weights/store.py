@@ -1,6 +1,6 @@
 """The on-disk model: a folder of `config.json`, `model.safetensors`, `README.md` and their checksums.
 
-`calibration.safetensors` is there once held-out images were seen: what any thresholds would do to them.
+`calibration.safetensors` exists after calibration: it holds every exit's confidence on held-out images.
 Tensors that are equal are stored once; the metadata of `model.safetensors` names the others under `aliases`.
 """
 
@@ -61,7 +61,7 @@ class StoredModel:
     Attributes:
         cascade: in eval mode, float32, on the CPU.
         path: the folder it came from.
-        calibration: what its exits did on held-out images; None for a model that was never calibrated.
+        calibration: the calibration table; None for a model that was never calibrated.
     """
 
     manifest: Manifest
@@ -76,7 +76,7 @@ class StoredModel:
 
     @property
     def calibration_digest(self) -> str:
-        """What thresholds belong to: another one for other weights, temperatures or calibration tables.
+        """A digest of weights, temperatures and calibration table: thresholds belong to it.
 
         Made of the checksums that `load` has verified; no large file is read.
         """
@@ -107,7 +107,7 @@ def load(name_or_path: str | Path) -> StoredModel:
 
 
 def load_model(name_or_path: str | Path) -> Cascade:
-    """The model alone, in eval mode: called on preprocessed images [B, 3, S, S] it returns all exits' logits.
+    """The cascade in eval mode: called on preprocessed images [B, 3, S, S] it returns all exits' logits.
 
     Raises:
         ModelFormatError: as `load`.
@@ -116,7 +116,7 @@ def load_model(name_or_path: str | Path) -> Cascade:
 
 
 def check_writable(folder: Path) -> None:
-    """Check that a model can be written there, before the work is done.
+    """Check that a model can be written to `folder`, before the long work starts.
 
     Raises:
         ModelFormatError: when `folder` is in use for something else, or cannot be written.
@@ -136,10 +136,10 @@ def save(
     card: str | None,
     calibration: CalibrationTable | None = None,
 ) -> None:
-    """Write a model whole or not at all, replacing a model that is already there; other files in the folder stay.
+    """Write a model as a whole or not at all. It replaces a model in the folder; other files stay.
 
     Args:
-        card: None leaves the card as it is. A card that was edited stays too, and this one is written beside it.
+        card: None keeps the old card. If the old card was edited, it stays too, and this one is written beside it.
 
     Raises:
         ModelFormatError: when `folder` is in use for something else, or cannot be written.
@@ -158,9 +158,9 @@ def save(
 
 
 def round_to_half(cascade: Cascade) -> None:
-    """Give kernels and matrices, in place, values that half precision holds, which halves their size on disk.
+    """Round kernels and matrices to half precision, in place; this halves their size on disk.
 
-    Norms and biases, which are few, stay as they are; so does a matrix beyond half precision's 65504.
+    Norms and biases are few and stay unchanged, and so does a matrix with values beyond half precision's 65504.
     """
     with torch.no_grad():
         for weight in cascade.parameters():
@@ -169,14 +169,14 @@ def round_to_half(cascade: Cascade) -> None:
 
 
 def _compact(value: Tensor) -> Tensor:
-    """In half precision where that loses nothing."""
+    """The tensor in half precision if that is exact, else unchanged."""
     half = value.half()
     lossless = value.dtype == torch.float32 and torch.equal(half.float(), value)
     return (half if lossless else value).contiguous()
 
 
 def _write_tensors(tensors: dict[str, Tensor], path: Path) -> None:
-    """Save each content once, under the first of its names."""
+    """Save equal tensors once, under the first of their names."""
     first: dict[object, str] = {}
     aliases = {}
     for key, value in tensors.items():
@@ -189,7 +189,7 @@ def _write_tensors(tensors: dict[str, Tensor], path: Path) -> None:
 
 
 def _read_tensors(path: Path) -> dict[str, Tensor]:
-    """All tensors by all their names.
+    """All tensors by name, aliases included.
 
     Raises:
         ModelFormatError: when the list of aliases is not valid.
@@ -224,7 +224,7 @@ def _verify(folder: Path) -> None:
 
 
 def _cause(path: Path) -> str:
-    """Why a file may not be what it was."""
+    """The reason why a file failed verification."""
     with path.open("rb") as file:
         start = file.read(len(_POINTER))
     if start == _POINTER:

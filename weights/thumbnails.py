@@ -1,4 +1,4 @@
-"""Small pictures of pictures: what tells whether two images are the same picture, whatever encoded them.
+"""Thumbnails and fingerprints, to recognise the same picture in different encodings.
 
 Shapes: N images, R stored side, T thumbnail side.
 """
@@ -7,16 +7,16 @@ import numpy as np
 import numpy.typing as npt
 
 SIDE = 16
-"""Pixels a side of a thumbnail."""
+"""Side of a thumbnail in pixels."""
 
-_CHUNK_VALUES = 400_000  # of images at once, so that they stay in the processor's cache
+_CHUNK_VALUES = 400_000  # images at a time, so that they stay in the processor's cache
 _MAX_PRODUCT = 200_000  # multiplications of one matrix product
 _MAX_FREQUENCY = 5
 _GREY = np.asarray((299, 587, 114), dtype=np.int64)
 
 
 def _cosines() -> npt.NDArray[np.int64]:
-    """The cosine transform's lowest rows in whole numbers, so that a sign is the same on every processor."""
+    """The cosine transform's lowest rows in whole numbers, so that signs are the same on every processor."""
     positions = np.arange(SIDE) + 0.5
     rows = 1024 * np.cos(np.pi * np.arange(_MAX_FREQUENCY + 1)[:, None] * positions / SIDE)
     whole: npt.NDArray[np.int64] = np.rint(rows).astype(np.int64)
@@ -37,7 +37,7 @@ def thumbnails(images: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
     weights_TR = _triangles(side_px)
     weights_RT = np.ascontiguousarray(weights_TR.T)
     wide_TR, total_T = weights_TR.astype(np.float64), weights_TR.sum(axis=1, dtype=np.float64)
-    # A BLAS does small products on the calling thread: threads that wait for each other cost more than the work.
+    # BLAS computes small products on the calling thread, which is faster here than synchronising threads.
     most = max(1, _MAX_PRODUCT // (side_px * SIDE))
     lines = next(count for count in range(most, 0, -1) if 3 * side_px % count == 0)
     small = np.empty((len(images), 3, SIDE, SIDE), dtype=np.uint8)
@@ -65,10 +65,10 @@ def _triangles(side_px: int) -> npt.NDArray[np.float32]:
 
 
 def fingerprints(thumbnails: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint32]:
-    """20 bits of each image: the signs of the lowest frequencies of its brightness, the mean left out.
+    """20 bits per image: the signs of the lowest frequencies of its brightness, without the mean.
 
     An image and its mirror image have the same. Size, contrast and compression seldom matter: of 1,500 images each of
-    CIFAR-10, Caltech-101 and Tiny ImageNet, 1 to 6 % changed theirs when encoded anew as JPEG of quality 75, and 1 to
+    CIFAR-10, Caltech-101 and Tiny ImageNet, 1 to 6 % changed theirs when re-encoded as JPEG of quality 75, and 1 to
     3 % when enlarged by 1.4. Different images seldom share one: 50,000 images of CIFAR-10 have 42,000, and at most 23
     images one.
 

@@ -1,1 +1,1 @@
-"""Servers under load over HTTP, beside the same work without HTTP and beside HTTP without the work."""
+"""Measures servers under load over HTTP, the same work without HTTP, and HTTP without the work."""

@@ -14,9 +14,10 @@ from rich.console import Console
 from rich.progress import Progress
 
 from benchmarks.http.measure import MeasurementPlan, steps
+from benchmarks.http.photographs import jpegs_of
 from benchmarks.http.report import faults, print_report, report
 from benchmarks.http.run import Servers, run
-from service.capacity.sample_images import SIZES_PX, jpegs_of, sample_jpegs
+from service.capacity.sample_images import SIZES_PX, sample_jpegs
 from service.capacity.workload import held_out_workload
 from service.commands.terminal import errors_as_messages
 from service.settings import load_settings
@@ -95,7 +96,7 @@ def main(
 
 
 def _variants(texts: list[str]) -> dict[str, dict[str, str]]:
-    """Each server's added environment by its name, which is the text it was given as."""
+    """Each server's added environment; its name is the given text."""
     variants = {}
     for text in texts:
         pairs = [item.partition("=") for item in text.split(",") if item]

@@ -1,4 +1,4 @@
-"""A server's own books: its metrics, memory and processor time, and whether they add up."""
+"""A server's metrics, memory and processor time, and the balance of its image counters."""
 
 import resource
 from collections.abc import Mapping, Sequence
@@ -17,7 +17,7 @@ _ENDS = ("dvt_exits_total", "dvt_rejected_total", "dvt_cancelled_total", "dvt_fa
 
 
 async def read_metrics(host: str, port: int) -> Metrics:
-    """Ask a server for its metrics."""
+    """Fetch a server's metrics."""
     connection = await ClientConnection.open(host, port)
     reply = await connection.ask(b"GET /metrics HTTP/1.1\r\nHost: dvt\r\n\r\n")
     connection.close()
@@ -31,17 +31,17 @@ def parse_metrics(text: str) -> Metrics:
 
 
 def sum_of(metrics: Metrics, *names: str) -> float:
-    """Over all labels."""
+    """The sum of a metric over all labels."""
     return sum(value for name, _, value in metrics if name in names)
 
 
 def balance(metrics: Metrics) -> float:
-    """Images presented, less those that ended as anything."""
+    """Images presented, minus images that were answered, refused, cancelled or failed."""
     return sum_of(metrics, "dvt_images_total") - sum_of(metrics, *_ENDS)
 
 
 def tree_rss_mb(root: int) -> float:
-    """Resident memory of a process and all below it; pages they share count for each."""
+    """Resident memory of a process and its descendants; shared pages count for each."""
     pages = 0
     for pid in family(root):
         try:
@@ -52,7 +52,7 @@ def tree_rss_mb(root: int) -> float:
 
 
 def memory(samples: Sequence[Mapping[str, float]]) -> dict[str, float]:
-    """How the resident set changed over the second half."""
+    """Change of the resident set over the second half."""
     late = samples[len(samples) // 2 :]
     seconds, rss = (np.array([sample[key] for sample in late]) for key in ("seconds", "rss_mb"))
     slope = np.polyfit(seconds / 60, rss, 1)[0] if len(late) > 1 else 0.0

@@ -1,4 +1,4 @@
-"""One keep-alive connection of a lean HTTP/1.1 client: a client library would measure itself."""
+"""One keep-alive connection of a small HTTP/1.1 client; a client library would dominate the measurement."""
 
 import asyncio
 from collections.abc import Callable
@@ -18,7 +18,7 @@ class HttpReply:
 
 
 Then = Callable[[HttpReply | ConnectionError], None]
-"""Told the answer, or why there is none."""
+"""Receives the answer, or the reason why there is none."""
 
 
 class ClientConnection(asyncio.Protocol):
@@ -37,7 +37,7 @@ class ClientConnection(asyncio.Protocol):
         """Connect.
 
         Raises:
-            OSError: nobody listens there.
+            OSError: no server listens there.
         """
         _, connection = await asyncio.get_running_loop().create_connection(cls, host, port)
         return connection
@@ -51,7 +51,7 @@ class ClientConnection(asyncio.Protocol):
         """Send a whole request on a usable connection; costs a fraction of `ask`.
 
         Args:
-            then: called once, when the answer is there or the connection has ended.
+            then: called once, with the answer or when the connection has ended.
         """
         assert self._transport is not None
         assert self._then is None, "one request at a time"
@@ -62,7 +62,7 @@ class ClientConnection(asyncio.Protocol):
         """Send a whole request and wait for its answer.
 
         Raises:
-            ConnectionError: the connection ended before the answer did, or what came was not HTTP.
+            ConnectionError: the connection ended before the answer was complete, or the answer was not HTTP.
         """
         if not self.usable:
             raise ConnectionError("the connection is closed")
@@ -87,7 +87,7 @@ class ClientConnection(asyncio.Protocol):
         self._transport = cast(asyncio.Transport, transport)
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Whoever still waits has lost its answer."""
+        """Report a lost answer to a waiting caller."""
         self._end(ConnectionError("the connection ended before the answer"))
 
     def data_received(self, data: bytes) -> None:
@@ -114,7 +114,7 @@ class ClientConnection(asyncio.Protocol):
         self._chunks.append(data)
 
     def on_message_complete(self) -> None:
-        """The answer is there."""
+        """Deliver the answer."""
         self._reply.status = self._parser.get_status_code()
         self._reply.body = b"".join(self._chunks)
         if not self._parser.should_keep_alive():

@@ -1,6 +1,6 @@
-"""Load on a server: a closed loop of so many connections, or requests at given times whatever comes back.
+"""Load on a server: a closed loop over some connections, or an open loop of requests at given times.
 
-Light to import, since it runs in processes of its own beside the server.
+Few imports, because it runs in separate processes beside the server.
 """
 
 import asyncio
@@ -24,19 +24,19 @@ _LIVEZ_INTERVAL_S = 0.05
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ProcessLoad:
-    """What one process sends.
+    """The load that one process sends.
 
     Attributes:
         payloads: sent in turn.
-        expected: what each image got alone, by its number.
-        connections: how many are open; in an open loop the most that may be.
+        expected: the answer to each image alone, by its number.
+        connections: number of open connections; in an open loop the limit.
         rate: requests per second of an open loop; None is a closed loop.
-        poisson: whether an open loop's requests come at random or evenly.
+        poisson: whether an open loop has Poisson or regular arrivals.
         warm_up_s: before the measured time.
         seconds: the measured time.
-        patience_s: after it, until what is still awaited counts as lost.
-        name: begins the request ids; different for every process.
-        watch_livez: whether to ask `/livez` all the while.
+        patience_s: time after `seconds` until a missing answer counts as lost.
+        name: prefix of the request ids; different for every process.
+        watch_livez: whether to request `/livez` repeatedly.
         start_at: seconds of the monotonic clock, so that processes begin together.
     """
 
@@ -56,25 +56,25 @@ class ProcessLoad:
 
 
 def run_load(load: ProcessLoad) -> Tally:
-    """Send it, from this process."""
+    """Send the load from this process."""
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         return runner.run(drive(load))
 
 
 async def drive(load: ProcessLoad) -> Tally:
-    """Send it, from the running loop."""
+    """Send the load from the running event loop."""
     return await _Client(load).run()
 
 
 class _Client:
-    """Everything goes by callbacks: a task for each request would take as much of the machine as the rest of it."""
+    """Uses callbacks: a task for each request would double the client's processor time."""
 
     def __init__(self, load: ProcessLoad) -> None:
         self._load = load
         self._tally = Tally(seconds=load.seconds)
         self._payloads = cycle(load.payloads)
         self._number = 0
-        self._due: deque[float] = deque()  # what waits for a connection
+        self._due: deque[float] = deque()  # requests that wait for a connection
         self._under_way = 0
         self._ended = asyncio.Event()
         self._connections: set[ClientConnection] = set()
@@ -105,7 +105,7 @@ class _Client:
                 await asyncio.wait_for(self._ended.wait(), self._until + load.patience_s - time.perf_counter())
             except TimeoutError:
                 break
-        # Whoever still waits for a connection was never sent; that is the client's limit, not the server's fault.
+        # A request that still waits for a connection was never sent: the client's limit, not the server's fault.
         tally.unsent += len(self._due)
         tally.lost += self._under_way
         self._over = True
@@ -134,7 +134,7 @@ class _Client:
             at += generator.expovariate(rate) if self._load.poisson else 1 / rate
 
     def _begin(self, intended_at: float) -> None:
-        """One request, as soon as there is a connection; its latency counts from when it should have been sent."""
+        """Send one request as soon as a connection is free; its latency counts from the intended time."""
         if self._under_way == self._load.connections:
             self._due.append(intended_at)
             return
@@ -186,7 +186,7 @@ class _Client:
             self._tally.finish(reply.status, len(payload.images))
         if self._measured(ended_at if self._load.rate is None else intended_at):
             self._tally.took(reply.status, ended_at - intended_at)
-            # Only then: under load it would be mostly waiting, and reading it costs this process time.
+            # Only then: under load it is mostly waiting time, and parsing costs this process time.
             if self._load.connections == 1 and reply.status == 200 and (own := own_s(reply)) is not None:
                 self._tally.added_s.append(ended_at - intended_at - own)
         self._check(reply, request_id, payload)

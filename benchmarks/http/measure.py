@@ -1,4 +1,4 @@
-"""Servers under load, beside each other and beside the same work without HTTP, alternating in one run."""
+"""Measures servers under load and the same work without HTTP, alternating in one run."""
 
 import json
 import multiprocessing
@@ -14,13 +14,12 @@ from benchmarks.http.connection import HttpReply
 from benchmarks.http.load import ProcessLoad, run_load
 from benchmarks.http.payload import AnsweredLabel, Payload, answers, payloads
 from benchmarks.http.reference_process import ReferenceProcess
-from benchmarks.http.tally import Tally
+from benchmarks.http.tally import Tally, percentile
 from service.capacity.processor_time import cpu_s, family
-from service.capacity.spread import percentile
 from service.errors import InvalidParameterError, ServiceError
 
 PACED_PAUSE_S = 0.002
-"""What the paced loop waits between two images: about as long as HTTP keeps the caches from the model."""
+"""Pause of the paced loop between two images: about the time that HTTP work displaces the model from the caches."""
 
 _LEAD_S = 0.2
 _REPLY_TIMEOUT_S = 60.0
@@ -33,10 +32,10 @@ class AnswerError(ServiceError):
 
 @dataclass(frozen=True, slots=True)
 class ServerUnderTest:
-    """A server to send to, and what it says of every image alone.
+    """A server to measure, and its answer to every image alone.
 
     Attributes:
-        pid: its process, where that is known.
+        pid: its process, if known.
     """
 
     host: str
@@ -46,7 +45,7 @@ class ServerUnderTest:
     pid: int | None = None
 
     def cpu_s(self) -> tuple[float, float] | None:
-        """Processor time so far of its process, and of those below it, which with front ends are those."""
+        """Processor time so far of its process, and of its descendants (the front ends)."""
         if self.pid is None:
             return None
         return cpu_s([self.pid]), cpu_s(family(self.pid) - {self.pid})
@@ -90,7 +89,7 @@ class MeasurementPlan:
 
 @dataclass(slots=True)
 class Measured:
-    """One server's loads, a tally a round.
+    """One server's loads, one tally per round.
 
     Attributes:
         closed: by images per request.
@@ -107,7 +106,7 @@ class Measured:
 
 @dataclass(slots=True)
 class Referred:
-    """The same work without HTTP, or without computing, a figure a round.
+    """The same work without HTTP, or without computing; one figure per round.
 
     Attributes:
         images_per_s: decoded and computed in one process, saturated.
@@ -123,7 +122,7 @@ class Referred:
 
 
 class LoadClients:
-    """Load from processes of its own, which stay from one load to the next."""
+    """Sends load from separate processes, which stay alive from one load to the next."""
 
     def __init__(self, pool: ProcessPoolExecutor, processes: int, jpegs: Sequence[bytes]) -> None:
         self._pool, self._processes, self._jpegs = pool, processes, jpegs
@@ -181,7 +180,7 @@ def client(processes: int, jpegs: Sequence[bytes]) -> Iterator[LoadClients]:
 
 
 def meet(host: str, port: int, jpegs: Sequence[bytes], pid: int | None = None) -> ServerUnderTest:
-    """Ask a server what it is, and what it says of every image alone.
+    """Ask a server for its description and for its answer to every image alone.
 
     Args:
         pid: its process, if it runs here.
@@ -224,10 +223,10 @@ def measure(
     """All closed loops in alternating rounds, each beside its reference; then the open loops, one a server.
 
     Args:
-        on_step: told what begins; `steps(…)` times.
+        on_step: receives what begins; called `steps(…)` times.
 
     Raises:
-        AnswerError: the open loop's rate is a multiple of nothing.
+        AnswerError: the open loop's rate is a multiple, and no closed loop was measured.
     """
     measured = {name: Measured() for name in targets}
     referred = Referred()

@@ -1,4 +1,4 @@
-"""Requests made beforehand, and whether an answer is the right one."""
+"""Prepared requests, and the check of their answers."""
 
 import json
 import re
@@ -14,7 +14,7 @@ _DURATION = re.compile(r"(\w+);dur=(\d+(?:\.\d+)?)")
 
 @dataclass(frozen=True, slots=True)
 class Payload:
-    """One request but for its id: its bytes before and after it, and which images it carries."""
+    """One request without its id: the bytes before and after the id, and the numbers of its images."""
 
     before_id: bytes
     after_id: bytes
@@ -27,13 +27,13 @@ class Payload:
 
 @dataclass(frozen=True, slots=True)
 class AnsweredLabel:
-    """What a server says of one image."""
+    """A server's answer to one image."""
 
     label: str
     confidence: float
 
     def agrees(self, other: "AnsweredLabel") -> bool:
-        """The same class, as sure but for rounding."""
+        """Whether the classes are equal, and the confidences within rounding."""
         return self.label == other.label and abs(self.confidence - other.confidence) <= _TOLERANCE
 
 
@@ -46,10 +46,10 @@ def payloads(jpegs: Sequence[bytes], images_per_request: int, path: str = "/clas
 
 
 def answers(reply: HttpReply) -> tuple[str, list[AnsweredLabel]]:
-    """Whose answer it says it is, and what it says of the images, in order.
+    """The request id of an answer, and its answers to the images, in order.
 
     Raises:
-        ValueError: when it is not a successful answer, or has a problem in the place of an image.
+        ValueError: when the answer is not successful, or contains a problem instead of an image.
     """
     document = json.loads(reply.body)
     try:
@@ -60,7 +60,7 @@ def answers(reply: HttpReply) -> tuple[str, list[AnsweredLabel]]:
 
 
 def own_s(reply: HttpReply) -> float | None:
-    """Seconds the server says it spent on decoding and computing one image; None where it does not say.
+    """Seconds that the server reports for decoding and computing one image; None if it reports none.
 
     Source: its `Server-Timing` header, https://www.w3.org/TR/server-timing/; milliseconds.
     """

@@ -1,4 +1,4 @@
-"""Decoding and computing in one process without HTTP: what a server is measured against.
+"""Decoding and computing in one process without HTTP: the reference for a server.
 
     python -m benchmarks.http.reference < commands
 
@@ -30,7 +30,7 @@ _TOP_K = 5
 
 
 class Reference:
-    """The decoder and the engine of a service with these settings, and nothing else of it."""
+    """Only the decoder and the engine of a service with these settings."""
 
     def __init__(self, settings: Settings) -> None:
         stored = load(settings.model)
@@ -75,7 +75,7 @@ class Reference:
             while time.perf_counter() - started < seconds:
                 room.acquire()
                 pool.submit(one, next(source))
-            # What was submitted within the time is waited for, and that time counts.
+            # Wait for the images submitted within the time; the waiting counts.
             for _ in range(self._settings.max_inflight):
                 room.acquire()
         return answered / (time.perf_counter() - started)

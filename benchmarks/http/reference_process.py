@@ -12,7 +12,7 @@ from service.replica.children import child_environment
 
 
 class ReferenceProcess:
-    """Measures decoding and computing without HTTP, whenever it is asked to."""
+    """Measures decoding and computing without HTTP on request."""
 
     def __init__(self, process: "subprocess.Popen[str]", jpegs: Sequence[bytes]) -> None:
         self._process = process

@@ -1,4 +1,4 @@
-"""What servers did under load, as JSON and as tables."""
+"""The measurement as JSON and as tables."""
 
 import os
 import platform
@@ -140,7 +140,7 @@ def _closed_cells(load: dict[str, Any]) -> list[str]:
 
 
 def _rounds(tallies: Sequence[Tally]) -> dict[str, Any]:
-    """One load's rounds: spreads of what is a rate or a time, sums of what is counted."""
+    """One load over all rounds: spreads of rates and times, sums of counts."""
     reports = [tally.report() for tally in tallies]
     statuses: Counter[str] = Counter()
     for each in reports:

@@ -1,4 +1,4 @@
-"""Starts what a measurement over HTTP needs, and ends it again."""
+"""Starts and stops the processes of a measurement over HTTP."""
 
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
@@ -15,7 +15,7 @@ _INSTANT = ("-m", "service.capacity.instant")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Servers:
-    """Which servers to measure: one that runs, or some to start.
+    """Which servers to measure: a running one, or some to start.
 
     Attributes:
         url: of a running server; None starts `variants`.

@@ -1,20 +1,28 @@
-"""What came back from a server under load."""
+"""Counts and latencies of one load."""
 
+import math
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, Self
 
-from service.capacity.spread import percentile
-
 _REFUSED_STATUSES = (429, 503)
+
+
+def percentile(values: Sequence[float], share: float) -> float:
+    """The smallest value that at least `share` of the values do not exceed; not a number when there are none."""
+    if not values:
+        return math.nan
+    rank = max(1, math.ceil(share * len(values)))
+    return sorted(values)[rank - 1]
 
 
 @dataclass(slots=True, kw_only=True)
 class Tally:
     """Counts of one load, over its measured time only; faults are counted over all of it.
 
-    A rate counts what was answered within the measured time. Latencies are, in a closed loop, of the same answers;
-    in an open loop of the requests that were due within it, however late their answers came.
+    A rate counts the answers within the measured time. In a closed loop, latencies are those of the same answers; in an
+    open loop, those of the requests that were due within it, even if their answers came later.
 
     Attributes:
         seconds: the measured time.
@@ -23,13 +31,13 @@ class Tally:
         refused: answers of 429 and 503.
         answered_s: latencies of answers with status 200.
         refused_s: likewise of 429 and 503.
-        added_s: what each of those with status 200 took beyond the decoding and computing that its server reports;
-            of one connection only.
+        added_s: time of each answer with status 200 beyond the decoding and computing that its server reports;
+            one connection only.
         statuses: answers by status.
         lost: requests without an answer.
         unsent: requests that were due, for which no connection was free until the end; open loop only.
         crossed: answers with another request's id.
-        changed: images whose answer is not what they got alone.
+        changed: images whose answer differs from the answer alone.
         no_retry_after: answers of 429 without `Retry-After`.
         sent_late_s: how long after its intended time each request was sent; open loop only.
         livez_s: latencies of `/livez` meanwhile.
@@ -73,13 +81,13 @@ class Tally:
         self.client_cpu_s += other.client_cpu_s
 
     def finish(self, status: int, images: int) -> None:
-        """An answer came within the measured time."""
+        """Count an answer within the measured time."""
         self.answered += status == 200
         self.images += images if status == 200 else 0
         self.refused += status in _REFUSED_STATUSES
 
     def took(self, status: int, latency_s: float) -> None:
-        """How long one of the requests took that are measured."""
+        """Record the latency of a measured request."""
         self.statuses[status] += 1
         if status == 200:
             self.answered_s.append(latency_s)
@@ -87,7 +95,7 @@ class Tally:
             self.refused_s.append(latency_s)
 
     def report(self) -> dict[str, Any]:
-        """The figures as JSON data; what was not measured is null."""
+        """The figures as JSON data; null if not measured."""
         return {
             "seconds": self.seconds,
             "requests_per_s": self.answered / self.seconds,

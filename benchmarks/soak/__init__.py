@@ -1,1 +1,1 @@
-"""Every kind of client at once, hostile ones too, and what must hold afterwards."""
+"""Runs every kind of client at once, hostile ones too, and checks the server afterwards."""

@@ -1,4 +1,4 @@
-"""Does a server stay sound for long? Every kind of client at once for ten minutes, then the books are checked.
+"""Soak test: every kind of client at once for ten minutes, then checks of metrics and memory.
 
     python -m benchmarks.soak [--seconds 600] [--env DVT_DTYPE=bfloat16 …] [--json soak.json] [--plot soak.png]
 
@@ -27,7 +27,7 @@ from benchmarks.soak.clients import SoakRecord, soak
 from service.capacity.child import served
 
 SOAK_SETTINGS = {"DVT_MAX_INFLIGHT": "64"}
-"""As many images as one request may hold: some are refused, and the last request can ask for every permit at once."""
+"""Equals the most images of one request: some are refused, and the last request can take every permit at once."""
 
 
 def plot(samples: Sequence[Mapping[str, float]], path: Path) -> None:
@@ -55,13 +55,13 @@ def main(
     out: Annotated[Path | None, typer.Option("--json", help="Also write the figures as JSON.")] = None,
     picture: Annotated[Path | None, typer.Option("--plot", help="Also draw memory over time.")] = None,
 ) -> None:
-    """Soak a server, then check its books."""
+    """Soak a server, then check it."""
     settings = {**SOAK_SETTINGS, **dict(item.split("=", 1) for item in env or ())}
     seen, console = SoakRecord(), Console()
     with Progress(console=console, transient=True) as progress, served(environment=settings) as child:
         bar = progress.add_task("soak", total=seconds)
         metrics = asyncio.run(soak(child, seconds, seen, lambda: progress.advance(bar)))
-    # Whoever gets here has seen the server end with code 0.
+    # Here the server has ended with code 0.
     checks = judge(seen, metrics, max_growth_mb)
     counts = Table("client", "requests", title=f"{seconds:.0f} s, {settings or 'default settings'}")
     for kind, number in seen.sent.items():

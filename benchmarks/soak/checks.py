@@ -1,4 +1,4 @@
-"""What must hold after a soak."""
+"""The checks after a soak."""
 
 from dataclasses import dataclass
 
@@ -6,12 +6,12 @@ from benchmarks.http.books import Metrics, balance, memory, sum_of
 from benchmarks.soak.clients import CLIENTS, SoakRecord
 
 MIN_JUDGED_S = 60.0
-"""The shortest second half whose memory is judged: until then allocators still grow into their size."""
+"""Shorter second halves are not checked for memory growth: allocators still grow then."""
 
 
 @dataclass(frozen=True)
 class Check:
-    """One thing that must hold."""
+    """One check."""
 
     name: str
     found: str
@@ -19,7 +19,7 @@ class Check:
 
 
 def judge(seen: SoakRecord, metrics: Metrics, max_growth_mb: float) -> list[Check]:
-    """Everything that must hold."""
+    """All checks."""
     grown = memory(seen.samples)
     codes = {labels["code"]: value for name, labels, value in metrics if name == "dvt_requests_total"}
     bad_codes = {code: value for code, value in codes.items() if code >= "500" and code not in ("503", "504")}

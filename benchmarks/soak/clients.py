@@ -1,4 +1,4 @@
-"""Every kind of client at once: honest ones, hasty ones, ones that send rubbish and ones that leave."""
+"""All kinds of clients at once: honest ones, ones with short deadlines, ones that send garbage, ones that leave."""
 
 import asyncio
 import json
@@ -41,7 +41,7 @@ class SoakRecord:
         statuses: answers by kind and status.
         lost: requests of clients that waited, without an answer.
         crossed: answers with another request's id.
-        wrong: answers nobody should get, in words.
+        wrong: unexpected answers, in words.
         full_status: the answer at the end to one request that needs every permit there is; None where no request
             may hold so many images.
     """
@@ -56,7 +56,7 @@ class SoakRecord:
 
 
 async def soak(child: Child, seconds: float, seen: SoakRecord, on_second: Callable[[], None] = lambda: None) -> Metrics:
-    """Run all clients for a while; the server's metrics once every image is accounted for, or a while later."""
+    """Run all clients; return the server's metrics when every image is accounted for, or after a time limit."""
     await _Clients(child, seen, time.monotonic() + seconds).run(on_second)
     deadline = time.monotonic() + _SETTLE_S
     while True:
@@ -126,7 +126,9 @@ class _Clients:
 
     async def corrupt_image(self) -> None:
         self.expect("corrupt", await self.ask(self.corrupt), {400, 429, 503})
-        await asyncio.sleep(_BACK_OFF_S)  # refused before it costs anything, it would crowd out the others
+        await asyncio.sleep(
+            _BACK_OFF_S
+        )  # a refused image costs nothing, so without a pause this client would crowd out the others
 
     async def deadline(self) -> None:
         self.expect("deadline", await self.ask(self.random.choice(self.hasty)), {*_HARMLESS, 504})
@@ -171,7 +173,7 @@ class _Clients:
             return None
         self.idle.append(connection)
         if reply.status == 429:
-            # Shorter than what it was told: the server stays under pressure, and is not only refusing.
+            # Shorter than `Retry-After`, so that the server stays under load.
             await asyncio.sleep(_BACK_OFF_S)
         self.seen.crossed += reply.headers.get(b"x-request-id") != request_id.encode()
         return reply

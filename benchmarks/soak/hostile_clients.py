@@ -1,4 +1,4 @@
-"""A hundred clients that mean harm, a few that only want answers, and one that asks whether the service is alive."""
+"""A hundred hostile clients, a few honest ones, and one that requests `/livez`."""
 
 import asyncio
 import gzip
@@ -52,7 +52,7 @@ ABUSES: dict[str, bytes] = {
     "pipeline": (_GET + b"\r\n") * 2000,
     "leaves": _HEAD + b"Content-Length: 100000\r\n\r\n" + b"x" * 1000,
 }
-"""What is sent at once; then the answer is read, if there is one, and the connection dropped."""
+"""Attacks that are sent at once; then an answer is read, if there is one, and the connection is closed."""
 
 SLOW: dict[str, bytes] = {
     "silent": b"",
@@ -60,7 +60,7 @@ SLOW: dict[str, bytes] = {
     "slow body": _HEAD + b"Content-Length: 1000000\r\n\r\n",
     "slow chunks": _HEAD + b"Transfer-Encoding: chunked\r\n\r\n",
 }
-"""What goes on byte by byte, for as long as the server lets it."""
+"""Attacks that continue byte by byte until the server ends them."""
 
 DEAF = "does not read"
 KINDS = (*ABUSES, *(kind for kind in SLOW for _ in range(6)), *[DEAF] * 4)
@@ -76,7 +76,7 @@ class HostileRecord:
         wrong: honest answers that were not the right one, and probes that were not 200, in words.
         honest_s: seconds from a request to its answer.
         probe_s: the same for `/livez`, every other time on a new connection.
-        unaccounted: images that ended as nothing, once all clients had left.
+        unaccounted: images that the metrics do not account for after all clients have left.
     """
 
     done: Counter[str] = field(default_factory=Counter)
@@ -88,9 +88,9 @@ class HostileRecord:
 
 
 async def attack(child: Child, seconds: float, *, hostile: int, honest: int) -> HostileRecord:
-    """Let everybody at a server for a while, then wait until its books are closed.
+    """Run all clients, then wait until every image is accounted for.
 
-    The hostile clients have a process of their own: what keeps them busy is not to count as the server's time.
+    The hostile clients run in a separate process, so that their work does not delay the honest clients.
     """
     tally = HostileRecord()
     truth = await _truth(child)
@@ -111,7 +111,7 @@ async def attack(child: Child, seconds: float, *, hostile: int, honest: int) -> 
 
 
 async def be_hostile(child: Child, seconds: float, count: int) -> Counter[str]:
-    """So many hostile clients for a while; how often each kind has come."""
+    """Run `count` hostile clients; count the visits of each kind."""
     done: Counter[str] = Counter()
     until = time.monotonic() + seconds
     clients = [_Hostile(child, KINDS[number % len(KINDS)], number, done) for number in range(count)]

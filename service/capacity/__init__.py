@@ -1,1 +1,1 @@
-"""How fast a model's stages are on this machine, and how many replicas a demand needs."""
+"""Measures a model's stages on this machine, and plans the number of replicas for a demand."""

@@ -1,4 +1,4 @@
-"""A server in a process of its own, ready to be asked, and ended cleanly."""
+"""Starts a server in a separate process, waits until it is ready, and stops it."""
 
 import os
 import signal
@@ -24,7 +24,7 @@ _LOG_TAIL_BYTES = 2000
 
 
 class ServerFailedError(ServiceError):
-    """A server that did not get ready, or did not end as it should; the text ends with its log."""
+    """A server did not get ready, or did not stop with code 0; the text ends with its log."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,9 +43,9 @@ def served(
     """Start a server on a free port, wait until it is ready, and stop it at the end.
 
     Args:
-        arguments: of the Python interpreter.
-        environment: on top of this process's own.
-        log_path: where to keep what it writes.
+        arguments: arguments of the Python interpreter.
+        environment: additions to this process's environment.
+        log_path: file for the server's output.
 
     Raises:
         ServerFailedError: it was not ready in time, or ended with another code than 0.
@@ -53,7 +53,7 @@ def served(
     port = _free_port()
     address = {"DVT_HTTP_HOST": "127.0.0.1", "DVT_HTTP_PORT": str(port)}
     with tempfile.TemporaryFile("w+") if log_path is None else log_path.open("w+") as log:
-        # A session of its own: its processes can be ended together, and a Ctrl-C here is not theirs.
+        # A separate session: its processes can be killed together, and do not receive a Ctrl-C of this terminal.
         process = subprocess.Popen(  # noqa: S603 - this very interpreter
             [sys.executable, *arguments],
             env={**child_environment({"DVT_CONFIG_STORE": "memory", **(environment or {})}), **address},

@@ -1,6 +1,8 @@
-"""What a comparison of engines comes to: figures with their spread, ratios round by round, as JSON and as tables."""
+"""The report of a comparison as JSON and as tables: figures with their spread, and ratios round by round."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from statistics import fmean, median_low
 from typing import Any
 
 from rich.console import Console
@@ -8,16 +10,8 @@ from rich.table import Table
 
 from service.capacity.compare import DEEP_BATCH_SIZE, WAYS, Comparison, Round
 from service.capacity.machine import describe, machine
-from service.capacity.spread import Spread, percentile
+from service.capacity.spread import Spread
 
-_TITLES = {
-    "cascade": "this engine",
-    "cascade_without_engine": "the same batches without an engine",
-    "cascade_one_by_one": "request by request",
-    "cascade_held_together": "batches held together",
-    "static": "static ViT, this engine",
-    "static_one_by_one": "static ViT, one by one",
-}
 _RATIO_TITLES = {
     "throughput_over_ideal": "throughput / ideal of the stages alone, best times",
     "throughput_over_typical": "throughput / ideal of the stages alone, median times",
@@ -37,7 +31,7 @@ HELD_NOTE = "Without an engine, held together and batch 1 run in a plain loop wi
 
 
 def report(comparison: Comparison) -> dict[str, Any]:
-    """The whole comparison as JSON data; a spread is `{median, min, max}` over the rounds."""
+    """The comparison as JSON data; a spread is `{median, min, max}` over the rounds."""
     by_round = [ratios(comparison, each) for each in comparison.rounds]
     return {
         "model": comparison.model,
@@ -54,11 +48,11 @@ def report(comparison: Comparison) -> dict[str, Any]:
         "ways": {name: _way(comparison, name) for name in WAYS},
         "stages": [_stage(comparison, stage) for stage in range(len(comparison.stage_macs))],
         "matrix_gflops": {
-            dtype: _json(Spread.of([each.matrix_flops[dtype] / 1e9 for each in comparison.rounds]))
+            dtype: _spread([each.matrix_flops[dtype] / 1e9 for each in comparison.rounds])
             for dtype in comparison.rounds[0].matrix_flops
         },
         "baseline_macs": comparison.baseline_macs,
-        "ratios": {name: _json(Spread.of([values[name] for values in by_round])) for name in _RATIO_TITLES},
+        "ratios": {name: _spread([values[name] for values in by_round]) for name in _RATIO_TITLES},
     }
 
 
@@ -83,7 +77,7 @@ def ratios(comparison: Comparison, each: Round) -> dict[str, float]:
 
 
 def ideal_rate(comparison: Comparison, each: Round, stage_s: Mapping[int, Sequence[float]]) -> float:
-    """Images per second if every stage ran at its best batch size and nothing else took time.
+    """Images per second if every stage ran at its best batch size without any other cost.
 
     Args:
         stage_s: seconds of each stage for a batch, by batch size.
@@ -101,15 +95,15 @@ def reach_share(comparison: Comparison, each: Round, stage: int) -> float:
 
 
 def print_report(figures: dict[str, Any], console: Console) -> None:
-    """The same figures as tables."""
+    """Print the figures of `report` as tables."""
     console.print(_ways_table(figures))
     console.print(_stages_table(figures))
     table = Table("ratio", title="Ratios, round by round: median (smallest-largest)")
     table.add_column("", justify="right")
     for name, title in _RATIO_TITLES.items():
-        table.add_row(title, f"{_read(figures['ratios'][name]):.3f}")
+        table.add_row(title, f"{Spread(**figures['ratios'][name]):.3f}")
     console.print(table)
-    rates = ", ".join(f"{dtype} {_read(rate):,.0f} GFLOP/s" for dtype, rate in figures["matrix_gflops"].items())
+    rates = ", ".join(f"{dtype} {Spread(**rate):,.0f} GFLOP/s" for dtype, rate in figures["matrix_gflops"].items())
     console.print(f"matrix rate: {rates}")
     console.print(" ".join(figures["notes"]))
     console.print(f"{describe(figures['machine'])}; {figures['device']}, {figures['dtype']}")
@@ -117,17 +111,15 @@ def print_report(figures: dict[str, Any], console: Console) -> None:
 
 def _ways_table(figures: dict[str, Any]) -> Table:
     thresholds = ", ".join(f"{value:.3f}" for value in figures["thresholds"])
-    title = f"{figures['model']}, {figures['images']} images, thresholds {thresholds}, {figures['repeats']} rounds"
-    table = Table("", title=title)
-    for heading in ("images/s", "ms an image", "p50 ms", "M MACs"):
-        table.add_column(heading, justify="right")
-    for name in WAYS:
+    heading = f"{figures['model']}, {figures['images']} images, thresholds {thresholds}, {figures['repeats']} rounds"
+    table = Table("", title=heading)
+    for column in ("images/s", "ms an image", "p50 ms", "M MACs"):
+        table.add_column(column, justify="right")
+    for name, title in WAYS.items():
         way = figures["ways"][name]
-        p50 = f"{_read(way['p50_ms']):.2f}" if way["p50_ms"] else ""
-        rate = f"{_read(way['images_per_s']):,.0f}"
-        table.add_row(
-            _TITLES[name], rate, f"{_read(way['ms_per_image']):.3f}", p50, f"{way['macs_per_image'] / 1e6:,.1f}"
-        )
+        p50 = f"{Spread(**way['p50_ms']):.2f}" if way["p50_ms"] else ""
+        rate = f"{Spread(**way['images_per_s']):,.0f}"
+        table.add_row(title, rate, f"{Spread(**way['ms_per_image']):.3f}", p50, f"{way['macs_per_image'] / 1e6:,.1f}")
     return table
 
 
@@ -151,14 +143,14 @@ def _stages_table(figures: dict[str, Any]) -> Table:
 
 def _way(comparison: Comparison, name: str) -> dict[str, Any]:
     walks = [each.walks[name] for each in comparison.rounds]
-    p50 = [percentile(walk.latencies_s, 0.5) * 1e3 for walk in walks if walk.latencies_s]
-    exits = walks[-1].exits
+    p50_ms = [median_low(walk.latencies_s) * 1e3 for walk in walks if walk.latencies_s]
+    exits, num_images = walks[-1].exits, comparison.num_images
     return {
-        "images_per_s": _json(Spread.of([comparison.num_images / walk.seconds for walk in walks])),
-        "ms_per_image": _json(Spread.of([walk.seconds * 1e3 / comparison.num_images for walk in walks])),
-        "p50_ms": _json(Spread.of(p50)) if p50 else None,
-        "macs_per_image": walks[-1].macs / comparison.num_images,
-        "exit_shares": [exits[stage] / comparison.num_images for stage in sorted(exits)],
+        "images_per_s": _spread([num_images / walk.seconds for walk in walks]),
+        "ms_per_image": _spread([walk.seconds * 1e3 / num_images for walk in walks]),
+        "p50_ms": _spread(p50_ms) if p50_ms else None,
+        "macs_per_image": walks[-1].macs / num_images,
+        "exit_shares": [exits[stage] / num_images for stage in sorted(exits)],
     }
 
 
@@ -166,25 +158,21 @@ def _stage(comparison: Comparison, stage: int) -> dict[str, Any]:
     last = comparison.rounds[-1]
     sizes = [size for each in comparison.rounds for size in each.walks["cascade"].batch_sizes.get(stage, [])]
     ms_per_image = {
-        size: Spread.of([each.stage_s[size][stage] * 1e3 / size for each in comparison.rounds]) for size in last.stage_s
+        size: _spread([each.stage_s[size][stage] * 1e3 / size for each in comparison.rounds]) for size in last.stage_s
     }
-    best = min(ms_per_image, key=lambda size: ms_per_image[size].median)
+    best = min(ms_per_image, key=lambda size: ms_per_image[size]["median"])
     return {
         "stage": stage,
         "grid": comparison.architecture.grids[stage],
         "macs": comparison.stage_macs[stage],
         "reach_share": reach_share(comparison, last, stage),
         "exit_share": last.walks["cascade"].exits[stage] / comparison.num_images,
-        "mean_batch": sum(sizes) / len(sizes) if sizes else None,
-        "best_ms_per_image": ms_per_image[best].median,
+        "mean_batch": fmean(sizes) if sizes else None,
+        "best_ms_per_image": ms_per_image[best]["median"],
         "best_batch_size": best,
-        "ms_per_image_by_batch_size": {str(size): _json(spread) for size, spread in ms_per_image.items()},
+        "ms_per_image_by_batch_size": {str(size): spread for size, spread in ms_per_image.items()},
     }
 
 
-def _json(spread: Spread) -> dict[str, float]:
-    return {"median": spread.median, "min": spread.min, "max": spread.max}
-
-
-def _read(spread: dict[str, float]) -> Spread:
-    return Spread(**spread)
+def _spread(values: Sequence[float]) -> dict[str, float]:
+    return asdict(Spread.of(values))

@@ -1,4 +1,4 @@
-"""The service with a runner that answers at once: what HTTP, decoding and the engine's bookkeeping cost by themselves.
+"""The service with a runner that computes nothing, to measure HTTP, decoding and the engine's bookkeeping.
 
     python -m service.capacity.instant
 
@@ -18,7 +18,7 @@ from weights.store import load
 
 
 class InstantRunner:
-    """Is sure of the first classes without looking; computes nothing and keeps nothing."""
+    """Returns full confidence for the first classes; computes nothing and keeps nothing."""
 
     def __init__(self, stage_macs: tuple[int, ...], baseline_macs: int, num_classes: int) -> None:
         self.stage_macs = stage_macs
@@ -30,7 +30,7 @@ class InstantRunner:
         """Nothing to prepare."""
 
     def run(self, stage: int, tasks: Sequence[Task]) -> list[StagePrediction]:
-        """Full confidence, whatever the stage and the image."""
+        """Full confidence for every stage and image."""
         return [self._prediction(stage, min(task.policy.top_k, self._num_classes)) for task in tasks]
 
     def keep(self, rows: Sequence[int]) -> None:
@@ -44,7 +44,7 @@ class InstantRunner:
 
 
 def instant_backend(settings: Settings) -> Backend:
-    """The backend of `dvt serve`, with an instant runner in the place of the model.
+    """The backend of `dvt serve` with an `InstantRunner`.
 
     Raises:
         ModelFormatError: the model cannot be used.

@@ -1,4 +1,4 @@
-"""What a figure was measured on."""
+"""Describes the machine of a measurement."""
 
 import os
 import platform
@@ -24,7 +24,7 @@ def machine(device: str) -> dict[str, Any]:
 
 
 def describe(facts: dict[str, Any]) -> str:
-    """The same in one line."""
+    """The machine in one line."""
     accelerator = f"{facts['accelerator']}, " if facts["accelerator"] else ""
     return (
         f"{accelerator}{facts['cores']} cores of {facts['processor']}, {facts['torch_threads']} torch threads, "

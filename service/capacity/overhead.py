@@ -1,4 +1,4 @@
-"""What an image costs outside of the stages: processor time of the service with a runner that answers at once."""
+"""The cost of an image outside of the stages: processor time of a service whose runner computes nothing."""
 
 import time
 from collections.abc import Sequence
@@ -20,11 +20,11 @@ _SECONDS = 3.0
 
 @dataclass(frozen=True, slots=True)
 class Overhead:
-    """Milliseconds of one core for an image that comes in a request of its own.
+    """Processor time in milliseconds of an image, with one image per request.
 
     Attributes:
-        front_end_ms: of a front-end process: HTTP, decoding, messages.
-        engine_ms: of the engine process: messages, queues, metrics; nothing is computed.
+        front_end_ms: time of a front-end process: HTTP, decoding, messages.
+        engine_ms: time of the engine process: messages, queues, metrics, without computation.
     """
 
     front_end_ms: float
@@ -32,9 +32,9 @@ class Overhead:
 
 
 def measure_overhead(settings: Settings, image_size: str, seconds: float = _SECONDS) -> Overhead:
-    """Start a server with these settings and one front end, load it, and see what its processes used.
+    """Start a server with these settings and one front end, load it, and read its processes' processor time.
 
-    It is processor time, so that a busy machine does not lengthen it as it would a latency.
+    Other work on the machine changes processor time less than latency.
 
     Raises:
         ServerFailedError: it did not start, answered nothing, or did not end as it should.
@@ -53,7 +53,7 @@ def measure_overhead(settings: Settings, image_size: str, seconds: float = _SECO
 
 
 def _answered(child: Child, jpegs: Sequence[bytes], until: float) -> int:
-    """Classify images one after the other on one connection; how many were answered."""
+    """Classify images one by one on one connection; returns the number of answers."""
     answered = 0
     with closing(HTTPConnection(child.host, child.port)) as connection:
         while time.monotonic() < until:

@@ -1,4 +1,4 @@
-"""How many replicas a demand needs, with some to spare, and what that costs."""
+"""Computes how many replicas a demand needs, including spare ones."""
 
 import math
 from collections.abc import Callable
@@ -8,24 +8,24 @@ from service.capacity.replica import SimulatedLoad, SimulatedReplica
 from service.errors import InvalidParameterError
 
 MAX_SHARE_OF_CAPACITY = 0.8
-"""No replica is planned beyond it: a capacity that was predicted a tenth too high would leave a queue without end."""
+"""Limit of a planned rate: if the real capacity were a tenth smaller, a fuller replica's queue would grow forever."""
 
 _BISECTIONS = 8
 _MAX_MORE_REPLICAS = 8
 
 
 class InfeasibleLatencyError(InvalidParameterError):
-    """No number of replicas keeps the target; the text names it and what can be kept."""
+    """No number of replicas keeps the target; the text names the target and a latency that is possible."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Demand:
-    """What is asked for.
+    """The demand to plan for.
 
     Attributes:
         rate: images per second over all replicas.
-        p99_ms: the 99th percentile that must hold.
-        spare: replicas that may be lost while it holds.
+        p99_ms: limit on the 99th percentile of the latency.
+        spare: replicas that may fail while the limit holds.
     """
 
     rate: float
@@ -35,13 +35,13 @@ class Demand:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CapacityPlan:
-    """The answer.
+    """The result.
 
     Attributes:
-        limit: one replica at the largest rate that keeps the target.
+        limit: one replica at the largest rate within the target.
         needed: replicas that carry the demand.
-        lost: one replica where only those are left.
-        normal: one replica where all are up.
+        lost: one replica when only `needed` replicas are left.
+        normal: one replica when all replicas are up.
     """
 
     demand: Demand
@@ -52,7 +52,7 @@ class CapacityPlan:
 
     @property
     def replicas(self) -> int:
-        """How many to run."""
+        """How many replicas to run."""
         return self.needed + self.demand.spare
 
 
@@ -67,11 +67,11 @@ def make_plan(
     """Find the largest rate of one replica by bisection, then as many replicas as the demand needs.
 
     Args:
-        images: of every simulated load.
-        on_step: told what begins, at most `MAX_STEPS` times.
+        images: number of images of every simulated load.
+        on_step: receives what begins; called at most `MAX_STEPS` times.
 
     Raises:
-        InfeasibleTargetError: even images that come alone take longer, or any that are worth a replica.
+        InfeasibleLatencyError: an idle replica exceeds the target, or every useful rate does.
     """
 
     def under(rate: float) -> SimulatedLoad:
@@ -87,23 +87,23 @@ def make_plan(
     limit = _largest(under, demand.p99_ms, replica.capacity * MAX_SHARE_OF_CAPACITY)
     if limit is None:
         raise InfeasibleLatencyError(
-            f"a p99 of {demand.p99_ms:g} ms cannot be kept at any rate worth a replica: the walk alone takes "
-            f"{alone_ms:.2f} ms for the slowest of a hundred, and a little company or one slow batch is too much"
+            f"a p99 of {demand.p99_ms:g} ms cannot be kept at any useful rate: the walk alone takes "
+            f"{alone_ms:.2f} ms for the slowest of a hundred, and any queueing or slow batch exceeds the target"
         )
     fewest = max(1, math.ceil(demand.rate / limit.rate))
-    # The percentile is an estimate and may rise a little where the rate falls; what is promised is checked itself.
+    # The percentile is an estimate and may rise a little when the rate falls, so the result itself is checked.
     for needed in range(fewest, fewest + _MAX_MORE_REPLICAS):
         lost = under(demand.rate / needed)
         if _keeps(lost, demand.p99_ms):
             break
     else:
-        raise InfeasibleLatencyError(f"a p99 of {demand.p99_ms:g} ms comes and goes with the rate; try a higher one")
+        raise InfeasibleLatencyError(f"a p99 of {demand.p99_ms:g} ms holds at some rates only; try a higher target")
     normal = lost if demand.spare == 0 else under(demand.rate / (needed + demand.spare))
     return CapacityPlan(demand=demand, limit=limit, needed=needed, lost=lost, normal=normal)
 
 
 MAX_STEPS = 1 + _BISECTIONS + _MAX_MORE_REPLICAS + 1
-"""Loads that `make_plan` simulates at most."""
+"""The most loads that `make_plan` simulates."""
 
 
 def _largest(under: Callable[[float], SimulatedLoad], p99_ms: float, most: float) -> SimulatedLoad | None:

@@ -1,7 +1,7 @@
-"""A plan as JSON data and as tables."""
+"""The report of a plan as JSON and as tables."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from statistics import fmean
 from typing import Any
@@ -17,12 +17,12 @@ _HOUR_S = 3600
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Question:
-    """What the answer should repeat.
+    """The inputs that the report repeats.
 
     Attributes:
         walk_macs: MACs of a walk that ends at each stage.
-        overhead_from: where a front end's milliseconds an image come from, in words.
-        price_per_hour: of one replica.
+        overhead_from: origin of a front end's milliseconds per image, in words.
+        price_per_hour: price of one replica.
     """
 
     thresholds: tuple[float, ...]
@@ -34,7 +34,7 @@ class Question:
 
 
 def report(plan: CapacityPlan, replica: SimulatedReplica, question: Question) -> dict[str, Any]:
-    """All figures; rates are of one replica unless they say otherwise."""
+    """The plan as JSON data; rates are those of one replica."""
     mean_macs = sum(share * macs for share, macs in zip(replica.exit_shares, question.walk_macs, strict=True))
     return {
         "model": replica.times.model,
@@ -76,7 +76,7 @@ def report(plan: CapacityPlan, replica: SimulatedReplica, question: Question) ->
 def _load(
     load: SimulatedLoad, replica: SimulatedReplica, mean_macs: float, price: float | None, replicas: int
 ) -> dict[str, Any]:
-    # Each core of a machine gets its share of the images; a GPU has its machine's cores for nothing.
+    # A CPU replica is counted per core; a GPU replica per GPU, including its machine's cores.
     units = replica.times.cores if replica.times.on_cpu else 1
     per_hour = load.rate * _HOUR_S / units
     return {
@@ -91,7 +91,7 @@ def _load(
 
 
 def print_report(figures: dict[str, Any], console: Console) -> None:
-    """The same, for people."""
+    """Print the figures of `report` as tables."""
     demand, replicas = figures["demand"], figures["replicas"]
     console.print(
         f"[bold]{replicas['run']} replicas[/] for {demand['rate']:,g} images/s at p99 <= {demand['p99_ms']:g} ms: "
@@ -134,24 +134,20 @@ def _loads_table(figures: dict[str, Any]) -> Table:
     for heading in ("at its limit", "spares lost", "all up"):
         table.add_column(heading, justify="right")
     unit = loads["limit"]["unit"]
-    rows: dict[str, Sequence[str]] = {
-        "replicas": _row(figures, lambda load: str(load["replicas"])),
-        "images/s": _row(figures, lambda load: f"{load['rate']:,.1f}"),
-        "of capacity": _row(figures, lambda load: f"{load['share_of_capacity']:.0%}"),
-        "p50 ms": _row(figures, lambda load: f"{load['p50_ms']:.1f}"),
-        "p99 ms": _row(figures, lambda load: f"{load['p99_ms']:.1f}"),
-        "engine busy": _row(figures, lambda load: f"{load['utilisation']:.0%}"),
-        "front ends busy": _row(figures, lambda load: f"{load['front_end_utilisation']:.0%}"),
-        "mean batch by stage": _row(figures, lambda load: " / ".join(f"{size:.1f}" for size in load["mean_batch"])),
-        f"images per {unit}-hour": _row(figures, lambda load: f"{load['images_per_unit_hour']:,.0f}"),
-        f"T MACs per {unit}-hour": _row(figures, lambda load: f"{load['macs_per_unit_hour'] / 1e12:,.1f}"),
+    rows: dict[str, Callable[[dict[str, Any]], str]] = {
+        "replicas": lambda load: str(load["replicas"]),
+        "images/s": lambda load: f"{load['rate']:,.1f}",
+        "of capacity": lambda load: f"{load['share_of_capacity']:.0%}",
+        "p50 ms": lambda load: f"{load['p50_ms']:.1f}",
+        "p99 ms": lambda load: f"{load['p99_ms']:.1f}",
+        "engine busy": lambda load: f"{load['utilisation']:.0%}",
+        "front ends busy": lambda load: f"{load['front_end_utilisation']:.0%}",
+        "mean batch by stage": lambda load: " / ".join(f"{size:.1f}" for size in load["mean_batch"]),
+        f"images per {unit}-hour": lambda load: f"{load['images_per_unit_hour']:,.0f}",
+        f"T MACs per {unit}-hour": lambda load: f"{load['macs_per_unit_hour'] / 1e12:,.1f}",
     }
     if loads["limit"]["cost_per_million"] is not None:
-        rows["cost per million images"] = _row(figures, lambda load: f"{load['cost_per_million']:,.2f}")
-    for name, cells in rows.items():
-        table.add_row(name, *cells)
+        rows["cost per million images"] = lambda load: f"{load['cost_per_million']:,.2f}"
+    for name, cell in rows.items():
+        table.add_row(name, *(cell(loads[column]) for column in ("limit", "lost", "normal")))
     return table
-
-
-def _row(figures: dict[str, Any], cell: Any) -> list[str]:
-    return [cell(figures["loads"][name]) for name in ("limit", "lost", "normal")]

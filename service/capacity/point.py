@@ -1,17 +1,16 @@
-"""Which thresholds to plan for: the model's, written ones, or those that reach a target on the calibration table."""
+"""The thresholds to plan for: the model's, given ones, or those that meet a target on the calibration table."""
 
-from itertools import accumulate
-
-from models.macs import stage_macs
+from models.macs import baseline_macs, stage_macs
 from service.capacity.workload import chosen_thresholds
+from service.configuration.forecast import Forecast
+from service.engine.operating import Target
 from service.errors import InvalidParameterError
-from weights.calibration.solver import InfeasibleTargetError, Solver
 from weights.calibration.table import CalibrationTable
 from weights.store import StoredModel
 
 
 def calibration_of(stored: StoredModel) -> CalibrationTable:
-    """The table that predicts where images leave.
+    """The table that predicts the exits of images.
 
     Raises:
         InvalidParameterError: the model has none.
@@ -24,27 +23,24 @@ def calibration_of(stored: StoredModel) -> CalibrationTable:
 def thresholds_for(
     stored: StoredModel, *, text: str | None = None, mean_macs: float | None = None, accuracy: float | None = None
 ) -> tuple[float, ...]:
-    """Thresholds from at most one of these; the model's own from none.
+    """The thresholds given by at most one of the arguments; the model's own by default.
 
     Args:
         text: one number, or one per exit but the last.
-        mean_macs: the best accuracy for so many an image.
-        accuracy: the fewest MACs that reach it, from 0 to 1.
+        mean_macs: choose the best accuracy for this mean of MACs per image.
+        accuracy: choose the fewest MACs that reach it, from 0 to 1.
 
     Raises:
-        InvalidParameterError: they do not fit the model, exclude each other, or nothing reaches them.
+        InvalidParameterError: they do not fit the model, exclude each other, or cannot be met.
     """
     if sum(each is not None for each in (text, mean_macs, accuracy)) > 1:
         raise InvalidParameterError("thresholds, target mean MACs and target accuracy exclude each other")
-    if mean_macs is None and accuracy is None:
+    if mean_macs is not None:
+        target = Target("mean_macs", mean_macs)
+    elif accuracy is not None:
+        target = Target("accuracy", accuracy)
+    else:
         return chosen_thresholds(stored, text)
-    table = calibration_of(stored)
-    walk_macs = tuple(accumulate(stage.total for stage in stage_macs(stored.manifest.architecture)))
-    solver = Solver(table.confidence_EN, table.correct_EN, walk_macs, include=[stored.manifest.thresholds])
-    try:
-        if mean_macs is not None:
-            return solver.for_macs(mean_macs).thresholds
-        assert accuracy is not None
-        return solver.for_accuracy(accuracy).thresholds
-    except InfeasibleTargetError as error:
-        raise InvalidParameterError(str(error)) from error
+    config = stored.manifest.architecture
+    macs = tuple(stage.total for stage in stage_macs(config))
+    return Forecast(calibration_of(stored), macs, baseline_macs(config)).solve(target)

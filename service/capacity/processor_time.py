@@ -1,4 +1,4 @@
-"""Which processes belong together, and the processor time they have used (Linux)."""
+"""Processes and their processor time (Linux)."""
 
 import os
 from collections.abc import Iterable
@@ -6,11 +6,11 @@ from pathlib import Path
 
 
 def family(root: int) -> set[int]:
-    """A process and all below it."""
+    """A process and its descendants."""
     parents: dict[int, int] = {}
     for path in Path("/proc").glob("[0-9]*/stat"):
         try:
-            # The name, in brackets, may hold anything.
+            # The process name is in parentheses and may contain any character.
             parents[int(path.parent.name)] = int(path.read_text().rpartition(")")[2].split()[1])
         except OSError:
             continue

@@ -1,4 +1,4 @@
-"""What the stages of a model take on one machine, as measured there: a file that can be read elsewhere."""
+"""Stage times of a model, measured on one machine; stored in a file that other machines can read."""
 
 import random
 from pathlib import Path
@@ -21,22 +21,21 @@ from service.errors import InvalidParameterError
 
 
 class RecordedTimes(BaseModel):
-    """Seconds of every stage at some batch sizes, and what an image costs outside of the stages.
+    """Seconds of every stage at some batch sizes, and the cost of an image outside of the stages.
 
     Attributes:
-        model: its name.
-        device: where the stages ran, such as `cpu` or `cuda`.
+        model: name of the model.
+        device: device of the stages, such as `cpu` or `cuda`.
         machine: processor, accelerator and versions, in one line.
-        cores: of the whole machine.
-        threads: cores that one stage computes with on a CPU.
-        padded: whether a batch is padded up to the next of `sizes`, and so takes as long.
-        sizes: batch sizes, from 1 on, ascending.
-        seconds: [stage][size], mean of a batch alone, from pixels or reuse state to confidences and state for the next
-            stage.
-        ratios: of batches in the engine under load, their seconds over those alone.
-        engine_ms: of a core of the engine process, per image: messages, queues, futures, metrics.
-        front_end_ms: of a core of a front-end process, per image: HTTP and decoding, one image a request; by the
-            name of the image's size.
+        cores: cores of the machine.
+        threads: cores that a stage uses on a CPU.
+        padded: whether batches are padded to the next of `sizes`.
+        sizes: batch sizes, ascending from 1.
+        seconds: [stage][size], mean time of a batch alone, from pixels or reuse state to confidences and stored state.
+        ratios: seconds of batches in an engine under load, relative to batches alone.
+        engine_ms: processor time of the engine process per image: messages, queues, futures, metrics.
+        front_end_ms: processor time of a front end per image: HTTP and decoding, one image per request; by name of
+            the image size.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
@@ -65,10 +64,10 @@ class RecordedTimes(BaseModel):
 
     @classmethod
     def read(cls, path: Path) -> Self:
-        """Read what `write` wrote.
+        """Read a file that `write` wrote.
 
         Raises:
-            InvalidParameterError: it cannot be read, or is something else.
+            InvalidParameterError: the file cannot be read, or is another kind of file.
         """
         try:
             return cls.model_validate_json(path.read_bytes())
@@ -80,11 +79,11 @@ class RecordedTimes(BaseModel):
             raise InvalidParameterError(f"stage times: {path}: {where or 'file'}: {first['msg']}") from error
 
     def write(self, path: Path) -> None:
-        """Write as JSON."""
+        """Write the file as JSON."""
         path.write_text(self.model_dump_json() + "\n")
 
     def check(self, model: str, num_stages: int, max_batch_size: int) -> None:
-        """Refuse times of something else.
+        """Check that the times fit a model and a batch size.
 
         Raises:
             InvalidParameterError: they are of another model, or of smaller batches.
@@ -113,18 +112,18 @@ class RecordedTimes(BaseModel):
 
     @property
     def on_cpu(self) -> bool:
-        """Whether the stages take cores that front ends could have."""
+        """Whether stages and front ends share the cores."""
         return self.device == "cpu"
 
     def alone_s(self, stage: int, size: int) -> float:
-        """Mean seconds of a batch alone; between the recorded sizes on straight lines, or padded."""
+        """Mean seconds of a batch alone; linear between the recorded sizes, or padded."""
         row = self.seconds[stage]
         if self.padded:
             return row[int(np.searchsorted(self.sizes, size))]
         return float(np.interp(size, self.sizes, row))
 
     def drawn(self, seed: int) -> Seconds:
-        """Seconds of one batch after the other, each as much slower than alone as some recorded one under load."""
+        """Random seconds per batch: the time alone, multiplied by one of `ratios`."""
         sizes, stages = range(1, self.sizes[-1] + 1), range(len(self.seconds))
         tables = [[0.0, *(self.alone_s(stage, size) for size in sizes)] for stage in stages]
         generator, ratios = random.Random(seed), self.ratios  # noqa: S311 - a simulation

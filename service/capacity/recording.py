@@ -1,4 +1,4 @@
-"""Measures a machine for a plan: every stage at every batch size, and what HTTP and decoding cost beside them."""
+"""Measures a machine for a plan: every stage at every batch size, and the cost of HTTP and decoding."""
 
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -11,10 +11,9 @@ import torch
 from service.capacity.machine import describe, machine
 from service.capacity.overhead import measure_overhead
 from service.capacity.recorded import RecordedTimes
-from service.capacity.walks import BatchSizes, open_loop
+from service.capacity.walks import BatchSizes, open_loop, running_engine
 from service.capacity.workload import ReplayedExits, replayed_workload
 from service.engine.cores import usable_cores
-from service.engine.engine import Engine
 from service.engine.interfaces import Runner
 from service.engine.policy import Policy
 from service.engine.runner import TorchRunner
@@ -25,12 +24,10 @@ from weights.store import StoredModel
 
 LOADED_SECONDS = 10.0
 LOADED_SHARE = 0.6
-"""Of the capacity: enough for company, and for the engine to keep up."""
+"""Share of the capacity: enough load to form batches, and few enough images for the engine to keep up."""
 
 _FEWEST_IMAGES = 200
 _NUM_REPLAYED_IMAGES = 512
-_WARM_UP_TIMEOUT_S = 600.0
-_ENGINE_STOP_TIMEOUT_S = 60.0
 
 
 def record(
@@ -41,11 +38,11 @@ def record(
     image_sizes: Sequence[str],
     on_step: Callable[[str], None] = lambda _: None,
 ) -> RecordedTimes:
-    """Measure the stages with these settings, then the service with a runner that answers at once.
+    """Measure the stages with these settings, then the service with a runner that computes nothing.
 
     Args:
-        image_sizes: names of `sample_images.SIZES_PX` to measure HTTP and decoding with; none leaves both out.
-        on_step: told what begins; `steps(repeats, image_sizes)` times.
+        image_sizes: names of `sample_images.SIZES_PX` to measure HTTP and decoding with; may be empty.
+        on_step: receives what begins; called `steps(repeats, image_sizes)` times.
 
     Raises:
         ServerFailedError: the service did not start.
@@ -69,7 +66,7 @@ def record(
     return times.model_copy(
         update={
             "ratios": ratios,
-            # The same for every image; smaller ones come faster, which is when it matters and when it is least.
+            # It is the same for every image. Small images come faster, and so give the most exact value.
             "engine_ms": min((each.engine_ms for each in overheads.values()), default=0.0),
             "front_end_ms": {name: each.front_end_ms for name, each in overheads.items()},
         }
@@ -77,12 +74,12 @@ def record(
 
 
 def steps(repeats: int, image_sizes: Sequence[str]) -> int:
-    """How often `record` tells its `on_step`."""
+    """How often `record` calls its `on_step`."""
     return 2 + repeats + len(image_sizes)
 
 
 def stage_round(runner: Runner, sizes: Sequence[int], side: int) -> Mapping[tuple[int, int], float]:
-    """Seconds of one batch by (stage, size): it runs, and the state for the next stage is kept, as in the engine."""
+    """Seconds of one batch by (stage, size), including the time to keep the state for the next stage."""
     last, ids = len(runner.stage_macs) - 1, count()
     pixels = np.random.default_rng(0).integers(0, 256, (max(sizes), 3, side, side), dtype=np.uint8)
     policy = Policy(thresholds=(2.0,) * last, config_version=1, max_stage=last)
@@ -102,7 +99,7 @@ def stage_round(runner: Runner, sizes: Sequence[int], side: int) -> Mapping[tupl
 def alone(
     stored: StoredModel, runner: TorchRunner, rounds: Sequence[Mapping[tuple[int, int], float]], device: str
 ) -> RecordedTimes:
-    """What `stage_round` measured, with what it was measured on, before anything is known of load."""
+    """The means over rounds of `stage_round`, with the machine; ratios and overheads are set later."""
     sizes = sorted({size for _, size in rounds[0]})
     return RecordedTimes(
         model=stored.manifest.name,
@@ -124,10 +121,10 @@ def alone(
 
 
 def under_load(stored: StoredModel, runner: Runner, settings: Settings, times: RecordedTimes) -> tuple[float, ...]:
-    """How much longer batches take in the engine, with images coming in at random, than alone.
+    """Seconds of batches in an engine under Poisson arrivals, relative to batches alone.
 
-    Sizes alternate there, caches go cold, other threads want the interpreter, and a shared machine halts now and
-    then: none of that shows in a tight loop.
+    Batches under load take longer: sizes alternate, caches are cold, other threads hold the interpreter, and a shared
+    machine pauses at times.
     """
     workload = replayed_workload(stored, _NUM_REPLAYED_IMAGES, stored.manifest.thresholds)
     full = settings.max_batch_size
@@ -136,13 +133,9 @@ def under_load(stored: StoredModel, runner: Runner, settings: Settings, times: R
     gap_s = per_image_s / LOADED_SHARE
     gaps = np.random.default_rng(0).exponential(gap_s, max(_FEWEST_IMAGES, int(LOADED_SECONDS / gap_s)))
     observer = BatchSizes()
-    engine = Engine(ReplayedExits(runner), observer=observer, max_inflight=settings.max_inflight, max_batch_size=full)
-    engine.start()
-    try:
-        engine.wait_ready(_WARM_UP_TIMEOUT_S)
-        open_loop(engine, workload.images, workload.policy, np.cumsum(gaps), max_inflight=settings.max_inflight)
-    finally:
-        engine.stop(drain=False, timeout_s=_ENGINE_STOP_TIMEOUT_S)
+    room = settings.max_inflight
+    with running_engine(ReplayedExits(runner), observer, max_inflight=room, max_batch_size=full) as engine:
+        open_loop(engine, workload.images, workload.policy, np.cumsum(gaps), max_inflight=room)
     return tuple(
         round(took / times.alone_s(stage, size), 3)
         for stage, sizes in observer.sizes.items()

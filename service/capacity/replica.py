@@ -1,4 +1,4 @@
-"""One replica under load, simulated: its front ends one image after the other, its engine in batches."""
+"""Simulates one replica under load: its front ends image by image, its engine in batches."""
 
 import math
 from collections.abc import Sequence
@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from service.capacity.recorded import RecordedTimes
-from service.capacity.simulation import KnownExits, SchedulerSimulation, Seconds, SimulationResult
+from service.capacity.simulation import SchedulerSimulation, Seconds, SimulationResult, known_exits
 from service.engine.batch_limits import BatchLimits
 from service.engine.scheduler import Scheduler
 from service.engine.stage_times import StageTimes
@@ -19,15 +19,15 @@ from service.engine.warm_up import ENOUGH_S
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SimulatedLoad:
-    """A replica at one rate.
+    """A replica under load at one rate.
 
     Attributes:
         rate: images per second that arrive.
-        p50_ms: from a front end's taking up the request to the engine's answer, as `p99_ms`.
-        refused: share of the images.
-        utilisation: share of the time in which the engine runs a batch.
-        front_end_utilisation: share of their cores that HTTP and decoding take; of the engine's where they share it.
-        mean_batch: by stage; 0 where none ran.
+        p50_ms: median time from the arrival at a front end to the engine's answer; `p99_ms` likewise.
+        refused: share of refused images.
+        utilisation: share of time in which the engine runs a batch.
+        front_end_utilisation: share of the front ends' cores in use; of the engine's core if they share it.
+        mean_batch: mean batch size by stage; 0 for a stage without batches.
     """
 
     rate: float
@@ -45,8 +45,8 @@ class SimulatedReplica:
 
     Attributes:
         exits: the stage each calibration image leaves at, [N].
-        front_ends: processes of HTTP and decoding; 0 has it all in the engine's process.
-        overhead_s: of a front end's core for each image.
+        front_ends: processes for HTTP and decoding; 0 if the engine's process does both.
+        overhead_s: processor time of a front end per image.
     """
 
     times: RecordedTimes
@@ -58,19 +58,19 @@ class SimulatedReplica:
 
     @property
     def front_end_cores(self) -> int:
-        """Cores for HTTP and decoding, at most one a front end; 0 where they have to share the engine's."""
+        """Cores for HTTP and decoding, at most one per front end; 0 if they share the engine's core."""
         taken = self.times.threads if self.times.on_cpu else 1
         return max(0, min(self.front_ends, self.times.cores - taken))
 
     @property
     def exit_shares(self) -> tuple[float, ...]:
-        """The share of images that leaves at each stage."""
+        """The share of images that leave at each stage."""
         counts = np.bincount(self.exits, minlength=len(self.times.seconds))
         return tuple((counts / len(self.exits)).tolist())
 
     @property
     def largest_batches(self) -> tuple[int, ...]:
-        """Of each stage, as the engine finds them at its warm-up."""
+        """The largest batch of each stage, as the engine's warm-up finds it."""
         largest, sizes = self.max_batch_size, []
         for stage in range(len(self.times.seconds)):
             if self.times.on_cpu:
@@ -81,7 +81,7 @@ class SimulatedReplica:
 
     @property
     def engine_capacity(self) -> float:
-        """Images per second in full batches, back to back."""
+        """Images per second of the engine in full batches without pauses."""
         seconds = sum(
             float((self.exits >= stage).mean()) * self.times.alone_s(stage, size) / size
             for stage, size in enumerate(self.largest_batches)
@@ -90,24 +90,24 @@ class SimulatedReplica:
 
     @property
     def front_end_capacity(self) -> float:
-        """Images per second that HTTP and decoding can bring; without limit where the engine's core is charged."""
+        """Images per second of the front ends; infinite if their time is charged to the engine's core."""
         if self.front_end_cores == 0 or self.overhead_s == 0:
             return math.inf
         return self.front_end_cores / self.overhead_s
 
     @property
     def capacity(self) -> float:
-        """Images per second of the whole."""
+        """Images per second of the replica."""
         return min(self.engine_capacity, self.front_end_capacity)
 
     def alone_s(self, share: float) -> float:
-        """Seconds that this share of the images stays within when each comes to an idle replica."""
+        """The quantile `share` of the latency in seconds when each image arrives at an idle replica."""
         walk = np.cumsum([self.times.alone_s(stage, 1) for stage in range(len(self.times.seconds))])
         deepest = int(np.quantile(self.exits, share, method="inverted_cdf"))
         return float(walk[deepest]) + self.overhead_s + self.times.engine_ms / 1000
 
     def under(self, rate: float, *, images: int, seed: int) -> SimulatedLoad:
-        """Simulate Poisson arrivals at this rate; the same images and the same luck for every rate."""
+        """Simulate Poisson arrivals at this rate, with the same random numbers for every rate."""
         generator = np.random.default_rng(seed)
         exit_of = generator.choice(self.exits, images).tolist()
         arrivals = np.cumsum(generator.exponential(1.0, images) / rate).tolist()
@@ -117,7 +117,7 @@ class SimulatedReplica:
         for stage, size in enumerate(self.largest_batches):
             limits.cap(stage, size)
         scheduler = Scheduler(stages, limits, StageTimes(stages))
-        simulation = SchedulerSimulation(scheduler, KnownExits(exit_of), self._seconds(seed), self.max_inflight)
+        simulation = SchedulerSimulation(scheduler, known_exits(exit_of), self._seconds(seed), self.max_inflight)
         outcome = simulation.open_loop(entries)
         p50_ms, p99_ms = waits_ms(outcome, arrivals)
         charged = self.front_end_cores or 1
@@ -140,7 +140,7 @@ class SimulatedReplica:
         return lambda stage, size: drawn(stage, size) + (extra_s * size if stage == 0 else 0.0)
 
     def _through_front_ends(self, arrivals: Sequence[float]) -> list[float]:
-        """When each image reaches the engine: the next free front end takes the image that came first."""
+        """The time at which each image reaches the engine; a free front end takes the oldest image."""
         if self.front_end_cores == 0:
             return list(arrivals)
         free_at, entries = [0.0] * self.front_end_cores, []
@@ -151,10 +151,10 @@ class SimulatedReplica:
 
 
 def waits_ms(outcome: SimulationResult, arrivals: Sequence[float] | None = None) -> tuple[float, float]:
-    """Median and 99th percentile from arrival to answer, over the middle three fifths, without beginning and end.
+    """Median and 99th percentile of the latency of the middle three fifths of the images.
 
     Args:
-        arrivals: when each image came, where that was before it reached the engine.
+        arrivals: arrival times, if images waited before they reached the engine.
     """
     count = len(outcome.answered)
     middle = outcome.answered[count // 5 : 4 * count // 5]

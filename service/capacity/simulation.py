@@ -1,9 +1,8 @@
-"""The real scheduler on a simulated clock. Plain Python: no torch, no thread."""
+"""Runs the real scheduler on a simulated clock. Plain Python: no torch, no thread."""
 
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
 
 import numpy as np
 
@@ -12,44 +11,23 @@ from service.engine.scheduler import Batch, Scheduler
 from service.engine.task import Task
 
 Seconds = Callable[[int, int], float]
-"""(stage, batch size) -> what this one batch takes; asked once a batch, so that it may differ from batch to batch."""
+"""(stage, batch size) -> seconds of one batch; called once per batch, so times may vary from batch to batch."""
 
 _NO_PIXELS = np.zeros((3, 1, 1), dtype=np.uint8)
 
 
-class Exits(Protocol):
-    """Decides who leaves, and is told of time as the worker tells it to `Shedding`. A task's id is its image."""
-
-    def turn(self, now: float) -> None:
-        """A batch is about to be chosen."""
-
-    def idle(self, now: float) -> None:
-        """Nothing waits."""
-
-    def leaves(self, task: Task, stage: int) -> bool:
-        """Whether the image leaves after this stage; asked once for every stage it runs."""
+Leaves = Callable[[Task, int], bool]
+"""(task, stage) -> whether the image leaves after this stage; called once for every stage it runs."""
 
 
-class KnownExits:
-    """Every image leaves at a stage that is known beforehand."""
-
-    def __init__(self, exit_of: Sequence[int]) -> None:
-        self._exit_of = exit_of
-
-    def turn(self, now: float) -> None:
-        """Time changes nothing."""
-
-    def idle(self, now: float) -> None:
-        """Time changes nothing."""
-
-    def leaves(self, task: Task, stage: int) -> bool:
-        """At its own stage."""
-        return stage >= self._exit_of[task.task_id]
+def known_exits(exit_of: Sequence[int]) -> Leaves:
+    """Every image leaves at its own stage; a task's id is the image's number."""
+    return lambda task, stage: stage >= exit_of[task.task_id]
 
 
 @dataclass(frozen=True, slots=True)
 class AnsweredImage:
-    """An image that was answered.
+    """An answered image.
 
     Attributes:
         image: its number, in order of arrival.
@@ -64,12 +42,12 @@ class AnsweredImage:
 
 @dataclass(slots=True)
 class SimulationResult:
-    """What became of every image.
+    """The outcome of all images.
 
     Attributes:
-        answered: in the order of their answers.
-        refused: images that found no room.
-        batches: sizes of the batches of each stage.
+        answered: in the order of the answers.
+        refused: number of images that found no room.
+        batches: batch sizes by stage.
         busy_s: seconds in which a batch ran.
         ended_at: when the last batch ended, seconds from the start.
     """
@@ -82,18 +60,30 @@ class SimulationResult:
 
 
 class SchedulerSimulation:
-    """Images that arrive, wait and run as the scheduler says; once only.
+    """Images that arrive, wait and run as the scheduler decides. Usable once.
 
     Args:
-        room: images in flight beyond which one is refused.
+        room: images in flight beyond which an image is refused.
+        on_turn: called before a batch is chosen, with the time in seconds.
+        on_idle: called when no image waits.
 
     Attributes:
         inflight: images that have arrived and are not answered.
     """
 
-    def __init__(self, scheduler: Scheduler, exits: Exits, seconds: Seconds, room: int) -> None:
+    def __init__(
+        self,
+        scheduler: Scheduler,
+        leaves: Leaves,
+        seconds: Seconds,
+        room: int,
+        *,
+        on_turn: Callable[[float], None] = lambda _: None,
+        on_idle: Callable[[float], None] = lambda _: None,
+    ) -> None:
         self.inflight = 0
-        self._scheduler, self._exits, self._seconds, self._room = scheduler, exits, seconds, room
+        self._scheduler, self._leaves, self._seconds, self._room = scheduler, leaves, seconds, room
+        self._on_turn, self._on_idle = on_turn, on_idle
         self._policy = Policy(thresholds=(), config_version=1, max_stage=0)
         self._outcome = SimulationResult([[] for _ in scheduler.queue_depths()])
         self._numbers = iter(range(0))
@@ -101,12 +91,12 @@ class SchedulerSimulation:
         self._closed = False
 
     def open_loop(self, arrivals: Sequence[float]) -> SimulationResult:
-        """Images that come at these seconds, ascending, whatever becomes of them."""
+        """Simulate images that arrive at these seconds, ascending."""
         self._numbers, self._due = iter(range(len(arrivals))), deque(arrivals)
         return self._run()
 
     def closed_loop(self, clients: int, images: int) -> SimulationResult:
-        """Clients that send their next image as soon as the last is answered."""
+        """Simulate clients that send the next image as soon as the last one is answered."""
         self._numbers, self._due, self._closed = iter(range(images)), deque([0.0] * clients), True
         return self._run()
 
@@ -114,16 +104,16 @@ class SchedulerSimulation:
         now = 0.0
         while True:
             self._take_in(now)
-            self._exits.turn(now)
+            self._on_turn(now)
             batch = self._scheduler.next_step(now).batch
             if batch is not None:
                 seconds = self._seconds(batch.stage, len(batch.tasks))
                 now += seconds
-                # Who comes while the batch runs finds its images still in flight.
+                # For an image that arrives while the batch runs, the batch's images are still in flight.
                 self._take_in(now)
                 self._finish(batch, seconds, now)
             elif self._due:
-                self._exits.idle(now)
+                self._on_idle(now)
                 now = self._due[0]
             else:
                 return self._outcome
@@ -146,7 +136,7 @@ class SchedulerSimulation:
         outcome.busy_s += seconds
         outcome.ended_at = now
         for task in batch.tasks:
-            if self._exits.leaves(task, batch.stage):
+            if self._leaves(task, batch.stage):
                 self.inflight -= 1
                 outcome.answered.append(AnsweredImage(task.task_id, task.submitted_at, now))
                 if self._closed:

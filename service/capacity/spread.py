@@ -1,6 +1,5 @@
-"""Several measurements of one quantity, as one figure with its spread."""
+"""Repeated measurements of one quantity, summarised."""
 
-import math
 import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -22,11 +21,3 @@ class Spread:
 
     def __format__(self, spec: str) -> str:
         return f"{self.median:{spec}} ({self.min:{spec}}-{self.max:{spec}})"
-
-
-def percentile(values: Sequence[float], share: float) -> float:
-    """The smallest value that at least `share` of the values do not exceed; not a number when there are none."""
-    if not values:
-        return math.nan
-    rank = max(1, math.ceil(share * len(values)))
-    return sorted(values)[rank - 1]

@@ -1,4 +1,4 @@
-"""How fast a stage is alone, and how fast the machine multiplies matrices."""
+"""Times of stages alone, and the machine's rate of matrix products."""
 
 import time
 from collections.abc import Sequence
@@ -16,10 +16,10 @@ MATRIX_SIDES = {"cpu": 2048, "cuda": 8192}
 
 
 def stage_seconds(runner: Runner, images: Sequence[Pixels], policy: Policy, batch_size: int) -> list[list[float]]:
-    """What each stage takes for a batch of this size, from pixels or reuse state to confidences on the host.
+    """Time each stage with a batch of this size, from pixels or reuse state to confidences on the host.
 
-    The batch goes up the stages as a whole; each stage is run several times on the same state. Storing the state
-    for the next stage is not part of it.
+    The whole batch runs all stages; each stage runs several times on the same state. The time to store the state for
+    the next stage is not included.
 
     Returns:
         Seconds of every attempt, by stage.

@@ -1,4 +1,4 @@
-"""The images a benchmark sends through the stages, and where they leave."""
+"""The images of a benchmark and their exits."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -22,12 +22,12 @@ from weights.store import StoredModel
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Workload:
-    """Images and the exit rule all ways of running them share.
+    """Images and their exit rule.
 
     Attributes:
-        thresholds: the operating point in question.
-        policy: the exit rule; of replayed exits it only tells a confidence of 1 from one of 0.
-        replayed: whether `ReplayedExits` decides where an image leaves.
+        thresholds: the operating point to measure.
+        policy: the exit rule; for replayed exits it only separates confidence 1 from 0.
+        replayed: whether `ReplayedExits` sets the exits.
     """
 
     images: Sequence[Pixels]
@@ -37,7 +37,7 @@ class Workload:
 
 
 def chosen_thresholds(stored: StoredModel, text: str | None) -> tuple[float, ...]:
-    """The thresholds a user wrote, or the model's own.
+    """The thresholds in a user's text; the model's own for None.
 
     Raises:
         InvalidParameterError: when they do not fit the model.
@@ -68,7 +68,7 @@ def held_out_workload(stored: StoredModel, data: Sequence[Path], count: int, thr
 
 
 def replayed_workload(stored: StoredModel, count: int, thresholds: tuple[float, ...]) -> Workload:
-    """Random images that leave in the shares in which the calibration images would at these thresholds.
+    """Random images with the exit shares of the calibration images at these thresholds.
 
     Raises:
         InvalidParameterError: the model has no calibration table.
@@ -76,7 +76,7 @@ def replayed_workload(stored: StoredModel, count: int, thresholds: tuple[float, 
     if stored.calibration is None:
         raise InvalidParameterError("the model has no calibration table to take exit shares from; give --data")
     exits = np.sort(exit_stages(stored.calibration.confidence_EN, thresholds))
-    # Evenly over the sorted exits, so that the shares come out whatever the count is.
+    # Evenly spaced in the sorted exits, so that the shares hold for any count.
     picked = exits[np.arange(count) * len(exits) // count]
     return Workload(
         images=_random_images(picked, stored.manifest.architecture.image_size),
@@ -98,7 +98,7 @@ def _policy(thresholds: tuple[float, ...]) -> Policy:
 
 
 class ReplayedExits:
-    """A runner that computes everything, and then is sure from the stage on that an image's first byte names."""
+    """A runner that computes all stages but sets confidences: 1 from the stage in an image's first byte on, else 0."""
 
     def __init__(self, runner: Runner) -> None:
         self._runner = runner

@@ -1,1 +1,1 @@
-"""Where the live configuration is kept, so that it survives a restart and reaches all replicas."""
+"""The live configuration and its stores, which keep it over restarts and share it between replicas."""

@@ -1,4 +1,4 @@
-"""The configuration in a file: for one replica, or replicas that need not agree."""
+"""The configuration in a file, for one replica or for independent replicas."""
 
 import asyncio
 import fcntl
@@ -13,37 +13,32 @@ from urllib.parse import quote
 
 import msgspec
 
-from service.configuration.store import decode, encode, require_version
+from service.configuration.store import Store, decode, encode, require_version
 from service.engine.operating import History
 from service.errors import StoreUnavailableError
 
 _Models = dict[str, msgspec.Raw]
 
-# Writing takes milliseconds.
 _LOCK_TIMEOUT_S = 5.0
 _LOCK_POLL_S = 0.01
 
 
 def default_path(model: str) -> Path:
-    """The file of this model where a user's programs keep what they should remember (XDG base directories)."""
+    """The file of this model in the user's state folder (XDG base directories)."""
     state = os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state"
     return Path(state) / "dvt" / f"{quote(model, safe='')}.json"
 
 
-class FileStore:
-    """One entry of a JSON file that has one for each model; always whole, whenever the machine stops.
+class FileStore(Store):
+    """One entry of a JSON file with an entry for each model. The file is replaced atomically.
 
-    Several processes may change one file: each holds a lock from reading it to replacing it. A symbolic link and the
-    file's mode stay.
-
-    Where the file cannot be written, it is read all the same, and changes are not kept.
+    Several processes may change the file; each holds a lock from reading to replacing it. A symbolic link and the
+    file's mode are kept. If the file cannot be written, it is read only, and changes are not kept.
 
     Args:
         model: the entry's name.
         num_stages: stages of the model.
     """
-
-    poll_interval_s = None
 
     def __init__(self, path: Path, *, model: str, num_stages: int) -> None:
         self._path = path
@@ -52,10 +47,10 @@ class FileStore:
         self.durable = self._is_writable()
 
     def check(self) -> History | None:
-        """What is stored, read at once.
+        """`read` without an event loop.
 
         Raises:
-            StoreUnavailableError: as `Store.read`; by an OSError where the file cannot be read at all.
+            StoreUnavailableError: as `Store.read`; caused by an OSError if the file cannot be opened.
         """
         return self._read()
 
@@ -67,9 +62,6 @@ class FileStore:
         """As `Store.replace`."""
         if self.durable:
             await asyncio.to_thread(self._replace, history, over)
-
-    async def close(self) -> None:
-        """Nothing is held open."""
 
     def _is_writable(self) -> bool:
         try:
@@ -106,7 +98,7 @@ class FileStore:
 
 @contextmanager
 def _locked(path: Path) -> Iterator[None]:
-    """Hold the lock of a file that is replaced: the file beside it stays, so that all wait for the same one."""
+    """Lock a file beside `path`, because `path` itself is replaced."""
     descriptor = os.open(path.with_name(f".{path.name}.lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
     try:
         deadline = time.monotonic() + _LOCK_TIMEOUT_S
@@ -138,7 +130,7 @@ def _write_whole(path: Path, data: bytes) -> None:
         raise
     folder = os.open(path.parent, os.O_RDONLY)
     try:
-        os.fsync(folder)  # or the new name may be lost with the machine
+        os.fsync(folder)  # or a power failure may undo the rename
     finally:
         os.close(folder)
 
@@ -148,6 +140,6 @@ def _take_over_permissions(path: Path, descriptor: int) -> None:
         status = path.stat()
     except FileNotFoundError:
         return
-    with suppress(PermissionError):  # only root gives files away
+    with suppress(PermissionError):  # only root may change the owner
         os.fchown(descriptor, status.st_uid, status.st_gid)
     os.fchmod(descriptor, stat.S_IMODE(status.st_mode))

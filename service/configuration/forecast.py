@@ -1,4 +1,4 @@
-"""Targets turned into thresholds, and thresholds into what they are expected to do, by the calibration table."""
+"""Solves targets for thresholds, and predicts the outcome of thresholds, with the calibration table."""
 
 import threading
 from collections.abc import Sequence
@@ -15,7 +15,7 @@ _MAX_CURVE_POINTS = 64
 
 
 class Forecast:
-    """What the held-out images of a calibration table say about thresholds. Thread-safe.
+    """Predictions from a calibration table. Thread-safe.
 
     Args:
         table: None for a model without one.
@@ -26,38 +26,31 @@ class Forecast:
         self._walk_macs = tuple(accumulate(stage_macs))
         self._baseline_macs = baseline_macs
         self._building = threading.Lock()
+        self._built: Solver | None = None
 
     def expected(self, thresholds: tuple[float, ...]) -> Outcome | None:
-        """Accuracy, mean MACs and exit shares; None for a model without a calibration table."""
+        """Expected accuracy, mean MACs and exit shares; None without a calibration table."""
         table = self._table
         return None if table is None else simulate(table.confidence_EN, table.correct_EN, self._walk_macs, thresholds)
 
     @property
     def exit_accuracies(self) -> tuple[float, ...]:
-        """Accuracy if all images left at one exit, for each exit; empty for a model without a calibration table."""
+        """For each exit, the accuracy if all images left there; empty without a calibration table."""
         return () if self._table is None else tuple(self._table.correct_EN.mean(axis=1).tolist())
 
     @cached_property
     def curve(self) -> Sequence[Solution]:
-        """The most accurate thresholds for a range of costs, the cheapest first; empty without a calibration table.
-
-        Takes some tens of milliseconds at first.
-        """
-        if self._table is None:
-            return ()
-        with self._building:
-            solver = self._solver
-        return solver.frontier(_MAX_CURVE_POINTS)
+        """The most accurate thresholds for a range of costs, the cheapest first; empty without a calibration table."""
+        return () if self._table is None else self._solver().frontier(_MAX_CURVE_POINTS)
 
     def solve(self, target: Target) -> tuple[float, ...]:
-        """The thresholds that meet a target best; the first call takes some tens of milliseconds more.
+        """The best thresholds for a target. The first call builds the solver, in some tens of milliseconds.
 
         Raises:
-            InvalidParameterError: nothing meets it, or there is no calibration table.
+            InvalidParameterError: no thresholds meet it, or there is no calibration table.
         """
+        solver = self._solver()
         try:
-            with self._building:
-                solver = self._solver
             match target.kind:
                 case "mean_macs":
                     return solver.for_macs(target.value).thresholds
@@ -70,8 +63,10 @@ class Forecast:
         except InfeasibleTargetError as error:
             raise InvalidParameterError(f"target {target.kind} {target.value:g} cannot be met: {error}") from error
 
-    @cached_property
     def _solver(self) -> Solver:
         if self._table is None:
             raise InvalidParameterError("the model has no calibration table to solve a target with; see dvt calibrate")
-        return Solver(self._table.confidence_EN, self._table.correct_EN, self._walk_macs)
+        with self._building:
+            if self._built is None:
+                self._built = Solver(self._table.confidence_EN, self._table.correct_EN, self._walk_macs)
+            return self._built

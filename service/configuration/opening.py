@@ -1,4 +1,4 @@
-"""From the setting to the store."""
+"""Opens the store that a setting names."""
 
 import importlib.util
 import logging
@@ -15,12 +15,12 @@ _REDIS_SCHEMES = ("redis://", "rediss://", "unix://")
 
 
 def open_store(setting: str | None, *, model: str, num_stages: int) -> Store:
-    """The store that `DVT_CONFIG_STORE` stands for: `memory`, Redis by its URL, or a file.
+    """The store that `DVT_CONFIG_STORE` names: `memory`, the URL of a Redis server, or a file.
 
-    None is the model's file in the user's state folder, or memory, with a warning, where it cannot be written.
+    None stands for the model's file in the user's state folder; if it cannot be written, for memory, with a warning.
 
     Raises:
-        SettingsError: the file holds something else, or the Redis client is not installed.
+        SettingsError: the file cannot be used, or the Redis client is not installed.
     """
     if setting is None:
         return _default_store(model, num_stages)
@@ -30,7 +30,7 @@ def open_store(setting: str | None, *, model: str, num_stages: int) -> Store:
         return _redis_store(setting, model, num_stages)
     if "://" in setting:
         known = ", ".join(_REDIS_SCHEMES)
-        # The rest of a URL may hold a password.
+        # The rest of the URL may contain a password.
         raise SettingsError(f"DVT_CONFIG_STORE: {setting.split('://')[0]}:// is not one of {known}")
     path = Path(setting)
     store = FileStore(path, model=model, num_stages=num_stages)
@@ -56,7 +56,7 @@ def _default_store(model: str, num_stages: int) -> Store:
             raise _unusable(path, error) from error
     if store.durable:
         return store
-    # Nobody asked for this file: that it cannot be written is no failure to report for as long as the replica lives.
+    # The default file may be unwritable; memory then counts as durable, so that the replica reports no failure.
     _warn_of_memory(f"{path} cannot be written")
     return MemoryStore(history)
 

@@ -1,4 +1,4 @@
-"""The live configuration: exit thresholds that can change while requests are under way."""
+"""The live configuration: exit thresholds that can change while the service runs."""
 
 import asyncio
 import logging
@@ -17,20 +17,20 @@ _MAX_ATTEMPTS = 5
 
 
 class OperatingPoints:
-    """Holds the versions of the configuration, the last of them in force, and keeps a store in step with them.
+    """Holds the versions of the configuration, the last one in force, and synchronises them with a store.
 
-    Belongs to one event loop; what is in force can be read from any thread. The higher version holds: a store that
-    comes back with less than this replica knows is brought up to date, and one that is gone changes nothing.
+    Belongs to one event loop; `current` may be read from any thread. The higher version wins: a store with an older
+    version is updated, and an unreachable store changes nothing.
 
-    What is stored stays as it was set. A current version that was set for other weights holds here, under the same
-    number, with thresholds for this replica's own: so replicas agree while their weights are being replaced.
+    The stored thresholds stay as they were set. If the current version was set for other weights, this replica uses
+    adapted thresholds under the same version number, so that replicas agree while their weights are replaced.
 
     Args:
         thresholds: the model's own, version 1.
-        adaptation: to this replica's weights; without it, everything stored holds as it is.
+        adaptation: adapts stored points to this replica's weights; None uses them unchanged.
 
     Attributes:
-        on_change: told of every new history.
+        on_change: called with every new history.
     """
 
     def __init__(
@@ -52,21 +52,21 @@ class OperatingPoints:
 
     @property
     def current(self) -> OperatingPoint:
-        """What requests admitted now are given."""
+        """The configuration that newly admitted requests get."""
         return self._current
 
     @property
     def history(self) -> History:
-        """The last versions: those before the current one as they were set."""
+        """The last versions; those before the current one as they were set."""
         return (*self._shared[:-1], self._current)
 
     @property
     def stored(self) -> bool:
-        """Whether the configuration is in step with a store that will have it after a restart."""
+        """Whether the configuration is stored and will survive a restart."""
         return self._reachable and self._store.durable
 
     async def start(self) -> None:
-        """Take over what is stored, and from then on what others store."""
+        """Adopt the stored configuration, and from then on changes by others."""
         if not self._store.durable:
             _logger.warning("changes of the configuration will not survive a restart: its file cannot be written")
         await self._synchronise()
@@ -74,7 +74,7 @@ class OperatingPoints:
             self._polling = asyncio.create_task(self._poll(self._store.poll_interval_s))
 
     async def close(self) -> None:
-        """Let go of the store."""
+        """Stop polling and close the store."""
         if self._polling is not None:
             self._polling.cancel()
             with suppress(asyncio.CancelledError):
@@ -82,10 +82,10 @@ class OperatingPoints:
         await self._store.close()
 
     async def change(self, change: Change, *, if_version: Sequence[int] | None = None) -> OperatingPoint:
-        """Put new thresholds into force and return the new operating point; all of it or nothing.
+        """Store new thresholds, put them into force, and return the new operating point.
 
         Args:
-            if_version: change only if one of these is still the current version.
+            if_version: change only if the current version is one of these.
 
         Raises:
             InvalidParameterError: the thresholds are not valid.
@@ -103,7 +103,7 @@ class OperatingPoints:
                         raise VersionConflictError(f"the configuration is at version {current.version}, not {wanted}")
                     point = current.changed(change, self._calibration)
                     history = (*self._shared, point)[-HISTORY_LENGTH:]
-                    with suppress(VersionConflictError):  # somebody else was faster: look again
+                    with suppress(VersionConflictError):  # another change came first: try again
                         await self._store.replace(history, over=current.version)
                         await self._adopt(history)
                         return self.current
@@ -115,7 +115,7 @@ class OperatingPoints:
             await self._synchronise()
 
     async def _synchronise(self) -> None:
-        """Get into step with the store, if it can be reached."""
+        """Synchronise with the store if it can be reached."""
         async with self._changing:
             with suppress(StoreUnavailableError), self._reachability_noted():
                 await self._refresh()
@@ -138,7 +138,7 @@ class OperatingPoints:
         if stored is not None and stored[-1].version >= self.current.version:
             await self._adopt(stored)
         elif self.current.version > 1:
-            # The store lost what it had. Another replica may be about to tell it the same.
+            # The store lost this version. Another replica may restore it at the same time.
             with suppress(VersionConflictError):
                 await self._store.replace(self._shared, over=stored[-1].version if stored else 1)
 
@@ -147,7 +147,7 @@ class OperatingPoints:
             return
         point = history[-1]
         if self._adaptation is not None and not self._adaptation.fits(point):
-            # The old version holds meanwhile. Solving takes longer than an event loop should be kept.
+            # Solving would block the event loop; the old version stays in force meanwhile.
             point = await asyncio.to_thread(self._adaptation.adapted, point, self._own)
         self._shared, self._current = history, point
         _logger.info(

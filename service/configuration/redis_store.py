@@ -1,4 +1,4 @@
-"""The configuration in Redis, which all replicas share."""
+"""The configuration in Redis, shared by all replicas."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -9,25 +9,24 @@ from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import RedisError, WatchError
 
-from service.configuration.store import decode, encode, require_version
+from service.configuration.store import Store, decode, encode, require_version
 from service.engine.operating import History
 from service.errors import StoreUnavailableError, VersionConflictError
 
-# Twice this, once for a connection that has died meanwhile, is the longest anything here waits.
+# No call waits longer than twice this: a broken connection is retried once.
 _REDIS_TIMEOUT_S = 1.0
 
 
-class RedisStore:
-    """One key of a Redis server, watched by asking for it: nothing to miss, nothing to subscribe to again.
+class RedisStore(Store):
+    """One key of a Redis server. Changes are found by polling, which cannot miss one and needs no subscription.
 
     Args:
-        client: where the key is.
+        client: a Redis client.
         model: part of the key's name.
         num_stages: stages of the model.
     """
 
     poll_interval_s = 0.25
-    durable = True
 
     def __init__(self, client: Any, *, model: str, num_stages: int) -> None:
         self._client = client
@@ -63,19 +62,19 @@ class RedisStore:
         except WatchError as error:
             raise VersionConflictError("another change of the configuration came first") from error
         except (RedisError, OSError) as error:
-            # The text of some errors holds the address, never the password.
+            # Error texts may contain the address, never the password.
             raise StoreUnavailableError(f"Redis cannot be used: {error}") from error
 
 
 def connect(url: str) -> Any:
-    """A client for this URL; connects when it is first used.
+    """A client for this URL; it connects at the first use.
 
     Raises:
         ValueError: the URL is not one of Redis.
     """
     return Redis.from_url(
         url,
-        # All that is needed here; Redis before version 6 and some proxies have no other.
+        # Redis before version 6 and some proxies know no newer protocol.
         protocol=2,
         socket_timeout=_REDIS_TIMEOUT_S,
         socket_connect_timeout=_REDIS_TIMEOUT_S,

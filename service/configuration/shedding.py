@@ -1,4 +1,4 @@
-"""Which thresholds to fall back to under load, within a bound on the accuracy it costs."""
+"""Lowered thresholds for each load level, within a limit on the loss of accuracy."""
 
 from concurrent.futures import ThreadPoolExecutor
 
@@ -10,7 +10,7 @@ from weights.calibration.table import CalibrationTable
 from weights.calibration.thresholds import simulate
 
 _ALWAYS_LEAVES = 2.0
-"""In place of a confidence: above every threshold, also those that no real confidence reaches."""
+"""A confidence above every threshold."""
 
 _REMEMBERED = 16
 
@@ -18,14 +18,13 @@ _REMEMBERED = 16
 class ThresholdLadder:
     """Thresholds for each load level, from the calibration table; an engine's `Ladder`.
 
-    Level `k` may cost `k / NUM_LEVELS` of the drop, and is the cheapest that does: never higher than the
-    configuration's thresholds, so that whoever leaves under load leaves no later than without.
+    Level `k` has the cheapest thresholds that lose at most `k / NUM_LEVELS` of the allowed accuracy. They are never
+    higher than the configuration's thresholds, so that no image leaves later than without load shedding.
 
-    Each configuration is solved once, which takes a tenth of a second or two: on a thread of its own when it is first
-    asked for, since the worker asks.
+    Each configuration is solved once, in about 0.2 s, on a separate thread, so that the engine's worker does not wait.
 
     Args:
-        accuracy_drop: accuracy on the table that the last level may lie below the configuration's; 0.01 is a point.
+        accuracy_drop: allowed loss of accuracy on the table at the last level; 0.01 is one percentage point.
         walk_macs: MACs of the walk up to each stage, that stage included.
     """
 
@@ -33,19 +32,19 @@ class ThresholdLadder:
         self._table = table
         self._walk_macs = walk_macs
         self._accuracy_drop = accuracy_drop
-        # None while it is being solved.
+        # None while a solution is computed.
         self._steps: dict[Thresholds, tuple[Thresholds, ...] | None] = {}
         self._solvers = ThreadPoolExecutor(1, thread_name_prefix="shedding")
 
     def __call__(self, config_version: int, thresholds: Thresholds) -> tuple[Thresholds, ...]:
-        """The thresholds of levels 1 to `NUM_LEVELS` for a configuration with these; none until they are solved."""
+        """The thresholds of levels 1 to `NUM_LEVELS` for a configuration; empty until they are solved."""
         if thresholds not in self._steps:
             self._steps[thresholds] = None
             self._solvers.submit(self.prepare, thresholds)
         return self._steps.get(thresholds) or ()
 
     def prepare(self, thresholds: Thresholds) -> tuple[Thresholds, ...]:
-        """Solve now what a configuration with these thresholds will be asked for."""
+        """Solve the levels for a configuration with these thresholds now."""
         steps = self._solved(thresholds)
         if len(self._steps) > _REMEMBERED:
             self._steps.clear()
@@ -55,7 +54,7 @@ class ThresholdLadder:
     def _solved(self, thresholds: Thresholds) -> tuple[Thresholds, ...]:
         confidence_EN, correct_EN = self._table.confidence_EN, self._table.correct_EN
         expected = simulate(confidence_EN, correct_EN, self._walk_macs, thresholds).accuracy
-        # Whoever leaves by the configuration's thresholds is made to leave by any: so the solver can only lower them.
+        # Images that leave by the configuration's thresholds leave by any, so the solver can only lower thresholds.
         leaves_EN = confidence_EN[:-1] >= np.asarray(thresholds)[:, None]
         bound_EN = confidence_EN.copy()
         bound_EN[:-1][leaves_EN] = _ALWAYS_LEAVES

@@ -1,6 +1,6 @@
-"""What a configuration is kept in, and how it is written there."""
+"""The interface of a configuration store, the store in memory, and the stored format."""
 
-from typing import Protocol
+from abc import ABC, abstractmethod
 
 import msgspec
 
@@ -8,32 +8,31 @@ from service.engine.operating import History, OperatingPoint, parse_thresholds
 from service.errors import InvalidParameterError, StoreUnavailableError, VersionConflictError
 
 HISTORY_LENGTH = 20
-"""Versions that are remembered."""
+"""Number of versions that are kept."""
 
 
-class Store(Protocol):
-    """Keeps the history of a configuration. Nothing stored counts as version 1: the model's own.
+class Store(ABC):
+    """Keeps the history of a configuration. An empty store counts as version 1: the model's own thresholds.
 
     Attributes:
-        poll_interval_s: seconds after which somebody else may have changed it; None where nobody else does.
-        durable: whether what is stored lasts as long as who chose this store expects.
+        poll_interval_s: interval at which to look for changes by others; None if nobody else changes the store.
+        durable: whether changes are kept as this kind of store promises.
     """
 
-    @property
-    def poll_interval_s(self) -> float | None: ...  # noqa: D102 - in the class's text
+    poll_interval_s: float | None = None
+    durable = True
 
-    @property
-    def durable(self) -> bool: ...  # noqa: D102 - in the class's text
-
+    @abstractmethod
     async def read(self) -> History | None:
-        """What is stored.
+        """The stored history.
 
         Raises:
             StoreUnavailableError: it cannot be read, or is not a configuration of this model.
         """
 
+    @abstractmethod
     async def replace(self, history: History, *, over: int) -> None:
-        """Store this instead of what ends with version `over`.
+        """Replace the stored history, which must end with version `over`.
 
         Raises:
             StoreUnavailableError: it cannot be written.
@@ -41,14 +40,12 @@ class Store(Protocol):
         """
 
     async def close(self) -> None:
-        """Let go of what it holds open."""
+        """Close connections."""
+        return
 
 
-class MemoryStore:
-    """Remembers while the process lives."""
-
-    poll_interval_s = None
-    durable = True
+class MemoryStore(Store):
+    """Keeps the history while the process lives."""
 
     def __init__(self, history: History | None = None) -> None:
         self._history = history
@@ -58,18 +55,15 @@ class MemoryStore:
         return self._history
 
     async def replace(self, history: History, *, over: int) -> None:
-        """As `Store.replace`; nobody else stores anything here."""
+        """As `Store.replace`, without conflicts."""
         self._history = history
-
-    async def close(self) -> None:
-        """Nothing is held."""
 
 
 def require_version(stored: History | None, version: int) -> None:
-    """Check that what is stored ends with this version.
+    """Check that the stored history ends with this version.
 
     Raises:
-        VersionConflictError: it does not.
+        VersionConflictError: it ends with another one.
     """
     found = stored[-1].version if stored else 1
     if found != version:
@@ -82,10 +76,10 @@ def encode(history: History) -> bytes:
 
 
 def decode(data: bytes | msgspec.Raw, num_stages: int, place: str) -> History:
-    """What `encode` wrote, checked.
+    """Read and check what `encode` wrote.
 
     Raises:
-        StoreUnavailableError: naming `place`, for anything else.
+        StoreUnavailableError: for anything else; the text names `place`.
     """
     try:
         history = msgspec.json.decode(data, type=tuple[OperatingPoint, ...])

@@ -1,1 +1,1 @@
-"""When each stage is computed: tasks, exit policy, scheduler, runner and the worker that joins them."""
+"""The engine: tasks, exit policy, scheduler, runner, and the worker that connects them."""

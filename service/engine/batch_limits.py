@@ -1,13 +1,10 @@
-"""How many images a stage may run at once: less after it ran out of memory, and slowly more again."""
+"""Limits of the batch size of each stage, adapted to the memory."""
 
 _BATCHES_BEFORE_GROWTH = 100
 
 
 class BatchLimits:
-    """One limit per stage, at most `max_batch_size`.
-
-    Halved when a batch does not fit into memory; doubled after 100 full batches that did.
-    """
+    """One limit per stage, at most `max_batch_size`: halved when memory runs out, doubled after 100 full batches."""
 
     def __init__(self, num_stages: int, max_batch_size: int) -> None:
         if max_batch_size < 1:
@@ -20,7 +17,7 @@ class BatchLimits:
         return self._limits[stage]
 
     def cap(self, stage: int, size: int) -> None:
-        """No larger batch of this stage is worth its wait."""
+        """Never run a larger batch of this stage."""
         self._most[stage] = min(self._most[stage], size)
         self._limits[stage] = min(self._limits[stage], size)
 

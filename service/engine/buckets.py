@@ -1,8 +1,8 @@
-"""The batch sizes that are computed: a batch of another size is padded up to the next of them.
+"""The batch sizes that are computed; other batches are padded to the next of them.
 
-A size that was met before is worth more than the arithmetic of a few rows. On a GPU a graph is recorded for each size.
-On a CPU, oneDNN compiles its bfloat16 kernels for each shape and keeps 1,024 of them, sixty or so for a walk of one
-size: if every size occurs, most steps compile theirs anew.
+Padding computes a few rows in vain but reuses prepared kernels. On a GPU a CUDA graph is recorded for each size. On a
+CPU, oneDNN compiles bfloat16 kernels for each shape and caches 1,024 of them. One batch size takes about sixty, so
+without padding most steps would compile kernels again.
 """
 
 import torch
@@ -11,10 +11,10 @@ _SMALLEST_STEP = 4
 
 
 def bucket_sizes(max_batch_size: int, device: torch.device, dtype: torch.dtype) -> tuple[int, ...]:
-    """Batch sizes up to `max_batch_size`, which is one of them; none where every size is computed as it is.
+    """Batch sizes up to and including `max_batch_size`; none if batches are not padded.
 
-    On a GPU powers of two. On a CPU in bfloat16 steps of 4, and of a quarter of the power of two below once that is
-    more: 1, 2, 4, 8, 12 ... 32, 40 ... 64, 80. In float32 a CPU's products need no kernels of their own for a shape.
+    On a GPU: powers of two. On a CPU in bfloat16: steps of 4, later of a quarter of the power of two below: 1, 2, 4, 8,
+    12 ... 32, 40 ... 64, 80. On a CPU in float32: none, because its kernels do not depend on the shape.
     """
     if device.type != "cpu":
         sizes = {1 << exponent for exponent in range(max_batch_size.bit_length())}

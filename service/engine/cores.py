@@ -1,4 +1,4 @@
-"""How many cores this process may use, which in a container are fewer than the machine has."""
+"""The number of cores that this process may use, also in a container."""
 
 import os
 from math import ceil
@@ -8,10 +8,10 @@ _CGROUP = Path("/sys/fs/cgroup")
 
 
 def usable_cores(cgroup: Path = _CGROUP) -> int:
-    """The cores it may run on, and no more than the time its container gets on them.
+    """The cores this process may run on, limited by the CPU quota of its container.
 
     Args:
-        cgroup: where the container's limits are, in the form of version 2 (`cpu.max`) or 1 (`cpu/cpu.cfs_…`).
+        cgroup: the folder of the container's limits, of version 2 (`cpu.max`) or 1 (`cpu/cpu.cfs_…`).
     """
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     share = _share(cgroup)
@@ -19,7 +19,7 @@ def usable_cores(cgroup: Path = _CGROUP) -> int:
 
 
 def _share(cgroup: Path) -> float | None:
-    """Seconds of computing for every second, None for no limit: a quota in each period."""
+    """The CPU quota in cores; None for no limit."""
     try:
         quota, period = (cgroup / "cpu.max").read_text().split()
     except (OSError, ValueError):

@@ -1,6 +1,6 @@
-"""Tells a lost device from a batch that failed, and memory that ran out from both.
+"""Distinguishes a lost device, exhausted memory and other failures of a batch.
 
-Loads torch only to look at an error, since whoever knows the engine by its interface imports this and computes nothing.
+Imports torch only when an error is examined, because front ends import this module and do not load torch.
 """
 
 from collections.abc import Iterator
@@ -8,12 +8,12 @@ from contextlib import contextmanager
 
 from service.errors import DeviceLostError
 
-# What torch's allocators say: of a GPU, and of the host.
+# Messages of torch's allocators for GPU and host memory.
 _OUT_OF_MEMORY = ("out of memory", "can't allocate memory", "not enough memory")
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Whether a smaller batch might succeed, since memory of the device or of the host ran out."""
+    """Whether memory of the device or the host ran out, so that a smaller batch might succeed."""
     import torch
 
     if isinstance(error, torch.OutOfMemoryError | MemoryError):
@@ -23,17 +23,17 @@ def is_out_of_memory(error: BaseException) -> bool:
 
 @contextmanager
 def device_errors() -> Iterator[None]:
-    """Raise for a lost device, for which nothing more can be computed, an error of its own.
+    """Convert errors of a lost device to `DeviceLostError`.
 
     Raises:
-        DeviceLostError: the device is lost. Everything else passes unchanged, memory that ran out too.
+        DeviceLostError: the device cannot compute any more. Other errors pass unchanged, exhausted memory too.
     """
     try:
         yield
     except RuntimeError as error:
         import torch
 
-        # Older versions of torch raise a plain RuntimeError, known by its text.
+        # Older versions of torch raise a RuntimeError that only its text identifies.
         lost = "CUDA error" in str(error) or isinstance(error, getattr(torch, "AcceleratorError", ()))
         if lost and not is_out_of_memory(error):
             raise DeviceLostError("the accelerator failed and cannot compute any more") from error

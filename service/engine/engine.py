@@ -1,4 +1,4 @@
-"""The engine as its users see it: submission, cancellation and the life of the worker thread."""
+"""The engine's public interface: submission, cancellation, start and stop."""
 
 import logging
 import threading
@@ -21,7 +21,7 @@ _logger = logging.getLogger(__name__)
 
 
 class EngineState(StrEnum):
-    """Where the engine is in its life."""
+    """The life cycle of the engine."""
 
     STARTING = "starting"
     READY = "ready"
@@ -33,14 +33,19 @@ class EngineState(StrEnum):
 class Engine:
     """Computes the exit of each image on one worker thread; its methods may be called from any thread.
 
-    Every submitted task's future ends: with an answer, or with one of `service.errors`. How many images are admitted is
-    decided by those who submit them.
+    Every submitted task's future ends with an answer or with one of `service.errors`. Its callers decide how many
+    images are admitted.
 
     Args:
-        runner: used by the worker thread only, from `start` on.
-        max_inflight: how many images are admitted at most at a time; the load is a part of it.
+        runner: after `start`, only the worker thread uses it.
+        max_inflight: the most images admitted at a time; the load is the share of them in the engine.
         clock: seconds, monotonic.
-        ladder: thresholds that the configuration's give way to under load; without it nothing gives way.
+        ladder: lowered thresholds for load shedding; None switches load shedding off.
+
+    Attributes:
+        stage_macs: MACs of each stage for one image.
+        baseline_macs: MACs of one plain ViT at the last grid, for one image.
+        dtype: floating point type of the stages.
     """
 
     def __init__(
@@ -53,12 +58,13 @@ class Engine:
         clock: Callable[[], float] = time.monotonic,
         ladder: Ladder | None = None,
     ) -> None:
+        self.stage_macs, self.baseline_macs, self.dtype = runner.stage_macs, runner.baseline_macs, runner.dtype
         self._runner = runner
         self._observer = observer
         self._clock = clock
         walk_macs = tuple(accumulate(runner.stage_macs))
         self._ledger = Ledger(observer, walk_macs)
-        self._shedding = None if ladder is None else Shedding(ladder, lambda: len(self._ledger) / max_inflight)
+        self._shedding = Shedding() if ladder is None else Shedding(ladder, lambda: len(self._ledger) / max_inflight)
         self._worker = Worker(
             runner,
             ledger=self._ledger,
@@ -72,83 +78,68 @@ class Engine:
         self._state = EngineState.STARTING
         self._state_changed = threading.Condition()
         self._cause_of_death: BaseException | None = None
-        # A daemon: a device that hangs must not keep the process from ending.
+        # A daemon thread, so that a hung device cannot prevent the process from ending.
         self._thread = threading.Thread(target=self._run, name="dvt-engine", daemon=True)
 
     @property
     def state(self) -> EngineState:
-        """Where the engine is in its life."""
+        """The state in the engine's life cycle."""
         return self._state
 
     @property
-    def stage_macs(self) -> tuple[int, ...]:
-        """MACs of each stage for one image."""
-        return self._runner.stage_macs
-
-    @property
-    def baseline_macs(self) -> int:
-        """MACs of one plain ViT at the last grid, for one image."""
-        return self._runner.baseline_macs
-
-    @property
-    def dtype(self) -> str:
-        """Floating point type the stages are computed in."""
-        return self._runner.dtype
-
-    @property
     def busy_s(self) -> float:
-        """Seconds the step in progress has taken so far, 0 between steps; a hung device shows here."""
+        """Duration so far of the step in progress, 0 between steps; it grows while a device hangs."""
         return self._worker.busy_s
 
     @property
     def load_level(self) -> int:
-        """How far thresholds have given way to the load, from 0, not at all, to `load.NUM_LEVELS`."""
-        return 0 if self._shedding is None else self._shedding.level(self._clock())
+        """Level of load shedding, from 0 (off) to `load.NUM_LEVELS`."""
+        return self._shedding.level(self._clock())
 
     def queue_depths(self) -> tuple[int, ...]:
-        """How many tasks wait for each stage."""
+        """Number of waiting tasks by stage."""
         return self._worker.queue_depths()
 
     @property
     def running(self) -> bool:
-        """Whether the worker thread is there, which may outlive `stop`."""
+        """Whether the worker thread is alive; it may outlive `stop`."""
         return self._thread.is_alive()
 
     def start(self) -> None:
-        """Start the worker thread; it warms up, then the engine is ready. Once only.
+        """Start the worker thread; the engine is ready after its warm-up. Callable once.
 
         Raises:
-            NotReadyError: when the engine was stopped before.
+            NotReadyError: when the engine was already stopped.
         """
         with self._state_changed:
             self._require(EngineState.STARTING)
             self._thread.start()
 
     def wait_ready(self, timeout_s: float) -> None:
-        """Wait until the warm-up is over.
+        """Wait until the warm-up has finished.
 
         Raises:
-            NotReadyError: when it failed, from its cause, or is not over in time.
+            NotReadyError: when the warm-up failed or takes longer; chained to the cause.
         """
         with self._state_changed:
             self._state_changed.wait_for(lambda: self._state is not EngineState.STARTING, timeout_s)
             self._require(EngineState.READY)
 
     def submit(self, pixels: Pixels, policy: Policy) -> Task:
-        """Send one admitted image on its walk; also while draining, since it was admitted before.
+        """Start the walk of an admitted image; allowed while draining, because it was admitted before.
 
-        From here on the engine counts what becomes of the image, also when it refuses it as not ready.
+        From now on the engine counts the image's outcome, including a refusal as not ready.
 
         Returns:
-            The task. Its future ends with an `Answer` or one of `service.errors`; cancelling the future is as
-            good as `cancel`.
+            The task. Its future ends with an `Answer` or one of `service.errors`; cancelling the future has the same
+            effect as `cancel`.
 
         Raises:
             NotReadyError: when the engine is starting, stopped or dead.
         """
         now = self._clock()
-        # Under the lock a submission that races with the end falls on one side of it: it is refused, or its
-        # task is in the ledger when the end comes and ends with the rest.
+        # The lock orders a submission and the engine's end: the submission is refused, or its task is in the ledger
+        # and ends with the others.
         with self._state_changed:
             try:
                 self._require(EngineState.READY, EngineState.DRAINING)
@@ -158,13 +149,13 @@ class Engine:
             task_id = next(self._task_ids)
             task = Task(task_id=task_id, pixels=pixels, policy=policy, submitted_at=now, deadline=policy.deadline)
             self._ledger.open(task)
-            # By number: a callback that held the task would tie its pixels into a cycle with its future.
+            # By id: a callback that held the task would form a reference cycle of task, pixels and future.
             task.future.add_done_callback(partial(self._on_done, task_id))
             self._worker.inbox.put(task)
         return task
 
     def cancel(self, task: Task) -> None:
-        """Give up a task: no further stage is started for it, and its future ends with `ClientLeftError`.
+        """Cancel a task: no further stage starts for it, and its future ends with `ClientLeftError`.
 
         Does nothing for a task that has ended.
         """
@@ -173,15 +164,15 @@ class Engine:
             self._worker.inbox.put(Signal.CANCELLED)
 
     def stop(self, *, drain: bool, timeout_s: float) -> None:
-        """End the worker thread; the step in progress is finished either way, a warm-up is not waited for.
+        """Stop the worker thread. The step in progress finishes; a warm-up is not awaited.
 
         Args:
-            drain: finish what was submitted first; otherwise it ends with `NotReadyError`.
-            timeout_s: after which whatever is left ends with `NotReadyError`, even if the worker hangs.
+            drain: finish submitted tasks first; otherwise they end with `NotReadyError`.
+            timeout_s: then the remaining tasks end with `NotReadyError`, even if the worker hangs.
         """
         with self._state_changed:
             if self._state is EngineState.STARTING:
-                timeout_s = 0.0  # nothing was taken in that would have to be finished
+                timeout_s = 0.0  # no task was submitted
             if self._state in (EngineState.STARTING, EngineState.READY):
                 self._enter(EngineState.DRAINING)
         if self._thread.is_alive():

@@ -1,4 +1,4 @@
-"""Replays the kernels of a stage as one CUDA graph, which spares launching a hundred small ones each time."""
+"""Replays the kernels of a stage as one CUDA graph, which avoids about a hundred kernel launches."""
 
 import logging
 from collections.abc import Callable, Iterator
@@ -16,24 +16,23 @@ _logger = logging.getLogger(__name__)
 Forward = Callable[[int, Tensor | None, ReuseState | None], StageOutput]
 Compute = Callable[[], StageOutput]
 Capture = Callable[[Compute], tuple[StageOutput, Callable[[], None]]]
-"""Records a computation: gives its output, and what computes the same again into that output."""
+"""Records a computation; returns its output and a function that computes it again into that output."""
 
 
 @dataclass(frozen=True, slots=True)
 class _Graph:
-    images: Tensor | None
-    state: ReuseState | None
+    inputs: list[Tensor | None]
     output: StageOutput
     replay: Callable[[], None]
 
 
 class GraphedForward:
-    """A cascade's `forward_stage`, replayed where it was recorded for that stage and batch size.
+    """A cascade's `forward_stage`, replayed for recorded stages and batch sizes.
 
-    A replayed output is overwritten by the next call: who needs it longer copies it.
+    The next call overwrites a replayed output.
 
     Args:
-        forward: what is recorded, and what runs where nothing was.
+        forward: the function to record; it also runs when there is no recording.
         capture: records on the device.
     """
 
@@ -44,12 +43,12 @@ class GraphedForward:
         self._recording = False
 
     def __len__(self) -> int:
-        """How many stages and batch sizes are recorded."""
+        """Number of recordings."""
         return len(self._graphs)
 
     @contextmanager
     def recording(self) -> Iterator[None]:
-        """Record every stage and batch size that is run inside; a failure ends it and forgets what was recorded."""
+        """Record every stage and batch size that runs inside; a failure stops recording and drops all recordings."""
         self._recording = True
         try:
             yield
@@ -58,21 +57,23 @@ class GraphedForward:
 
     def __call__(self, stage: int, images: Tensor | None, state: ReuseState | None) -> StageOutput:
         """Run one stage; see `Cascade.forward_stage`."""
-        key = stage, _batch_size(images, state)
+        inputs = _tensors(images, state)
+        key = stage, next((len(value) for value in inputs if value is not None), 0)
         graph = self._graphs.get(key)
         if graph is None and self._recording:
             graph = self._record(key, images, state)
         if graph is None:
             return self._forward(stage, images, state)
-        _copy(images, graph.images)
-        _copy_state(state, graph.state)
+        for value, buffer in zip(inputs, graph.inputs, strict=True):
+            if value is not None and buffer is not None:
+                buffer.copy_(value, non_blocking=True)
         graph.replay()
         return graph.output
 
     def _record(self, key: tuple[int, int], images: Tensor | None, state: ReuseState | None) -> _Graph | None:
-        # Buffers of the same layout as what is given: the kernels that are recorded depend on it.
-        images = None if images is None else images.clone()
-        state = None if state is None else ReuseState(*(_clone(value) for value in _parts(state)))
+        # Buffers with the memory layout of the inputs: the recorded kernels depend on it.
+        buffers = [None if value is None else value.clone() for value in _tensors(images, state)]
+        images, state = buffers[0], None if state is None else ReuseState(*buffers[1:])
         try:
             output, replay = self._capture(lambda: self._forward(key[0], images, state))
         except Exception as error:
@@ -82,12 +83,12 @@ class GraphedForward:
             self._recording = False
             self._graphs.clear()
             return None
-        graph = self._graphs[key] = _Graph(images, state, output, replay)
+        graph = self._graphs[key] = _Graph(buffers, output, replay)
         return graph
 
 
 class CudaCapture:
-    """Records on a CUDA device; all recordings share one pool of memory, since only one runs at a time."""
+    """Records on a CUDA device; all recordings share one memory pool, because only one runs at a time."""
 
     def __init__(self, device: torch.device) -> None:
         self._device = device
@@ -96,7 +97,7 @@ class CudaCapture:
     def __call__(self, compute: Compute) -> tuple[StageOutput, Callable[[], None]]:
         """Record `compute`; see `Capture`."""
         with torch.cuda.device(self._device):
-            # Libraries set themselves up in the first calls, which a recording forbids.
+            # Libraries initialise in their first calls, which is not allowed while recording.
             side = torch.cuda.Stream()  # type: ignore[no-untyped-call]
             side.wait_stream(torch.cuda.current_stream())
             with torch.cuda.stream(side):
@@ -109,25 +110,5 @@ class CudaCapture:
         return output, graph.replay
 
 
-def _parts(state: ReuseState) -> list[Tensor | None]:
-    return [getattr(state, field.name) for field in fields(state)]
-
-
-def _batch_size(images: Tensor | None, state: ReuseState | None) -> int:
-    parts = [images] if state is None else [images, *_parts(state)]
-    return next((len(part) for part in parts if part is not None), 0)
-
-
-def _clone(value: Tensor | None) -> Tensor | None:
-    return None if value is None else value.clone()
-
-
-def _copy(source: Tensor | None, target: Tensor | None) -> None:
-    if source is not None and target is not None:
-        target.copy_(source, non_blocking=True)
-
-
-def _copy_state(source: ReuseState | None, target: ReuseState | None) -> None:
-    if source is not None and target is not None:
-        for value, buffer in zip(_parts(source), _parts(target), strict=True):
-            _copy(value, buffer)
+def _tensors(images: Tensor | None, state: ReuseState | None) -> list[Tensor | None]:
+    return [images, *([] if state is None else (getattr(state, field.name) for field in fields(state)))]

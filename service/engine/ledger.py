@@ -1,4 +1,4 @@
-"""Which tasks have not ended yet, and the only way to end one."""
+"""The tasks that have not ended, and the methods that end a task."""
 
 from collections.abc import Callable, Sequence
 from contextlib import suppress
@@ -10,11 +10,11 @@ from service.errors import ClientLeftError, DeadlineExceededError, ServiceError
 
 
 class Ledger:
-    """Ends every task exactly once, and counts it as what it ended as.
+    """Ends every task exactly once and counts its outcome.
 
-    Whoever takes a task out of the ledger ends it; for everyone after that the task is gone. So the worker, a
-    dying engine and a `stop` that lost patience may all try to end the same task, each from its own thread. A
-    task whose future was cancelled by its holder counts as cancelled, whatever it would have ended as.
+    The first call that ends a task removes it; later calls for the task do nothing. So the worker, a dying engine and
+    `stop` after its timeout may try to end the same task from different threads. A task whose future was cancelled
+    counts as cancelled.
 
     Args:
         walk_macs: MACs of the walk up to each stage, that stage included.
@@ -29,7 +29,7 @@ class Ledger:
         return len(self._open)
 
     def open(self, task: Task) -> None:
-        """Take in a submitted task."""
+        """Add a submitted task."""
         self._open[task.task_id] = task
 
     def get(self, task_id: int) -> Task | None:
@@ -39,10 +39,10 @@ class Ledger:
     def answer(
         self, task: Task, reason: ExitReason, where: str = "compute", lowered_threshold: float | None = None
     ) -> None:
-        """End with the prediction of the last stage it finished.
+        """End a task with the prediction of its last finished stage.
 
         Args:
-            lowered_threshold: what its policy's threshold had given way to, where that let it go.
+            lowered_threshold: the threshold in force, if load shedding had lowered it.
         """
         prediction = task.predictions[-1]
         threshold = task.policy.threshold(prediction.stage) if lowered_threshold is None else lowered_threshold
@@ -59,7 +59,7 @@ class Ledger:
         self._end(task, answer, where, lambda: self._observer.image_exited(prediction.stage, reason, answer.macs))
 
     def expire(self, task: Task) -> None:
-        """End a task that no further stage can finish for in time: with the best answer so far, if there is one."""
+        """End a task that cannot finish another stage before its deadline, with the last prediction if there is one."""
         if task.predictions:
             self.answer(task, ExitReason.DEADLINE, where="queue")
         else:
@@ -72,17 +72,17 @@ class Ledger:
         self._end(task, error, where, lambda: self._observer.image_cancelled(where))
 
     def fail(self, task: Task, error: ServiceError) -> None:
-        """End a task that its stage could not be computed for."""
+        """End a task whose stage could not be computed."""
         self._end(task, error, "compute", lambda: self._observer.image_failed(task.stage))
 
     def reject(self, task: Task, error: ServiceError) -> None:
-        """End a task that the engine stopped before."""
+        """End a task because the engine stopped."""
         self._end(task, error, "queue", lambda: self._observer.image_rejected("not_ready"))
 
     def end_all(self, end: Callable[[Task], None]) -> None:
-        """End every task that is left with `end`, one of the methods above."""
+        """End every remaining task with `end`, one of the methods above."""
         for task in list(self._open.values()):
-            # An observer that raises must not leave the next futures hanging.
+            # An observer that raises must not leave other futures unresolved.
             with suppress(Exception):
                 end(task)
 

@@ -1,4 +1,4 @@
-"""Thresholds that give way under load: when, and how far. Plain Python: no thread, no clock but `now` passed in."""
+"""Load shedding: when thresholds are lowered, and by how many levels. Plain Python; the time is passed in."""
 
 from collections.abc import Callable, Sequence
 from enum import Enum, auto
@@ -8,8 +8,8 @@ from service.engine.policy import Policy
 Thresholds = tuple[float, ...]
 
 Ladder = Callable[[int, Thresholds], Sequence[Thresholds]]
-"""(configuration's version, its thresholds) -> thresholds for load level 1, 2 … `NUM_LEVELS`, none of them higher
-than the configuration's; the last one holds for levels beyond, and none at all means that nothing gives way."""
+"""(version, thresholds of the configuration) -> thresholds for load levels 1, 2 … `NUM_LEVELS`, never higher than the
+configuration's. The last one also holds for higher levels; an empty sequence lowers no threshold."""
 
 NUM_LEVELS = 3
 
@@ -28,10 +28,9 @@ class _Mark(Enum):
 class LoadControl:
     """A level from 0 to `NUM_LEVELS` that follows the pressure, quickly up and slowly down.
 
-    Pressure is the share of permits taken: at 1 requests are refused. The level rises by one for every
-    `RISE_AFTER_S` the pressure has stayed at or above the high-water mark, at most one an update, so that each
-    level can show what it does; it falls by one for every `FALL_AFTER_S` at or below the low-water mark, also while
-    nobody updates. Between the marks it stays. So it cannot change direction faster than once in `FALL_AFTER_S`.
+    Pressure is the share of permits taken; at 1 requests are refused. The level rises by one for every `RISE_AFTER_S`
+    at or above the high-water mark, at most once per update, so that a level can take effect before the next. It falls
+    by one for every `FALL_AFTER_S` at or below the low-water mark, also without updates. Between the marks it stays.
     """
 
     def __init__(self) -> None:
@@ -40,11 +39,11 @@ class LoadControl:
         self._since = 0.0
 
     def level(self, now: float) -> int:
-        """The level in force. May be read from any thread."""
+        """The current level. May be read from any thread."""
         return max(0, self._level - self._falls(now))
 
     def update(self, pressure: float, now: float) -> int:
-        """Take note of the pressure from `now` on; the level now in force."""
+        """Record the pressure at `now`; returns the level."""
         falls = self._falls(now)
         self._level = max(0, self._level - falls)
         self._since += falls * FALL_AFTER_S
@@ -60,33 +59,33 @@ class LoadControl:
 
 
 class Shedding:
-    """What thresholds give way to while the load lasts. Owned by the worker.
+    """Lowers thresholds under load; by default never. Owned by the worker.
 
     Args:
-        ladder: called while the level is above 0, so for every image: it must be quick.
+        ladder: called for every image while the level is above 0, so it must be fast.
         pressure: the share of permits taken.
     """
 
-    def __init__(self, ladder: Ladder, pressure: Callable[[], float]) -> None:
+    def __init__(self, ladder: Ladder = lambda *_: (), pressure: Callable[[], float] = lambda: 0.0) -> None:
         self._ladder = ladder
         self._pressure = pressure
         self._control = LoadControl()
         self._level = 0
 
     def level(self, now: float) -> int:
-        """The level in force. May be read from any thread."""
+        """The current level. May be read from any thread."""
         return self._control.level(now)
 
     def update(self, now: float) -> None:
-        """Look at the pressure; the level then holds until the next time."""
+        """Update the level from the pressure."""
         self._level = self._control.update(self._pressure(), now)
 
     def idle(self, now: float) -> None:
-        """Nothing waits, whatever is being read, decoded or written."""
+        """Record that no task waits: pressure 0, even if permits are taken."""
         self._level = self._control.update(0.0, now)
 
     def threshold(self, stage: int, policy: Policy) -> float | None:
-        """What the stage's threshold has given way to; None where it has not."""
+        """The lowered threshold of a stage; None if it is not lowered."""
         if self._level == 0 or not policy.follows_config or stage >= len(policy.thresholds):
             return None
         steps = self._ladder(policy.config_version, policy.thresholds)

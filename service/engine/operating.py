@@ -1,4 +1,4 @@
-"""What the live configuration says: exit thresholds, and the target they were solved for."""
+"""The live configuration: exit thresholds, and the target they were solved for."""
 
 import sys
 from collections.abc import Sequence
@@ -11,7 +11,7 @@ from service.errors import InvalidParameterError
 TargetKind = Literal["mean_macs", "fraction", "accuracy", "accuracy_drop"]
 
 OF_THE_MODEL = "model"
-"""Who has set the first version: the model's own thresholds."""
+"""`changed_by` of the first version, the model's own thresholds."""
 
 
 def parse_thresholds(value: float | Sequence[float], num_stages: int) -> tuple[float, ...]:
@@ -39,10 +39,11 @@ def _threshold(value: float) -> float:
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """What thresholds were solved for.
+    """The target that thresholds were solved for.
 
     Attributes:
-        value: MACs per image; a fraction of the baseline's MACs; an accuracy; or how far below the full cascade's.
+        value: by kind: MACs per image, a fraction of the baseline's MACs, an accuracy, or a loss of accuracy against
+            the full cascade.
     """
 
     kind: TargetKind
@@ -51,10 +52,11 @@ class Target:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Change:
-    """A change somebody wants; `target` only says what the thresholds were solved for.
+    """A requested change.
 
     Attributes:
-        changed_by: whose key it was.
+        target: the target the thresholds were solved for, if any.
+        changed_by: name of the key.
     """
 
     thresholds: tuple[float, ...]
@@ -67,11 +69,11 @@ class OperatingPoint:
     """One version of the live configuration.
 
     Attributes:
-        version: counts from 1, one more at every change.
+        version: counts the changes, from 1.
         thresholds: one per exit but the last.
-        target: what they were solved for, where they were.
-        calibration: digest of the weights and the calibration they belong to; None where it is not known.
-        changed_by: whose key it was, or `OF_THE_MODEL`.
+        target: the target they were solved for, if any.
+        calibration: digest of the weights and the calibration they belong to; None if unknown.
+        changed_by: name of the key, or `OF_THE_MODEL`.
         updated_at: when it came into force, UTC.
     """
 
@@ -83,7 +85,7 @@ class OperatingPoint:
     updated_at: datetime
 
     def changed(self, change: Change, calibration: str | None = None) -> "OperatingPoint":
-        """The next version, whose thresholds belong to this calibration."""
+        """The next version; its thresholds belong to this calibration."""
         return OperatingPoint(
             version=self.version + 1,
             thresholds=change.thresholds,
@@ -95,4 +97,4 @@ class OperatingPoint:
 
 
 History = tuple[OperatingPoint, ...]
-"""Versions one after the other, the last of them in force."""
+"""Successive versions; the last one is in force."""

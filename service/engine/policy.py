@@ -1,4 +1,4 @@
-"""When an image leaves: the exit rule of one request, fixed at admission."""
+"""The exit rule of one request, fixed at admission."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -28,10 +28,10 @@ class Policy:
         min_stage: no exit before this stage, however confident.
         max_stage: the last stage allowed to run.
         max_macs: budget for the whole walk; a stage that would exceed it is not started.
-        deadline: reading of `time.monotonic` after which the best answer so far is given; one clock for all processes
-            of a machine.
-        follows_config: whether the thresholds are the configuration's, and so may give way under load.
-        top_k: how many classes to return.
+        deadline: reading of `time.monotonic` at which the last prediction so far becomes the answer; one clock for all
+            processes of a machine.
+        follows_config: whether the thresholds are the configuration's; only these are lowered under load.
+        top_k: number of classes to return.
         trace: whether to return every stage's prediction.
     """
 
@@ -46,7 +46,7 @@ class Policy:
     trace: bool = False
 
     def check(self, stage_macs: Sequence[int]) -> None:
-        """Refuse what a cascade of these stages cannot honour.
+        """Check the rule against a cascade of these stages.
 
         Args:
             stage_macs: MACs of each stage for one image.
@@ -77,7 +77,7 @@ class Policy:
 
         Args:
             confidence: the stage's largest softmax probability.
-            next_macs: cumulative MACs of the walk if the next stage ran too; None after the last stage.
+            next_macs: MACs of the walk including the next stage; None after the last stage.
         """
         threshold = self.threshold(stage)
         if threshold is None or next_macs is None:

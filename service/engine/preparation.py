@@ -1,4 +1,4 @@
-"""Makes a trained cascade ready to run on a device, and finds the floating point type it is fastest in."""
+"""Prepares a cascade for inference on a device, and chooses the fastest floating point type."""
 
 import copy
 import logging
@@ -15,12 +15,12 @@ _logger = logging.getLogger(__name__)
 
 Run = Callable[[], Tensor]
 
-# bfloat16 must save this share of the time: it rounds more coarsely, which a difference within the noise is not worth.
+# bfloat16 must save this share of the time, because it rounds more coarsely and times vary.
 _MARGIN = 0.2
-# A CPU without instructions for it takes 7 to 19 times as long.
+# A CPU without bfloat16 instructions takes 7 to 19 times as long.
 _HOPELESS = 3.0
 _MAX_ROUNDS = 3
-# One float32 batch of the measurement takes about this long; no further round is begun after the second limit.
+# Target duration of one float32 batch, and time after which no further round starts.
 _BATCH_S = 0.1
 _MAX_S = 0.8
 
@@ -28,7 +28,7 @@ _KEPT_BYTES = 2**30
 
 
 def prepared(cascade: Cascade, device: torch.device, dtype: torch.dtype) -> Cascade:
-    """A copy for inference, with batch norms folded and memory laid out as the convolutions like it best."""
+    """A copy for inference, with folded batch norms and the fastest memory layout for convolutions."""
     if device.type == "cpu":
         keep_freed_memory(_KEPT_BYTES)
     cascade = copy.deepcopy(cascade).eval().requires_grad_(False)
@@ -40,7 +40,7 @@ def prepared(cascade: Cascade, device: torch.device, dtype: torch.dtype) -> Casc
 
 
 def seconds_of(run: Run) -> float:
-    """Seconds one run takes, by the wall clock."""
+    """Wall-clock seconds of one run."""
     start = time.perf_counter()
     run()
     return time.perf_counter() - start
@@ -49,18 +49,18 @@ def seconds_of(run: Run) -> float:
 def choose_dtype(
     cascade: Cascade, *, device: str, max_batch_size: int, timer: Callable[[Run], float] = seconds_of
 ) -> torch.dtype:
-    """Measure the deepest stage in float32 and bfloat16, taking turns; bfloat16 when it is clearly faster.
+    """Time the deepest stage alternately in float32 and bfloat16; choose bfloat16 if it is clearly faster.
 
-    Where one image takes several times as long at the first stage already, nothing more is measured.
+    If bfloat16 is several times slower for one image at the first stage, the measurement ends there.
 
     Args:
-        max_batch_size: measured on a full batch, or on as much of one as a slow machine can do in a short time.
-        timer: runs what it is given and says how many seconds that took.
+        max_batch_size: the batch size to measure; smaller on a slow machine.
+        timer: runs a function and returns its duration in seconds.
     """
     exact, rounded = (prepared(cascade, torch.device(device), dtype) for dtype in (torch.float32, torch.bfloat16))
     first = [_stage(model, 0, 1) for model in (exact, rounded)]
     for run in first:
-        timer(run)  # The first run pays for what later ones find ready.
+        timer(run)  # The first run includes one-time initialisation.
     float32_s, bfloat16_s = map(timer, first)
     if bfloat16_s > _HOPELESS * float32_s:
         return _chosen(1, "first", float32_s, bfloat16_s)
@@ -93,7 +93,7 @@ def _chosen(batch_size: int, stage: str, float32_s: float, bfloat16_s: float) ->
 
 @torch.inference_mode()
 def _stage(cascade: Cascade, stage: int, batch_size: int) -> Run:
-    """A stage for random images that have walked there; the logits arrive on the host."""
+    """A function that runs a stage on random images with their reuse state and copies the logits to the host."""
     side, weight = cascade.config.image_size, next(cascade.parameters())
     noise = torch.randn(batch_size, 3, side, side, generator=torch.Generator().manual_seed(0))
     images, state = noise.to(weight.device, weight.dtype), None

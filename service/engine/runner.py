@@ -31,15 +31,18 @@ class TorchRunner:
     """Implements `service.engine.interfaces.Runner` for a cascade on one device.
 
     Args:
-        cascade: copied; the original stays as it is.
+        cascade: is copied, not changed.
         mean: per channel, of pixels scaled to 0..1.
         std: likewise.
         temperatures: one per stage.
         max_batch_size: the largest batch `run` is given.
-        capacity: how many images may be in flight, and so may hold reuse state.
-        dtype: of weights and activations; confidences are computed in float32 either way.
-        buckets: batch sizes to pad up to; none pads nothing. By default those of `bucket_sizes`.
-        cuda_graphs: whether the stages are recorded at the warm-up and replayed, where the device can.
+        capacity: the most images in flight, each with reuse state.
+        dtype: type of weights and activations; confidences are computed in float32.
+        buckets: batch sizes to pad to; an empty sequence disables padding. By default those of `bucket_sizes`.
+        cuda_graphs: whether stages are recorded in the warm-up and replayed, on a GPU.
+
+    Attributes:
+        buckets: batch sizes that batches are padded to; empty without padding.
     """
 
     def __init__(
@@ -68,8 +71,9 @@ class TorchRunner:
         if cuda_graphs and self._device.type == "cuda":
             self._graphs = GraphedForward(self._cascade.forward_stage, CudaCapture(self._device))
         self._temperatures = tuple(temperatures)
-        self._stage_macs = tuple(stage.total for stage in macs.stage_macs(config))
-        self._baseline_macs = macs.baseline_macs(config)
+        self.stage_macs = tuple(stage.total for stage in macs.stage_macs(config))
+        self.baseline_macs = macs.baseline_macs(config)
+        self.dtype = str(dtype).removeprefix("torch.")
 
         # (pixel / 255 - mean) / std, as one product and one sum.
         mean_of, std_of = (
@@ -79,57 +83,29 @@ class TorchRunner:
 
         if buckets is None:
             buckets = bucket_sizes(max_batch_size, self._device, dtype)
-        self._buckets = tuple(sorted({*buckets, max_batch_size})) if buckets else ()
+        self.buckets = tuple(sorted({*buckets, max_batch_size})) if buckets else ()
         self._max_batch_size = max_batch_size
-        # Every batch is collected here; page-locked for a GPU, which saves the upload another copy.
+        # Every batch is collected here; page-locked for a GPU, which saves a copy.
         shape = (max_batch_size, 3, config.image_size, config.image_size)
         self._staging = torch.zeros(shape, dtype=torch.uint8, pin_memory=not on_cpu)
-        # The warm-up fills whole batches, also where fewer images may be in flight.
+        # The warm-up runs full batches, even if fewer images may be in flight.
         self._pool = StatePool(max(capacity, max_batch_size), self._device, config.map_origins)
         self._pending: tuple[int, Sequence[Task], ReuseState] | None = None
 
     @property
-    def stage_macs(self) -> tuple[int, ...]:
-        """MACs of each stage for one image."""
-        return self._stage_macs
-
-    @property
-    def baseline_macs(self) -> int:
-        """MACs of one plain ViT at the last grid, for one image."""
-        return self._baseline_macs
-
-    @property
-    def buckets(self) -> tuple[int, ...]:
-        """Batch sizes that batches are padded up to; none where they are not padded."""
-        return self._buckets
-
-    @property
     def sizes(self) -> tuple[int, ...]:
-        """The buckets; powers of two and the largest batch where nothing is padded."""
+        """Batch sizes of the warm-up: the buckets; without padding, powers of two and the largest batch."""
         most = self._max_batch_size
-        return self._buckets or (*(1 << power for power in range((most - 1).bit_length())), most)
-
-    @property
-    def num_kept(self) -> int:
-        """How many images hold reuse state."""
-        return len(self._pool)
-
-    @property
-    def dtype(self) -> str:
-        """What the stages are computed in, such as `bfloat16`."""
-        return str(self._dtype).removeprefix("torch.")
+        return self.buckets or (*(1 << power for power in range((most - 1).bit_length())), most)
 
     def warm_up(self) -> Times:
-        """Run every stage: for every bucket on a GPU, else for growing sizes until a batch takes long enough.
-
-        Returns:
-            (stage, batch size, seconds) once it was warm; no larger batch of a stage is worth running.
+        """Run every stage: on a GPU with every bucket, on a CPU with growing sizes; see `Runner.warm_up`.
 
         Raises:
-            StateMemoryError: when there is no memory for the reuse state of all images that may be in flight.
+            StateMemoryError: when there is no memory for the reuse state of `capacity` images.
         """
-        # Numbers no task of an engine has.
-        policy = Policy(thresholds=(), config_version=0, max_stage=len(self._stage_macs) - 1)
+        # An engine's task ids are not negative.
+        policy = Policy(thresholds=(), config_version=0, max_stage=len(self.stage_macs) - 1)
         tasks = [
             Task(task_id=-1 - row, pixels=self._staging.numpy()[0], policy=policy, submitted_at=0.0)
             for row in range(self._max_batch_size)
@@ -139,7 +115,7 @@ class TorchRunner:
         else:
             with self._graphs.recording() if self._graphs is not None else nullcontext():
                 run_every_size(self, tasks, self.sizes)
-            # Once more, as they will run from now on.
+            # Measured separately, without recording.
             times = run_every_size(self, tasks, self.sizes)
         _logger.info(
             "the reuse state of %d images takes %.1f MB, %.1f kB each",
@@ -156,11 +132,11 @@ class TorchRunner:
         """Compute `stage` for these tasks; see `Runner.run`."""
         self._pending = None
         with device_errors():
-            size = min((bucket for bucket in self._buckets if bucket >= len(tasks)), default=len(tasks))
+            size = min((bucket for bucket in self.buckets if bucket >= len(tasks)), default=len(tasks))
             images = self._upload(stage, tasks, size) if self._cascade.reads_images(stage) else None
             state = None
             if stage > 0:
-                # Padding repeats the first row; nobody looks at what is computed for it.
+                # Padding repeats the first row; its results are ignored.
                 ids = [task.task_id for task in tasks]
                 state = self._pool.load(stage - 1, ids + ids[:1] * (size - len(ids)))
             forward = self._cascade.forward_stage if self._graphs is None else self._graphs
@@ -182,22 +158,22 @@ class TorchRunner:
             self._pool.store(stage, [tasks[row].task_id for row in rows], state, rows)
 
     def release(self, tasks: Sequence[Task]) -> None:
-        """Forget whatever is kept for these tasks."""
+        """Free the reuse state of these tasks."""
         self._pool.release([task.task_id for task in tasks])
 
     def _upload(self, stage: int, tasks: Sequence[Task], size: int) -> Tensor:
-        """Shape: -> [B, 3, P, P], at the size the stage works on, normalised; rows beyond the tasks hold old pixels."""
+        """Shape: -> [B, 3, P, P], normalised, at the stage's size; rows beyond the tasks hold old pixels."""
         np.stack([task.pixels for task in tasks], out=self._staging.numpy()[: len(tasks)])
         pixels = self._staging[:size].to(self._device, non_blocking=True)
         pixels = look_at(pixels, self._cascade.config.side_px(stage))
         return (pixels.to(torch.float32) * self._scale + self._shift).to(self._dtype)
 
     def _read_back(self, stage: int, logits: Tensor, tasks: Sequence[Task]) -> list[StagePrediction]:
-        """Bring back the most probable classes, values and indices in the one copy of this step."""
+        """Copy the most probable classes to the host, values and indices in one copy."""
         all_probs = torch.softmax(logits.to(torch.float32) / self._temperatures[stage], dim=-1)
         top_k = min(max(task.policy.top_k for task in tasks), all_probs.shape[-1])
         probs, indices = all_probs.topk(top_k, dim=-1)
-        # A class index below 2^24 is exact as a float32.
+        # Indices below 2^24 are exact in float32.
         table = torch.cat([probs, indices.to(torch.float32)], dim=-1).cpu().tolist()
         return [
             StagePrediction(

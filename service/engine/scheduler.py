@@ -1,34 +1,18 @@
-"""Which stage runs next, for which tasks. Plain Python: no torch, no thread, no clock but `now` passed in."""
+"""Chooses the next stage and its tasks. Plain Python: no torch, no thread; the time is passed in."""
 
 import math
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
-from enum import StrEnum
 
 from service.engine.batch_limits import BatchLimits
 from service.engine.stage_times import StageTimes
 from service.engine.task import Task
 
 
-class DropReason(StrEnum):
-    """Why a waiting task leaves its queue without running."""
-
-    CANCELLED = "cancelled"
-    TOO_LATE = "too_late"
-
-
-@dataclass(frozen=True, slots=True)
-class Dropped:
-    """A task that left its queue without running."""
-
-    task: Task
-    reason: DropReason
-
-
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """Tasks that run one stage together; at least one, oldest first."""
+    """At least one task, the oldest first, for one stage."""
 
     stage: int
     tasks: Sequence[Task]
@@ -36,33 +20,33 @@ class Batch:
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """What to do next: end the dropped tasks, then run the batch, if any."""
+    """The next step: end the dropped tasks, which are cancelled or too late; then run the batch, if any."""
 
     batch: Batch | None
-    dropped: Sequence[Dropped]
+    dropped: Sequence[Task]
 
 
 class Scheduler:
     """One first-in-first-out queue per stage; forms batches of one stage at a time.
 
-    Work-conserving: whenever something waits there is a batch; nothing is held back in the hope of company.
-    Where full batches wait they go first, the deepest of them, which keeps batches full under load; otherwise the
-    deepest stage goes first, which finishes what was begun and frees its memory. A flooded stage cannot starve
-    another: a stage that was passed over `2 * num_stages` times in a row while tasks waited there is overdue, and
-    the longest overdue goes before everything else. With less patience a flooded stage 0 makes the deep stages,
-    which cost most, run on nearly empty batches; with more, the deep images wait longer for little throughput.
+    Work-conserving: there is a batch whenever a task waits. The deepest stage with a full batch runs first, which keeps
+    batches full under load; without full batches, the deepest stage runs first, which finishes images and frees memory.
+    A stage that was passed over `2 * num_stages` times in a row while tasks waited is overdue. The longest overdue
+    stage runs before all others, so a flooded stage cannot starve another. With a smaller bound, a flooded stage 0
+    would make the expensive deep stages run nearly empty batches. With a larger one, deep images would wait longer for
+    little gain.
 
-    Starvation bound: a stage with waiting tasks is passed over at most `3 * num_stages - 2` times in a row.
-    When it becomes overdue, at most `num_stages - 2` others are overdue too (not the one just run), and each
-    of them goes first once at most: having run, it needs `2 * num_stages` more batches to be overdue again.
+    Starvation bound: a stage with waiting tasks is passed over at most `3 * num_stages - 2` times in a row. When it
+    becomes overdue, at most `num_stages - 2` others are overdue (not the one that just ran), and each of them runs
+    first at most once, because after its run it needs `2 * num_stages` more batches to be overdue again.
 
-    Deadlines: no task starts a stage that is expected to end after its deadline. Where a full batch would take
-    too long for some, the batch is the one that answers most images in time. Who could not finish even alone,
-    now or after the batch, is dropped at once rather than when the deadline has passed.
+    Deadlines: no task starts a stage that is expected to end after its deadline. If a full batch would take too long
+    for some tasks, the batch is the one that answers most images in time. A task that could not finish even alone, now
+    or after the batch, is dropped at once.
 
     Args:
-        limits: how many tasks a stage may run at once.
-        times: what a stage is expected to take.
+        limits: the most tasks a stage may run at once.
+        times: expected durations of the stages.
     """
 
     def __init__(self, num_stages: int, limits: BatchLimits, times: StageTimes) -> None:
@@ -71,7 +55,7 @@ class Scheduler:
         self._patience = 2 * num_stages
         self._queues = [deque[Task]() for _ in range(num_stages)]
         self._passed_over = [0] * num_stages
-        # No deadline in a queue is earlier than this; it may be too early, since taking tasks out leaves it.
+        # Lower bounds of the deadlines in the queues; not raised when tasks are taken out.
         self._earliest = [math.inf] * num_stages
         self._look_for_cancelled = False
 
@@ -79,22 +63,22 @@ class Scheduler:
         return sum(map(len, self._queues))
 
     def queue_depths(self) -> tuple[int, ...]:
-        """How many tasks wait for each stage. May be read from any thread."""
+        """Number of waiting tasks by stage. May be read from any thread."""
         return tuple(map(len, self._queues))
 
     def add(self, task: Task, now: float) -> None:
-        """Let a task wait for `task.stage` from `now` on."""
+        """Add a task to the queue of `task.stage`."""
         task.enqueued_at = now
         self._queues[task.stage].append(task)
         if task.deadline is not None:
             self._earliest[task.stage] = min(self._earliest[task.stage], task.deadline)
 
     def expect_cancelled(self) -> None:
-        """Make the next step look for cancelled tasks: some waiting task may have been cancelled."""
+        """Make the next step drop cancelled tasks."""
         self._look_for_cancelled = True
 
     def next_step(self, now: float) -> Step:
-        """The next stage to run with its oldest tasks, up to the limit, and who is dropped before."""
+        """The next batch, of the oldest tasks of one stage, and the tasks to drop before it."""
         dropped = self._sweep(now)
         ready = [stage for stage, queue in enumerate(self._queues) if queue]
         if not ready:
@@ -108,7 +92,7 @@ class Scheduler:
         return Step(Batch(chosen, tasks), dropped)
 
     def drain(self) -> list[Task]:
-        """Take out everything that waits, deepest stage first."""
+        """Remove and return all waiting tasks, deepest stage first."""
         tasks = [task for queue in reversed(self._queues) for task in queue]
         self._queues = [deque[Task]() for _ in self._queues]
         self._earliest = [math.inf] * len(self._queues)
@@ -129,7 +113,7 @@ class Scheduler:
         end = now + self._times.estimate(stage, size)
         if self._earliest[stage] >= end:
             return [queue.popleft() for _ in range(size)]
-        # As many as can all wait for a batch of that many; at least one can, after the sweep.
+        # The largest batch whose tasks all meet their deadlines; after the sweep at least one task does.
         deadlines = sorted((_deadline(task) for task in queue), reverse=True)
         while size > 1 and deadlines[size - 1] < end:
             size -= 1
@@ -140,12 +124,12 @@ class Scheduler:
         self._queues[stage] = left
         return taken
 
-    def _sweep(self, free_at: float) -> list[Dropped]:
-        """Drop the cancelled, and who cannot finish a stage even if it ran alone at `free_at`.
+    def _sweep(self, free_at: float) -> list[Task]:
+        """Drop cancelled tasks, and tasks that could not finish even if they ran alone at `free_at`.
 
-        Looks at the tasks only where it must, so that it is cheap enough to precede every batch.
+        Examines a queue only if necessary, so that it is cheap enough to run before every batch.
         """
-        dropped = list[Dropped]()
+        dropped = list[Task]()
         for stage, queue in enumerate(self._queues):
             alone_s = self._times.estimate(stage, 1)
             if not self._look_for_cancelled and not _too_late(self._earliest[stage], free_at, alone_s):
@@ -153,15 +137,13 @@ class Scheduler:
             kept, self._earliest[stage], refused = deque[Task](), math.inf, False
             for task in queue:
                 deadline = _deadline(task)
-                if task.cancelled:
-                    dropped.append(Dropped(task, DropReason.CANCELLED))
-                elif _too_late(deadline, free_at, alone_s):
-                    dropped.append(Dropped(task, DropReason.TOO_LATE))
-                    refused = refused or deadline > free_at
+                if task.cancelled or _too_late(deadline, free_at, alone_s):
+                    dropped.append(task)
+                    refused = refused or (not task.cancelled and deadline > free_at)
                 else:
                     kept.append(task)
                     self._earliest[stage] = min(self._earliest[stage], deadline)
-            # Replaced whole rather than emptied and refilled: other threads read the depths.
+            # A new queue, because other threads read the depths meanwhile.
             self._queues[stage] = kept
             if refused:
                 self._times.doubt(stage)

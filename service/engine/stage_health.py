@@ -1,4 +1,4 @@
-"""Tells a bad image from a broken stage."""
+"""Distinguishes a bad image from a broken stage."""
 
 from collections.abc import Sequence
 
@@ -8,14 +8,14 @@ _MAX_FAILED_BATCHES = 3
 
 
 class StageBrokenError(RuntimeError):
-    """A stage fails for whatever it is given; the worker is of no use any more."""
+    """A stage fails for every image; the worker must end."""
 
 
 class StageHealth:
-    """Counts whole batches that failed in a row, stage by stage.
+    """Counts consecutive batches of which every image failed, by stage.
 
-    Three in a row break the stage, if they held at least three different images: one bad image that is sent again
-    and again fails alone, however often.
+    A stage is broken after three such batches with at least three different images, so that one bad image sent
+    repeatedly breaks no stage.
     """
 
     def __init__(self, num_stages: int) -> None:
@@ -23,7 +23,7 @@ class StageHealth:
         self._failed_images: list[set[bytes]] = [set() for _ in range(num_stages)]
 
     def succeeded(self, stage: int) -> None:
-        """At least one image of a batch got its prediction."""
+        """At least one image of a batch succeeded."""
         if self._failed_batches[stage]:
             self._failed_batches[stage] = 0
             self._failed_images[stage].clear()
@@ -32,7 +32,7 @@ class StageHealth:
         """Every image of a batch failed.
 
         Raises:
-            StageBrokenError: when that has become a habit.
+            StageBrokenError: when the stage is broken.
         """
         images = self._failed_images[stage]
         self._failed_batches[stage] += 1

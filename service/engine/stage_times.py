@@ -1,20 +1,20 @@
-"""How long a stage takes for a batch size, learnt from the batches that ran. Plain Python, no clock of its own."""
+"""Estimates the duration of a batch by stage and size, from past batches. Plain Python without a clock."""
 
 from dataclasses import dataclass
 
 _MEMORY = 0.95
-"""Weight of what is known against one more batch: about the last 20 batches count."""
+"""Decay of earlier batches: about the last 20 batches count."""
 _MAX_RISE = 3.0
-"""One batch counts as at most this multiple of its estimate, so that a hiccup does not refuse the next ones."""
+"""Limit of one batch's duration as a multiple of its estimate, so that one slow batch does not refuse the next ones."""
 _PRIOR = 0.01
-"""How strongly a cost without a fixed part is assumed, until batches of different sizes have shown otherwise."""
+"""Weight of the assumption that the cost has no fixed part; outweighed by batches of different sizes."""
 _DOUBT = 0.95
-"""What is left of an estimate after a refusal on its account."""
+"""Factor of an estimate after each refusal it causes."""
 
 
 @dataclass(slots=True)
 class _Line:
-    """Seconds over images, fitted by least squares with fading weights; both coefficients at least 0."""
+    """Seconds as a line over batch size, by least squares with decaying weights; coefficients are at least 0."""
 
     weight: float = 0.0
     size: float = 0.0
@@ -40,7 +40,7 @@ class _Line:
         self.fixed = mean_seconds - self.per_row * mean_size
 
     def scale(self, factor: float) -> None:
-        """Have learnt `factor` times the seconds."""
+        """Multiply all observed seconds by `factor`."""
         self.seconds *= factor
         self.size_seconds *= factor
         self.fixed *= factor
@@ -51,12 +51,11 @@ class _Line:
 
 
 class StageTimes:
-    """A fixed and a per-image cost for each stage, from batches that ran.
+    """A fixed and a per-image cost for each stage, from past batches.
 
-    An estimate that is too high could refuse a stage for ever, since what never runs is never measured. So every
-    refusal on its account casts doubt on it (`doubt`) and lowers it by a twentieth, until a batch is tried again.
-    If that batch beats what had been learnt, everything known of the stage is scaled down to it; if not, the old
-    estimate is back in force.
+    An estimate that is too high could block a stage forever, because a stage that never runs is never measured. So
+    every refusal lowers the estimate by a twentieth (`doubt`) until a batch runs again. If that batch is faster than
+    the old estimate, the estimate is scaled down to it; otherwise the old estimate is restored.
     """
 
     def __init__(self, num_stages: int) -> None:
@@ -64,11 +63,11 @@ class StageTimes:
         self._trust = [1.0] * num_stages
 
     def estimate(self, stage: int, size: int) -> float:
-        """Seconds a batch of `size` images takes; 0 while nothing is known."""
+        """Expected seconds of a batch; 0 before the first observation."""
         return self._trust[stage] * self._lines[stage].at(size)
 
     def observe(self, stage: int, size: int, seconds: float) -> None:
-        """Learn from a batch that ran."""
+        """Learn from a batch."""
         line = self._lines[stage]
         expected = line.at(size)
         if self._trust[stage] < 1.0 and seconds < expected:
@@ -79,5 +78,5 @@ class StageTimes:
         line.add(size, seconds)
 
     def doubt(self, stage: int) -> None:
-        """Someone was refused because this stage is expected to take too long."""
+        """Lower the estimate after it caused a refusal."""
         self._trust[stage] *= _DOUBT

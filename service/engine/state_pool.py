@@ -1,4 +1,4 @@
-"""Reuse state of the images between two stages, in device memory allocated once.
+"""Stores the reuse state of images between stages, in device memory that is allocated once.
 
 Shapes: C capacity of the pool, B batch.
 """
@@ -16,16 +16,16 @@ from service.errors import ServiceError
 
 
 class StateMemoryError(ServiceError):
-    """There is no memory for the reuse state of all images that may be in flight; met at the warm-up only."""
+    """No memory for the reuse state of `max_inflight` images; raised during the warm-up."""
 
 
 @dataclass(slots=True)
 class _Slot:
-    """Where a task's state lies.
+    """The place of a task's state.
 
     Attributes:
         row: its row in every tensor of the pool.
-        boundary: the stage that wrote it last; None until a first write is complete.
+        boundary: the stage that wrote it last; None before the first write is complete.
     """
 
     row: int
@@ -35,15 +35,14 @@ class _Slot:
 class StatePool:
     """One slot per image for its whole walk, in one tensor [C, ...] per kind of state and boundary.
 
-    Boundary k is what stage k hands to stage k + 1. Each has tensors of its own, so that a stage never
-    overwrites what it has read, and a failed batch can be run again. The feature map is written where a stage has
-    made or deepened it, and read from there as long as it is the same. Tensors are allocated when the first state
-    of their kind arrives, at the warm-up.
+    Boundary k lies between stages k and k + 1. Each boundary has its own tensors: a stage never overwrites its input,
+    so a failed batch can run again. A feature map is stored at the boundary where it was made or changed, and later
+    stages read it there. Tensors are allocated when the first state of their kind arrives, during the warm-up.
 
     Args:
-        capacity: how many images may hold state at a time.
-        device: where the tensors lie.
-        map_origins: for each boundary, the one at which the feature map handed over there was made.
+        capacity: the most images with state at a time.
+        device: device of the tensors.
+        map_origins: for each boundary, the boundary that stores its feature map.
     """
 
     def __init__(self, capacity: int, device: torch.device, map_origins: Sequence[int]) -> None:
@@ -55,12 +54,12 @@ class StatePool:
         self._tensors: dict[tuple[str, int], Tensor] = {}
 
     def __len__(self) -> int:
-        """How many images hold state."""
+        """Number of images with state."""
         return len(self._slots)
 
     @property
     def bytes_per_image(self) -> int:
-        """Bytes of one image's slot: all boundaries and kinds of state seen so far, which is all after the warm-up."""
+        """Bytes of one image's slot, over the boundaries and kinds of state seen so far."""
         return sum(tensor.nbytes for tensor in self._tensors.values()) // self.capacity
 
     def store(self, boundary: int, task_ids: Sequence[int], state: ReuseState, rows: Sequence[int]) -> None:
@@ -69,8 +68,8 @@ class StatePool:
         Shape: state [B, ...]; as many rows as task_ids
 
         Raises:
-            RuntimeError: when the pool is full; nothing is written then.
-            StateMemoryError: when a kind of state arrives for the first time and there is no memory for it.
+            RuntimeError: when the pool is full; then nothing is written.
+            StateMemoryError: when there is no memory for a new kind of state.
         """
         arrivals = [task_id for task_id in task_ids if task_id not in self._slots]
         if len(arrivals) > len(self._free):
@@ -83,13 +82,14 @@ class StatePool:
         self._write("tokens", boundary, state.tokens, source, target)
         self._write("relations", boundary, state.relations, source, target)
         self._write("logits", boundary, state.logits, source, target)
-        if self._map_origins[boundary] == boundary:
-            self._write("feature_map", boundary, _cells_first(state.feature_map), source, target)
+        if state.feature_map is not None and self._map_origins[boundary] == boundary:
+            # Channels last, as in a stem's output, so that rows are contiguous.
+            self._write("feature_map", boundary, rearrange(state.feature_map, "b c h w -> b h w c"), source, target)
         for slot in slots:
             slot.boundary = boundary
 
     def load(self, boundary: int, task_ids: Sequence[int]) -> ReuseState:
-        """Gather what these tasks were left with by stage `boundary`; a task may be named more than once.
+        """Gather the state that stage `boundary` stored for these tasks; ids may repeat.
 
         Shape: -> state [B, ...], one row per task id
 
@@ -101,15 +101,16 @@ class StatePool:
             if slot is None or slot.boundary != boundary:
                 raise LookupError(f"task {task_id} holds no reuse state of stage {boundary}")
         index = self._index([self._slots[task_id].row for task_id in task_ids])
+        map_BHWC = self._read("feature_map", self._map_origins[boundary], index)
         return ReuseState(
             tokens=self._read("tokens", boundary, index),
             relations=self._read("relations", boundary, index),
             logits=self._read("logits", boundary, index),
-            feature_map=_channels_first(self._read("feature_map", self._map_origins[boundary], index)),
+            feature_map=None if map_BHWC is None else rearrange(map_BHWC, "b h w c -> b c h w"),
         )
 
     def release(self, task_ids: Sequence[int]) -> None:
-        """Free the tasks' slots; a task without one is passed over."""
+        """Free the slots of these tasks; tasks without a slot are allowed."""
         for task_id in task_ids:
             slot = self._slots.pop(task_id, None)
             if slot is not None:
@@ -141,15 +142,3 @@ class StatePool:
     def _read(self, kind: str, boundary: int, index: Tensor) -> Tensor | None:
         tensor = self._tensors.get((kind, boundary))
         return None if tensor is None else tensor.index_select(0, index)
-
-
-def _cells_first(map_BCHW: Tensor | None) -> Tensor | None:
-    """The order in which a stem leaves its map in memory, so that rows are copied whole.
-
-    Shape: [B, C, H, W] -> [B, H, W, C]
-    """
-    return None if map_BCHW is None else rearrange(map_BCHW, "b c h w -> b h w c")
-
-
-def _channels_first(map_BHWC: Tensor | None) -> Tensor | None:
-    return None if map_BHWC is None else rearrange(map_BHWC, "b h w c -> b c h w")

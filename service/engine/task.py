@@ -1,4 +1,4 @@
-"""One image's walk through the cascade, and what comes out of it. Plain Python and NumPy, no torch."""
+"""One image's walk through the cascade and its result. Plain Python and NumPy, no torch."""
 
 from concurrent.futures import Future
 from dataclasses import dataclass, field
@@ -34,17 +34,17 @@ class StagePrediction:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Answer:
-    """What the engine says about one image; serialisable.
+    """The engine's answer for one image; serialisable.
 
     Attributes:
         prediction: the exit stage's prediction.
         reason: why the image left there.
-        threshold: the exit stage's threshold, as it was in force; None at the last stage.
-        macs: multiply-accumulates executed for this image, over all stages it walked.
+        threshold: the exit stage's threshold in force; None at the last stage.
+        macs: MACs executed for this image, over all stages.
         config_version: the configuration it was admitted with.
         queue_s: seconds spent waiting in stage queues.
-        compute_s: seconds spent inside batches (each batch's whole duration, not a share of it).
-        trace: every stage's prediction when asked for, else empty.
+        compute_s: seconds spent in batches (their whole durations).
+        trace: every stage's prediction if requested, else empty.
     """
 
     prediction: StagePrediction
@@ -59,16 +59,16 @@ class Answer:
 
 @dataclass(slots=True, kw_only=True, eq=False)
 class Task:
-    """One admitted image on its walk. Owned by the worker, except for `cancelled`, which only turns true.
+    """One admitted image. Owned by the worker; other threads may only set `cancelled`.
 
     Attributes:
         task_id: unique in this engine.
         pixels: uint8, [3, crop_px, crop_px].
         submitted_at: seconds on the engine's clock.
         deadline: seconds on the engine's clock, or None.
-        stage: the stage it waits for or runs in.
-        enqueued_at: when it joined that stage's queue.
-        predictions: those of the stages finished so far.
+        stage: the current stage, waiting or running.
+        enqueued_at: time of joining that stage's queue.
+        predictions: predictions of the finished stages.
     """
 
     task_id: int

@@ -1,4 +1,4 @@
-"""Runs every stage before the first request does, and finds the largest batch that is worth its wait."""
+"""Warm-up of all stages, and the search for the largest useful batch of each."""
 
 import time
 from collections.abc import Sequence
@@ -10,19 +10,19 @@ Times = list[tuple[int, int, float]]
 """(stage, batch size, seconds)"""
 
 ENOUGH_S = 0.1
-"""What a batch saves by being one is a few milliseconds: one that takes longer only makes requests wait."""
+"""Batches that take longer than this are not useful: they save little time and make requests wait."""
 
 _BETWEEN_S = 3.0
 
 
 def run_every_size(runner: Runner, tasks: Sequence[Task], sizes: Sequence[int]) -> Times:
-    """Every stage with every size, as a device needs that records what it runs.
+    """Run every stage with every size, as required for recording.
 
     Args:
-        tasks: as many as the largest size.
+        tasks: one task per image of the largest size.
     """
     times: Times = []
-    # The largest first, so that the allocator has what any other needs.
+    # The largest first, so that the allocator's memory suffices for the others.
     for size in sorted(sizes, reverse=True):
         for stage in range(len(runner.stage_macs)):
             times.append((stage, size, _seconds_of(runner, stage, tasks[:size])))
@@ -32,13 +32,12 @@ def run_every_size(runner: Runner, tasks: Sequence[Task], sizes: Sequence[int]) 
 
 
 def run_growing_sizes(runner: Runner, tasks: Sequence[Task], sizes: Sequence[int]) -> Times:
-    """Each stage with growing sizes until a batch takes `ENOUGH_S`; seconds of the second run of each.
+    """Run each stage with growing sizes until a batch takes `ENOUGH_S`; returns the seconds of each second run.
 
-    A stage ends at the largest size of the stage before or sooner. Sizes between the powers of two are left out
-    after 3 s.
+    A stage stops at the largest size of the stage before. After 3 s only powers of two are run.
 
     Args:
-        tasks: as many as the largest size.
+        tasks: one task per image of the largest size.
     """
     times: Times = []
     largest, until = len(tasks), time.perf_counter() + _BETWEEN_S
@@ -46,7 +45,7 @@ def run_growing_sizes(runner: Runner, tasks: Sequence[Task], sizes: Sequence[int
         for size in (each for each in sorted(sizes) if each <= largest):
             if size & (size - 1) and size < len(tasks) and time.perf_counter() > until:
                 continue
-            # The first run pays for what later ones find ready.
+            # The first run includes one-time initialisation.
             _, seconds = (_seconds_of(runner, stage, tasks[:size]) for _ in range(2))
             times.append((stage, size, seconds))
             if seconds >= ENOUGH_S:

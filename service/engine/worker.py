@@ -1,4 +1,4 @@
-"""The one thread that computes: it owns the scheduler, the runner and every task until it ends."""
+"""The worker thread: it owns the scheduler, the runner and every task until the task ends."""
 
 import logging
 import math
@@ -11,8 +11,8 @@ from service.engine.device_errors import is_out_of_memory
 from service.engine.interfaces import Observer, Runner
 from service.engine.ledger import Ledger
 from service.engine.load import Shedding
-from service.engine.policy import ExitReason, Policy
-from service.engine.scheduler import Dropped, DropReason, Scheduler
+from service.engine.policy import ExitReason
+from service.engine.scheduler import Scheduler
 from service.engine.stage_health import StageHealth
 from service.engine.stage_times import StageTimes
 from service.engine.task import StagePrediction, Task
@@ -22,10 +22,10 @@ _logger = logging.getLogger(__name__)
 
 
 class Signal(Enum):
-    """What the worker can be told, beside being given a task."""
+    """Messages to the worker other than tasks."""
 
     CANCELLED = auto()
-    """Some task may have been cancelled."""
+    """A task may have been cancelled."""
     DRAIN = auto()
     """Stop as soon as nothing waits."""
     STOP = auto()
@@ -33,7 +33,7 @@ class Signal(Enum):
 
 
 class _Verdict(Enum):
-    """What becomes of a row after its stage, beside an exit."""
+    """The outcome of a row other than an exit."""
 
     ESCALATE = auto()
     CANCELLED = auto()
@@ -44,18 +44,18 @@ _Row = tuple[Task, StagePrediction, ExitReason | _Verdict]
 
 
 class Worker:
-    """Forms batches, runs them and ends or escalates their tasks, until told to stop.
+    """Forms batches, runs them, and ends or escalates their tasks until it is stopped.
 
-    Everything reaches it through `inbox`. An error of one row fails that row; whatever else goes wrong, a stage
-    that fails for everyone included, escapes from `serve`, and the tasks that are left are the caller's to end.
+    Tasks and signals arrive in `inbox`. An error of one row fails that row. Other errors, including a broken stage, are
+    raised by `serve`; the caller then ends the remaining tasks.
 
     Attributes:
-        times: what a stage is expected to take; whoever knows may teach it before `serve`.
+        times: expected durations of the stages; may be set before `serve`.
 
     Args:
         walk_macs: MACs of the walk up to each stage, that stage included.
         clock: seconds, monotonic.
-        shedding: what gives way under load; nothing does without it.
+        shedding: lowers thresholds under load; None switches it off.
     """
 
     def __init__(
@@ -79,7 +79,7 @@ class Worker:
         self._limits = BatchLimits(num_stages, max_batch_size)
         self._health = StageHealth(num_stages)
         self._scheduler = Scheduler(num_stages, self._limits, self.times)
-        self._shedding = shedding
+        self._shedding = shedding or Shedding()
         self._clock = clock
         self._draining = False
         self._stopped = False
@@ -87,17 +87,17 @@ class Worker:
 
     @property
     def busy_s(self) -> float:
-        """Seconds the step in progress has taken so far; 0 between steps."""
+        """Duration so far of the step in progress; 0 between steps."""
         since = self._busy_since
         return 0.0 if since is None else self._clock() - since
 
     def queue_depths(self) -> tuple[int, ...]:
-        """How many tasks wait for each stage; what is still in the inbox counts for the first."""
+        """Number of waiting tasks by stage; messages in the inbox count for stage 0."""
         first, *others = self._scheduler.queue_depths()
         return first + self.inbox.qsize(), *others
 
     def learn(self, times: Iterable[tuple[int, int, float]]) -> None:
-        """Take what the warm-up found: how long batches take, and that no larger ones of a stage are worth it.
+        """Learn durations and the largest useful batch sizes from the warm-up.
 
         Args:
             times: (stage, batch size, seconds)
@@ -110,17 +110,13 @@ class Worker:
             self._limits.cap(stage, size)
 
     def serve(self) -> None:
-        """Work until told to stop; sleeps while nothing waits."""
+        """Work until stopped; sleeps while no task waits."""
         while self.turn():
             pass
         self._runner.release(self._scheduler.drain())
 
     def turn(self) -> bool:
-        """Take in what has arrived, waiting for it when nothing else is to do, and run one batch.
-
-        Returns:
-            False when it is time to end.
-        """
+        """Receive messages, waiting for them when idle, and run one batch; returns False at the end."""
         self._receive()
         if self._stopped or (self._draining and not self._scheduler):
             return False
@@ -129,7 +125,7 @@ class Worker:
 
     def _receive(self) -> None:
         block = not self._scheduler and not self._draining
-        if block and self._shedding is not None and self.inbox.empty():
+        if block and self.inbox.empty():
             self._shedding.idle(self._clock())
         while True:
             try:
@@ -149,8 +145,7 @@ class Worker:
 
     def _step(self) -> None:
         now = self._busy_since = self._clock()
-        if self._shedding is not None:
-            self._shedding.update(now)
+        self._shedding.update(now)
         step = self._scheduler.next_step(now)
         self._drop(step.dropped, now)
         if step.batch is not None:
@@ -164,22 +159,22 @@ class Worker:
                 self._health.failed(stage, failed)
         self._busy_since = None
 
-    def _drop(self, dropped: Sequence[Dropped], now: float) -> None:
-        self._runner.release([drop.task for drop in dropped])
-        for drop in dropped:
-            drop.task.queue_s += now - drop.task.enqueued_at
-            if drop.reason is DropReason.CANCELLED:
-                self._ledger.cancel(drop.task, "queue")
+    def _drop(self, tasks: Sequence[Task], now: float) -> None:
+        self._runner.release(tasks)
+        for task in tasks:
+            task.queue_s += now - task.enqueued_at
+            if task.cancelled:
+                self._ledger.cancel(task, "queue")
             else:
-                self._ledger.expire(drop.task)
+                self._ledger.expire(task)
 
     def _attempt(self, stage: int, tasks: Sequence[Task], step_started: float) -> list[Task]:
-        """Run a batch; when it fails, its halves, down to the rows that are to blame, which are returned."""
+        """Run a batch; if it fails, run its halves, down to single rows. Returns the failed tasks."""
         attempt_started = self._clock()
         try:
             predictions = self._runner.run(stage, tasks)
             verdicts = [self._judge(stage, *row) for row in zip(tasks, predictions, strict=True)]
-            # Nothing is settled before the state is safe, so that a failure here can be retried as well.
+            # No row is settled before the state is stored, so that a failure here can be retried.
             self._runner.keep([row for row, verdict in enumerate(verdicts) if verdict is _Verdict.ESCALATE])
         except DeviceLostError:
             raise
@@ -193,7 +188,7 @@ class Worker:
             return self._finish(
                 stage, list(zip(tasks, predictions, verdicts, strict=True)), attempt_started, step_started
             )
-        # Only here, where the error is gone: its traceback held the batch's memory, and the halves may need it.
+        # Outside of `except`: the error's traceback holds the batch's memory, which the halves may need.
         if len(tasks) > 1:
             middle = len(tasks) // 2
             failed = self._attempt(stage, tasks[:middle], step_started)
@@ -203,13 +198,13 @@ class Worker:
         return list(tasks)
 
     def _finish(self, stage: int, rows: Sequence[_Row], attempt_started: float, step_started: float) -> list[Task]:
-        """Settle the rows of a batch that ran; those that failed all the same are returned."""
+        """Settle the rows of a computed batch; returns the tasks with non-finite probabilities."""
         now = self._clock()
         queued_s = [step_started - task.enqueued_at for task, _, _ in rows]
         self._observer.batch_done(stage, len(rows), now - attempt_started, queued_s)
         self.times.observe(stage, len(rows), now - attempt_started)
         self._limits.fitted(stage, len(rows))
-        # Released before anyone hears of an answer: who has been answered holds nothing here.
+        # Released before the answers are set: an answered image holds no state.
         self._runner.release([task for task, _, verdict in rows if verdict is not _Verdict.ESCALATE])
         for task, prediction, verdict in rows:
             task.compute_s += now - step_started
@@ -226,13 +221,10 @@ class Worker:
         next_macs = self._walk_macs[stage + 1] if stage + 1 < len(self._walk_macs) else None
         reason = policy.exit_reason(stage, confidence, next_macs)
         if reason is None and stage >= policy.min_stage:
-            lowered = self._lowered_threshold(stage, policy)
+            lowered = self._shedding.threshold(stage, policy)
             if lowered is not None and confidence >= lowered:
                 return ExitReason.LOAD
         return reason or _Verdict.ESCALATE
-
-    def _lowered_threshold(self, stage: int, policy: Policy) -> float | None:
-        return None if self._shedding is None else self._shedding.threshold(stage, policy)
 
     def _settle(self, stage: int, task: Task, verdict: ExitReason | _Verdict, now: float) -> None:
         match verdict:
@@ -244,6 +236,6 @@ class Worker:
             case _Verdict.NOT_FINITE:
                 self._ledger.fail(task, InferenceError(f"stage {stage} gave probabilities that are not finite"))
             case ExitReason.LOAD:
-                self._ledger.answer(task, verdict, lowered_threshold=self._lowered_threshold(stage, task.policy))
+                self._ledger.answer(task, verdict, lowered_threshold=self._shedding.threshold(stage, task.policy))
             case ExitReason():
                 self._ledger.answer(task, verdict)

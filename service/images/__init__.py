@@ -1,1 +1,1 @@
-"""Decoding: from encoded bytes to the pixels a model reads."""
+"""Decodes images: from encoded bytes to the pixels a model reads."""

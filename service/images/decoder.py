@@ -1,4 +1,4 @@
-"""From encoded bytes to the pixels a model reads, under limits a client cannot get around."""
+"""Decodes and preprocesses an image under limits on bytes and pixels."""
 
 from collections.abc import Sequence
 
@@ -11,20 +11,18 @@ from weights.image_files.errors import ImageTooLargeError, UnreadableImageError
 from weights.image_files.reduce import FORMATS
 from weights.preprocessing import Preprocessing
 
-__all__ = ["FORMATS", "ImageDecoder"]
-
-# What decodes in about a millisecond: handing it to another thread and back would take longer.
+# Limits of an image that decodes in about a millisecond: passing it to another thread and back would take longer.
 _THUMBNAIL_BYTES = 16_384
 _THUMBNAIL_PIXELS = 128 * 128
-# The decoders of the others do part of their work in Python.
+# Other formats are decoded partly in Python.
 _THUMBNAIL_FORMATS = ("JPEG", "PNG", "WEBP")
 
-# A phone's photo and a 4K screen's picture are below it. One thread decodes what is above, one image after the other.
+# Phone photographs and 4K screenshots are below this limit. A single thread decodes larger images, one by one.
 _ORDINARY_PIXELS = 16_000_000
 
 
 class ImageDecoder:
-    """Decodes one image completely and brings it into a model's input format. Thread-safe.
+    """Decodes an image completely and preprocesses it for the model. Thread-safe.
 
     Attributes:
         max_bytes: limit on the encoded size.
@@ -35,11 +33,11 @@ class ImageDecoder:
         self.max_bytes = max_bytes
         self.max_pixels = max_pixels
         self._preprocessing = preprocessing
-        # Pillow imports its decoders at the first image; no request should wait for that.
+        # Otherwise Pillow imports its decoders in the first request.
         Image.init()
 
     def decode_small(self, data: bytes) -> Pixels | None:
-        """`decode`, where nothing else can run meanwhile: None for what might take longer than a thumbnail.
+        """`decode` for use on the event loop; None for an image that may take longer than about a millisecond.
 
         Raises:
             UndecodableImageError: as `decode`.
@@ -47,7 +45,7 @@ class ImageDecoder:
         return self._decode(data, _THUMBNAIL_PIXELS, _THUMBNAIL_FORMATS) if len(data) <= _THUMBNAIL_BYTES else None
 
     def decode_ordinary(self, data: bytes) -> Pixels | None:
-        """`decode`, where others wait: None for what takes so much time and memory that it should be done alone.
+        """`decode` for the thread pool; None for an image so large that it should be decoded alone.
 
         Raises:
             TooLargeError: as `decode`.
@@ -56,14 +54,14 @@ class ImageDecoder:
         return self._decode(data, _ORDINARY_PIXELS, FORMATS)
 
     def decode(self, data: bytes) -> Pixels:
-        """Decode `data` and preprocess the result; of several frames or pages, the first.
+        """Decode `data` and preprocess the result; of several frames or pages the first one.
 
         Raises:
-            TooLargeError: more bytes or pixels than allowed, which is known before decoding, or than memory holds.
+            TooLargeError: more bytes or pixels than allowed (checked before decoding), or than memory holds.
             UndecodableImageError: not a complete image in one of `FORMATS`.
         """
         pixels = self._decode(data, None, FORMATS)
-        assert pixels is not None, "more pixels than allowed are refused, not left"
+        assert pixels is not None, "only a limit on pixels or formats gives None"
         return pixels
 
     def _decode(self, data: bytes, up_to_pixels: int | None, formats: Sequence[str]) -> Pixels | None:

@@ -1,4 +1,4 @@
-"""Where an image is decoded, and how long its request waits for it: no image holds up what is smaller."""
+"""Decodes images in lanes by size, so that a large image never delays smaller ones."""
 
 import asyncio
 import time
@@ -11,13 +11,13 @@ from service.images.decoder import ImageDecoder
 _PASSED = "the deadline passed before the image was decoded"
 
 MAX_LARGE = 16
-"""Images decoded alone, or waiting for it; beyond it they are refused, or they would take everybody's permits."""
+"""The most large images decoded or waiting; more are refused, because they would hold all permits."""
 
 
 class Lanes:
-    """Three lanes: small images in place, ordinary ones in the pool, large ones one after the other.
+    """Three lanes: small images on the event loop, ordinary ones in the pool, large ones one by one on a thread.
 
-    So an image takes the time of another only if that is about as large, and memory for large ones is needed once.
+    So an image delays only images of about its size, and only one large image is in memory at a time.
     """
 
     def __init__(self, decoder: ImageDecoder, pool: ThreadPoolExecutor) -> None:
@@ -27,14 +27,14 @@ class Lanes:
         self._large: set[Future[Pixels]] = set()
 
     async def decode(self, data: bytes, deadline: float | None) -> Pixels:
-        """Decode one image; its thread finishes it also when the caller has given it up.
+        """Decode one image. If the request ends early, a decoding in progress still runs to its end.
 
         Args:
-            deadline: of its request, a reading of `time.monotonic`; None without one.
+            deadline: of the request, a reading of `time.monotonic`; None without one.
 
         Raises:
-            DeadlineExceededError: it passed before there were pixels.
-            OverloadedError: it is large, and too many large ones wait already.
+            DeadlineExceededError: the deadline passed before the image was decoded.
+            OverloadedError: the image is large, and too many large images wait already.
             TooLargeError: as `ImageDecoder.decode`.
             UndecodableImageError: as `ImageDecoder.decode`.
         """
@@ -52,7 +52,7 @@ class Lanes:
             raise DeadlineExceededError(_PASSED) from None
 
     def shutdown(self) -> None:
-        """Begin no other image; one in progress is finished for nobody."""
+        """Start no more images; a decoding in progress runs to its end."""
         self._pool.shutdown(wait=False, cancel_futures=True)
         self._alone.shutdown(wait=False, cancel_futures=True)
 
@@ -66,6 +66,6 @@ class Lanes:
             raise OverloadedError(f"{MAX_LARGE} large images wait to be decoded already")
         future = self._alone.submit(self._decoder.decode, data)
         self._large.add(future)
-        # Not before it has ended: one that was given up still takes its time.
+        # Removed when the decoding ends, also if the request ended earlier.
         future.add_done_callback(self._large.discard)
         return await asyncio.wrap_future(future)

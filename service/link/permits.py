@@ -1,4 +1,4 @@
-"""Bounded admission: one permit per image, for its whole walk; taken or refused at once, never waited for."""
+"""Bounded admission: one permit per image for its whole walk, granted or refused at once."""
 
 import threading
 from collections import deque
@@ -15,23 +15,18 @@ _REMEMBERED_RELEASES = 64
 
 
 class Permits:
-    """The permits one request holds. As a context manager it gives back whatever is still held."""
+    """The permits of one request. As a context manager it returns the permits that are still held."""
 
     def __init__(self, pool: "PermitPool", count: int) -> None:
         self._pool = pool
         self._held = count
         self._lock = threading.Lock()
 
-    @property
-    def held(self) -> int:
-        """How many are not given back yet."""
-        return self._held
-
     def release(self, count: int = 1) -> None:
-        """Give some back.
+        """Return permits.
 
         Raises:
-            ValueError: when none or more than held are given back.
+            ValueError: when `count` is below 1 or above the number held.
         """
         with self._lock:
             if not 1 <= count <= self._held:
@@ -52,15 +47,15 @@ class Permits:
 
 
 class PermitPool:
-    """A fixed number of permits, safe to use from any thread, and from several processes that share `counts`.
+    """A fixed number of permits for several threads, and for several processes that share `counts`.
 
-    Each process writes its own count only, so that no lock outlives a process that was killed. It adds to its count
-    first and looks at the sum then: two that race for the last permits may both be refused, never both admitted.
+    Each process writes only its own count, so that a killed process leaves no lock. It first adds to its count, then
+    checks the sum: two processes that race for the last permits may both be refused, but never both be admitted.
 
     Args:
-        capacity: how many images may be in flight, over all processes.
-        clock: seconds, monotonic; only used to estimate when a retry makes sense.
-        counts: permits out, by process.
+        capacity: the most images in flight, over all processes.
+        clock: seconds, monotonic; used to estimate `Retry-After`.
+        counts: permits taken by each process.
         index: this process's place in `counts`.
     """
 
@@ -82,16 +77,16 @@ class PermitPool:
 
     @property
     def taken(self) -> int:
-        """How many permits are out, over all processes."""
+        """Number of permits taken, over all processes."""
         return sum(self._counts)
 
     def take(self, count: int) -> Permits:
         """Take `count` permits, all or none.
 
         Raises:
-            InvalidParameterError: when fewer than one is asked for.
-            TooLargeError: when there will never be that many.
-            OverloadedError: when there are not that many now.
+            InvalidParameterError: when `count` is below 1.
+            TooLargeError: when `count` exceeds the capacity.
+            OverloadedError: when too few permits are free now.
         """
         if count < 1:
             raise InvalidParameterError(f"a request needs at least 1 image, got {count}")
@@ -109,10 +104,10 @@ class PermitPool:
         return Permits(self, count)
 
     def require_any(self) -> None:
-        """Refuse a request whose number of images is not known yet, while no permit is left.
+        """Refuse a request when no permit is free, before its number of images is known.
 
         Raises:
-            OverloadedError: when all permits are out.
+            OverloadedError: when all permits are taken.
         """
         taken = self.taken
         if taken >= self._capacity:
@@ -123,23 +118,20 @@ class PermitPool:
             )
 
     def hold(self, count: int) -> None:
-        """Keep places taken whose permits are about to be released, though their images still take up room.
-
-        Given back by `put_back`.
-        """
+        """Take permits for images that still use memory after their own permits are returned; see `put_back`."""
         with self._lock:
             self._counts[self._index] += count
 
     def put_back(self, count: int) -> None:
-        """Return permits to the pool; `Permits` does this for its holder."""
+        """Return permits to the pool."""
         with self._lock:
             self._counts[self._index] -= count
             self._releases.append((self._clock(), count))
 
     def _retry_after_s(self, missing: int) -> float:
-        """How long `missing` more permits take to come back, at the rate at which the last ones did.
+        """Estimated time until `missing` permits are returned, at the rate of the last returns.
 
-        Of several processes each sees its own releases only, and takes the others to be as fast.
+        A process knows only its own returns and assumes the same rate for the others.
         """
         now = self._clock()
         recent = [(at, count) for at, count in self._releases if now - at <= _RATE_WINDOW_S]

@@ -112,12 +112,10 @@ def test_counts_of_several_images_are_added_whole(metrics: Metrics) -> None:
     metrics.images_presented(9)
     metrics.image_rejected("full", 4)
     metrics.image_cancelled("decode", 3)
-    metrics.image_failed(2, 2)
 
     assert value(metrics, "dvt_images_total") == 9
     assert value(metrics, "dvt_rejected_total", reason="full") == 4
     assert value(metrics, "dvt_cancelled_total", where="decode") == 3
-    assert value(metrics, "dvt_failed_images_total", stage="2") == 2
 
 
 def test_watch_gauges_are_read_again_at_every_scrape(metrics: Metrics) -> None:

@@ -138,8 +138,8 @@ class RecordingObserver:
     def image_cancelled(self, where: str, count: int = 1) -> None:
         self.counts[f"cancelled:{where}"] += count
 
-    def image_failed(self, stage: int, count: int = 1) -> None:
-        self.counts[f"failed:{stage}"] += count
+    def image_failed(self, stage: int) -> None:
+        self.counts[f"failed:{stage}"] += 1
 
     def device_error(self, kind: str) -> None:
         self.counts[f"device:{kind}"] += 1

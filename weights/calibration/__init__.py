@@ -1,1 +1,1 @@
-"""What held-out images say: temperatures, the calibration table, thresholds for a target, and evaluation."""
+"""Calibration and evaluation on held-out images: temperatures, calibration table, thresholds for a target."""

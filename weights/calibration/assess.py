@@ -46,7 +46,7 @@ def calibrate_model(
 
     Args:
         half: round the weights to half precision first.
-        fresh: whether the model was trained on none of the images; half of them are to calibrate on then.
+        fresh: whether the model was trained on none of the images; then half of them are for calibration.
         skip_unreadable: leave out images that cannot be decoded.
 
     Raises:
@@ -80,7 +80,7 @@ def calibrate_model(
             "provenance": provenance,
         }
     )
-    # A card of another kind (a converted model's) has a text of its own.
+    # Only cards of trained models are written from the manifest; a converted model's card stays.
     card = model_card(changed) if "recipe" in provenance else None
     save(stored.path, stored.cascade, changed, card, fitted.table)
     return fitted, judged
@@ -101,7 +101,7 @@ def evaluate_model(
 
     Args:
         statics: model folders with a single stage, to compare with on the same images.
-        fresh: whether the models were trained on none of the images: all are judged then, or the half that the
+        fresh: whether the models were trained on none of the images: then all are judged, or the half that the
             model was not calibrated on.
         skip_unreadable: leave out images that cannot be decoded.
 
@@ -164,7 +164,7 @@ def print_judgement(judged: Judgement, manifest: Manifest, console: Console) -> 
 
 
 def print_curves(evaluation: Evaluation, console: Console) -> None:
-    """Accuracy and mean MACs by budget, by way of choosing thresholds."""
+    """Accuracy and mean MACs per budget, for each method of choosing thresholds."""
     table = Table("budget, of baseline", title=f"{evaluation.name}, {evaluation.num_images} held-out images")
     for way in evaluation.curves:
         table.add_column(f"{way}: top-1")
@@ -187,7 +187,7 @@ def _static(model: str | Path, images: LabelledImages, device: str, console: Con
 def _logits(stored: StoredModel, images: LabelledImages, device: str, console: Console) -> Floats:
     if device == "cpu":
         keep_freed_memory()
-    # Convolutions of trunks and stems are twice as fast so.
+    # Convolutions of trunks and stems are twice as fast with channels last.
     cascade = stored.cascade.to(device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     with Progress(console=console, transient=True) as progress:
         bar = progress.add_task(stored.manifest.name, total=len(images))

@@ -1,6 +1,6 @@
-"""The authors' way to choose thresholds: the share of images to leave at every exit, by quantile of confidence.
+"""The authors' method of choosing thresholds: a quantile of confidence per exit, for a given share of exits.
 
-Labels are not used. It is the baseline every other solver has to beat.
+It does not use labels. It is the baseline for our solver.
 
 Shapes: E exits, N images.
 """
@@ -10,25 +10,25 @@ import numpy as np
 from weights.calibration.thresholds import Floats
 
 NEVER_EXITS = 1e8
-"""The threshold of an exit nobody leaves at, as the authors' tables write it."""
+"""The threshold of an exit at which no image leaves, as in the authors' tables."""
 
 BUDGETS = tuple(step / 20 for step in range(1, 60))
-"""The budgets of the authors' tables, from cheap to dear."""
+"""The budgets of the authors' tables, ascending in cost."""
 
 
 def authors_thresholds(confidence_EN: Floats, budget: float) -> tuple[float, ...]:
-    """Thresholds by which about a share of u^(k + 1) of the images leaves at exit k, u being the budget.
+    """Thresholds with which a share of images proportional to u^(k + 1) leaves at exit k; u is the budget.
 
-    Of the images not yet gone, the r most confident leave, with r the exit's share of all images, rounded down; ties
-    with the last of them leave too. An exit whose share is less than one image, or more than are left, lets nobody
-    go.
+    At each exit the r most confident of the remaining images leave; r is the exit's share of all images, rounded
+    down. Ties with the last of them leave too. If the share is less than one image or more than remain, no image
+    leaves.
 
     Args:
         confidence_EN: largest softmax probability of each exit for each image.
-        budget: above 0; 1 shares equally, less favours the first exits.
+        budget: above 0; 1 gives all exits equal shares, a smaller value favours the first exits.
 
     Returns:
-        One threshold per exit but the last; `NEVER_EXITS` where nobody leaves.
+        One threshold per exit but the last; `NEVER_EXITS` where no image leaves.
 
     Raises:
         ValueError: when the budget is not above 0.
@@ -38,7 +38,7 @@ def authors_thresholds(confidence_EN: Floats, budget: float) -> tuple[float, ...
     if not budget > 0:
         raise ValueError(f"budget must be above 0, got {budget}")
     exits, images = confidence_EN.shape
-    # float32 as in the published tables, so that a share on the edge of a whole image falls to the same side.
+    # float32 as in the published tables, so that a share close to a whole number of images rounds as there.
     weights = np.exp(np.log(np.float32(budget)) * np.arange(1, exits + 1, dtype=np.float32))
     shares = weights / weights.sum()
     staying = np.ones(images, dtype=bool)

@@ -37,7 +37,7 @@ DEFAULT_ACCURACY_DROP = 0.005
 
 @dataclass(frozen=True, slots=True)
 class Calibration:
-    """What was fitted on held-out images.
+    """The result of a calibration.
 
     Attributes:
         temperatures: one per exit.
@@ -63,7 +63,7 @@ def calibrate(
 ) -> Calibration:
     """Fit temperatures, then the cheapest thresholds within `accuracy_drop` of the full cascade.
 
-    A negative drop asks for more than the last exit has, where an earlier one is better.
+    A negative drop asks for more accuracy than the last exit has; an earlier exit may have it.
 
     Raises:
         InfeasibleTargetError: for a negative drop that nothing reaches.
@@ -71,7 +71,7 @@ def calibrate(
     temperatures = tuple(fit_temperature(exit_logits, labels_N) for exit_logits in logits_ENK)
     table = calibration_table(logits_ENK, labels_N, temperatures)
     walk = cumulative_macs(architecture)
-    # The baseline is among the candidates, so the default can never lose to it here.
+    # The baseline is among the candidates, so the default is never worse on these images.
     drop = max(0.0, accuracy_drop)
     shared = shared_threshold(table.confidence_EN, table.correct_EN, walk, accuracy_drop=drop)
     solver = Solver(table.confidence_EN, table.correct_EN, walk, include=[shared])
@@ -80,14 +80,14 @@ def calibrate(
 
 @dataclass(frozen=True, slots=True)
 class Judgement:
-    """A calibrated cascade on images that nothing was fitted on.
+    """How good a calibrated cascade is on images that nothing was fitted on.
 
     Attributes:
-        exit_accuracy: share right if every image left there, [E].
+        exit_accuracy: accuracy if every image left at this exit, [E].
         calibration_error: expected calibration error of each exit, [E].
         calibration_error_uncalibrated: the same with all temperatures 1, [E].
-        calibration_error_by_chance: what it would be with so many images if every confidence were right, [E].
-        default: accuracy, mean MACs and exit shares of the thresholds in question.
+        calibration_error_by_chance: its expectation for this number of images if every confidence were right, [E].
+        default: accuracy, mean MACs and exit shares of the default thresholds.
     """
 
     exit_accuracy: tuple[float, ...]
@@ -104,7 +104,7 @@ def judge(
     temperatures: tuple[float, ...],
     thresholds: tuple[float, ...],
 ) -> Judgement:
-    """Accuracy, calibration and cost of temperatures and thresholds that were chosen elsewhere."""
+    """Accuracy, calibration error and cost of given temperatures and thresholds."""
     table = calibration_table(logits_ENK, labels_N, temperatures)
     raw = calibration_table(logits_ENK, labels_N, (1.0,) * len(logits_ENK))
 
@@ -123,10 +123,12 @@ def judge(
 def calibrate_and_judge(
     cascade: Cascade, seen: LabelledLogits, unseen: LabelledLogits, accuracy_drop: float = DEFAULT_ACCURACY_DROP
 ) -> tuple[Calibration, Judgement]:
-    """`calibrate` on the seen images and `judge` on the unseen; where exits reuse logits, the shares are set first.
+    """`calibrate` on the seen images and `judge` on the unseen ones.
+
+    Where exits reuse logits, their shares are set first.
 
     Args:
-        cascade: as it computed the logits; its shares are changed.
+        cascade: the cascade that computed the logits; its logit shares are changed.
 
     Raises:
         InfeasibleTargetError: as `calibrate`.
@@ -146,14 +148,12 @@ def held_out_logits(
     images: LabelledImages,
     preprocessing: Preprocessing,
     *,
-    autocast: bool = False,
     batch_size: int = 256,
     progress: Any = None,
 ) -> npt.NDArray[np.float32]:
-    """Logits of all exits on the cascade's device, of images made smaller as the service makes them.
+    """Logits of all exits on the cascade's device; images are downscaled as in the service.
 
     Args:
-        autocast: whether to compute in bfloat16 where that is safe.
         progress: called with the number of images done after every batch.
 
     Shape: -> [E, N, K]
@@ -164,12 +164,11 @@ def held_out_logits(
     for start in range(0, len(images), batch_size):
         pixels = torch.from_numpy(images.images[start : start + batch_size]).to(device)
         pixels, state, logits = centre_crop(pixels, preprocessing.crop_px), None, []
-        with torch.autocast(device.type, dtype=torch.bfloat16, enabled=autocast):
-            for stage in range(cascade.config.num_stages):
-                looks = look_at(pixels, cascade.config.side_px(stage))
-                output = cascade.forward_stage(stage, normalise(looks, preprocessing.mean, preprocessing.std), state)
-                logits.append(output.logits)
-                state = output.state
+        for stage in range(cascade.config.num_stages):
+            looks = look_at(pixels, cascade.config.side_px(stage))
+            output = cascade.forward_stage(stage, normalise(looks, preprocessing.mean, preprocessing.std), state)
+            logits.append(output.logits)
+            state = output.state
         batches.append(torch.stack([exit_logits.float() for exit_logits in logits]).cpu())
         if progress is not None:
             progress(min(start + batch_size, len(images)))

@@ -1,4 +1,4 @@
-"""How good a model is on images it has not seen: per exit, and over a grid of compute budgets.
+"""Accuracy of a model on unseen images: per exit, and over a grid of compute budgets.
 
 Shapes: E exits, N images, K classes.
 """
@@ -23,10 +23,10 @@ _NUM_BUDGETS = 20
 
 @dataclass(frozen=True, slots=True)
 class BudgetPoint:
-    """One budget: thresholds chosen on the calibration table, judged on the images of the evaluation.
+    """One budget: thresholds are chosen on the calibration table and judged on the evaluation's images.
 
     Attributes:
-        budget_macs: mean MACs the thresholds were asked to stay within.
+        budget_macs: limit on mean MACs for which the thresholds were chosen.
     """
 
     budget_macs: float
@@ -36,10 +36,10 @@ class BudgetPoint:
 
 @dataclass(frozen=True, slots=True)
 class Evaluation:
-    """All there is to say about a model on one set of images.
+    """The evaluation of a model on one set of images.
 
     Attributes:
-        curves: by way of choosing thresholds: `solver`, `shared` (one threshold for all) and `authors` (exit shares).
+        curves: by method of choosing thresholds: `solver`, `shared` (one threshold for all exits) and `authors`.
     """
 
     name: str
@@ -60,8 +60,8 @@ def evaluate(
     """Judge a model on images that neither its weights nor its calibration table have seen.
 
     Args:
-        table: what thresholds are chosen on.
-        logits_ENK: of the images to judge on.
+        table: the calibration table that thresholds are chosen on.
+        logits_ENK: logits of the images to judge on.
     """
     architecture = manifest.architecture
     walk = cumulative_macs(architecture)

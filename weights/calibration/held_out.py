@@ -1,4 +1,4 @@
-"""Which of some images a trained model may be calibrated and judged on."""
+"""Chooses the images on which a trained model may be calibrated and judged."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,7 +13,7 @@ from weights.split_by_position import split_by_position
 from weights.splitting import BY_CONTENT, Split, draw
 
 CALIBRATED_ON, FRESH = "calibrated_on", "fresh"
-"""Key and value in a provenance's `split`, where the model was calibrated on images it could not have trained on."""
+"""Key and value in a provenance's `split` for a model that was calibrated on fresh images."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,8 +23,8 @@ class HeldOut:
     Attributes:
         calibration: to choose temperatures and thresholds on.
         test: to judge on.
-        num_training: how many were left out because they belong to the training part.
-        num_near_duplicates: how many because they are nearly the same picture as one of another part.
+        num_training: number of images left out because they belong to the training part.
+        num_near_duplicates: number left out as near-duplicates of an image of another part.
     """
 
     calibration: LabelledImages
@@ -40,7 +40,7 @@ class HeldOut:
         )
 
     def provenance(self, split: dict[str, Any], *, fresh: bool) -> dict[str, Any]:
-        """What `split` in the provenance becomes when the model is calibrated on these images."""
+        """The provenance's `split` for a model calibrated on these images."""
         kept = {key: value for key, value in split.items() if key != CALIBRATED_ON}
         kept |= {"calibration": len(self.calibration), "test": len(self.test)}
         if fresh or split.get("by") == BY_CONTENT:
@@ -51,15 +51,16 @@ class HeldOut:
 def held_out(manifest: Manifest, paths: Sequence[Path], data: LabelledImages, *, fresh: bool = False) -> HeldOut:
     """The images to fit on and the images to judge on.
 
-    A model that was split by content takes those drawn for its held-out parts, whatever files they come from. Fresh
-    images, and for older models those of other files, are two halves.
+    For a model that was split by content: the images drawn for its held-out parts, from any file. Fresh images, and
+    for older models images of other files, are split into two halves.
 
     Args:
-        paths: where the data was read; older models tell by the names whether they were trained from it.
+        paths: where the data was read; older models recognise their training data by these names.
         fresh: whether the model was trained on none of the images.
 
     Raises:
-        DataError: when the data has other classes than the model, none of it is held out, or which is is not known.
+        DataError: when the data has other classes than the model, no image is held out, or it is unknown which images
+            are.
     """
     data = data.relabelled(manifest.class_names)
     split = manifest.provenance.get("split", {})
@@ -92,10 +93,10 @@ def held_out_parts(
 
 
 def _by_position(provenance: dict[str, Any], paths: Sequence[Path], data: LabelledImages) -> Split:
-    """Of the files an older model was trained from, the parts of its own split; of other files, two halves."""
+    """For an older model: the parts of its own split in its training files; two halves of other files."""
     if provenance.get("data") == ", ".join(path.name for path in paths):
         trained_with = sum(provenance["split"][part] for part in ("train", "calibration", "test"))
-        if len(data) != trained_with:  # another split, whose held-out parts the weights may have seen
+        if len(data) != trained_with:  # the weights may have seen the held-out parts of another split
             raise DataError(
                 f"the model was made from {trained_with} images of {provenance['data']}, this has {len(data)}: "
                 "which of them are held out is not known"

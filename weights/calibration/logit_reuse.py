@@ -1,4 +1,4 @@
-"""Chooses on held-out images which share of the logits before each exit adds.
+"""Chooses on held-out images the share of the previous exit's logits that each exit adds.
 
 Shapes: E exits, N images, K classes.
 """
@@ -14,19 +14,19 @@ from weights.calibration.table import fit_temperature, negative_log_likelihood
 from weights.calibration.thresholds import Floats
 
 _SHARES = np.linspace(0.0, 1.0, 21)
-# 319 held-out photographs chose 0.2, 0.35 and 0.5 for the exits of `dvt-photos`. Decides where there are few images.
+# A prior for small data sets: 319 held-out photographs gave 0.2, 0.35 and 0.5 for the exits of `dvt-photos`.
 _USUAL_SHARE, _SPREAD = 0.4, 0.2
 
 
 def fit_shares(
     logits_ENK: Floats, labels_N: npt.NDArray[np.int64], shares: tuple[float, ...]
 ) -> tuple[tuple[float, ...], npt.NDArray[np.float64]]:
-    """The shares with the largest likelihood at their best temperature, exit by exit, and the logits with them.
+    """The most probable shares, each at its best temperature, chosen exit by exit; and the logits with them.
 
-    Few images count for little beside what is usual: the prior is normal with mean 0.4 and deviation 0.2.
+    The prior is normal with mean 0.4 and standard deviation 0.2; it decides when there are few images.
 
     Args:
-        shares: those that the logits have been computed with; the first exit's is 0.
+        shares: the shares with which the logits were computed; the first exit's is 0.
 
     Shape: logits [E, N, K], labels [N] -> E shares, logits [E, N, K]
     """
@@ -45,7 +45,7 @@ def fit_shares(
 
 
 def with_shares(logits_ENK: Floats, old: tuple[float, ...], new: tuple[float, ...]) -> npt.NDArray[np.float64]:
-    """Logits that were computed with the old shares, as they are with the new ones."""
+    """Converts logits computed with the old shares to the new shares."""
     own_ENK = _own(logits_ENK, old)
     mixed = [own_ENK[0]]
     for own_NK, share in zip(own_ENK[1:], new[1:], strict=True):
@@ -54,12 +54,12 @@ def with_shares(logits_ENK: Floats, old: tuple[float, ...], new: tuple[float, ..
 
 
 def shares_of(cascade: Cascade) -> tuple[float, ...]:
-    """Of each exit; 0 where it adds none."""
+    """The share of each exit; 0 for an exit that adds none."""
     return tuple(0.0 if share is None else share.item() for share in _parameters(cascade))
 
 
 def set_shares(cascade: Cascade, shares: tuple[float, ...]) -> None:
-    """Set what `shares_of` reads."""
+    """Set the shares that `shares_of` returns."""
     with torch.no_grad():
         for parameter, share in zip(_parameters(cascade), shares, strict=True):
             if parameter is not None:
@@ -67,7 +67,7 @@ def set_shares(cascade: Cascade, shares: tuple[float, ...]) -> None:
 
 
 def _own(logits_ENK: Floats, shares: tuple[float, ...]) -> npt.NDArray[np.float64]:
-    """What each exit says by itself."""
+    """The logits of each exit without those it adds."""
     own_ENK = logits_ENK.astype(np.float64)
     own_ENK[1:] -= np.asarray(shares[1:])[:, None, None] * logits_ENK[:-1]
     return own_ENK

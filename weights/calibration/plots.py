@@ -20,7 +20,7 @@ _EXIT_COLOURS = ("#1a7f37", "#4ac26b", "#d4a72c", "#cf222e", "#82071e")
 
 
 class PlotsMissingError(RuntimeError):
-    """matplotlib is not installed; the text says how to get it."""
+    """matplotlib is not installed; the text says how to install it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +33,7 @@ class StaticResult:
 
 
 def plot_accuracy(evaluation: Evaluation, statics: Sequence[StaticResult], path: Path) -> None:
-    """Accuracy over mean MACs, by way of choosing thresholds, with single exits and static models in it.
+    """Plot accuracy over mean MACs for each method of choosing thresholds, with single exits and static models.
 
     Raises:
         PlotsMissingError: without matplotlib.
@@ -73,7 +73,7 @@ def plot_accuracy(evaluation: Evaluation, statics: Sequence[StaticResult], path:
 
 
 def plot_exit_shares(evaluation: Evaluation, path: Path) -> None:
-    """Which share of the images leaves at each exit, by compute budget.
+    """Plot the share of images that leave at each exit over the compute budget.
 
     Raises:
         PlotsMissingError: without matplotlib.
@@ -98,7 +98,7 @@ def plot_exit_shares(evaluation: Evaluation, path: Path) -> None:
 
 @contextmanager
 def _figure(path: Path) -> "Iterator[Axes]":
-    """An axes to draw on, saved as a PNG at the end."""
+    """Yield an axes; save it as a PNG at the end."""
     try:
         from matplotlib.figure import Figure
     except ImportError as error:

@@ -13,7 +13,7 @@ import numpy.typing as npt
 from weights.calibration.thresholds import Bools, Floats, Outcome, simulate
 
 _ABOVE_ANY_CONFIDENCE = 1.01
-"""A threshold no confidence reaches."""
+"""A threshold above every confidence."""
 
 _MAX_CELLS = 200_000
 
@@ -24,14 +24,14 @@ class InfeasibleTargetError(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class Solution:
-    """Thresholds with what they do to the images they were solved on."""
+    """Thresholds, and their outcome on the images they were solved on."""
 
     thresholds: tuple[float, ...]
     outcome: Outcome
 
 
 class Solver:
-    """Every combination of candidate thresholds, evaluated once; targets are then looked up.
+    """Evaluates every combination of candidate thresholds once; targets are then looked up.
 
     Candidates are quantiles of each exit's confidences, so that neighbours differ by equal shares of images, and
     0 (always) and above 1 (never). With 10,000 images the E - 1 dimensional histogram behind it is built in some
@@ -42,7 +42,7 @@ class Solver:
         confidence_EN: largest softmax probability of each exit for each image.
         correct_EN: whether that exit was right.
         cumulative_macs: MACs of a walk that ends at each exit, [E].
-        include: threshold sets considered beside the grid, so that none of them meets a target better.
+        include: threshold sets considered in addition to the grid.
     """
 
     def __init__(
@@ -79,7 +79,7 @@ class Solver:
         Raises:
             InfeasibleTargetError: when even stage 0 alone costs more.
         """
-        slack = 1 + 1e-12  # a mean of many images may be off in its last digit
+        slack = 1 + 1e-12  # a mean over many images has a rounding error
         affordable = self._macs <= mean_macs * self._num_images * slack
         if not affordable.any():
             raise InfeasibleTargetError(
@@ -114,7 +114,7 @@ class Solver:
         return self.for_accuracy(self.full_accuracy - drop)
 
     def frontier(self, max_points: int) -> list[Solution]:
-        """Where more accuracy cannot be had without more MACs, from the cheapest on; evenly thinned to `max_points`."""
+        """The Pareto frontier of accuracy and MACs, the cheapest first; evenly thinned to `max_points`."""
         cheapest_first = np.lexsort((-self._right.ravel(), self._macs.ravel()))
         right = self._right.ravel()[cheapest_first]
         better_than_all_before = np.concatenate([[True], right[1:] > np.maximum.accumulate(right)[:-1]])
@@ -149,7 +149,7 @@ class Solver:
         ]
         right, macs = np.zeros(sizes), np.zeros(sizes)
         for exit_, cumulative in enumerate(self._cumulative_macs):
-            # Those that stayed at all exits before: ranks up to the candidate's index there.
+            # Images that stayed at all earlier exits: their ranks there are at most the candidate's index.
             weights = (self._correct_EN[exit_].astype(np.float64), np.full(self._num_images, float(cumulative)))
             for total, weight in zip((right, macs), weights, strict=True):
                 total += _stayed_then_left(ranks, sizes, exit_, weight)
@@ -161,7 +161,7 @@ def _stayed_then_left(
 ) -> npt.NDArray[np.float64]:
     """Sum of `weight` over the images that leave at `exit_`, for every combination of candidates.
 
-    Shape: -> [Q of exit 0, ..., Q of exit `exit_`, 1, ...], which broadcasts over the exits that do not matter
+    Shape: -> [Q of exit 0, ..., Q of exit `exit_`, 1, ...], which broadcasts over the later exits
     """
     used = min(exit_ + 1, len(sizes))
     if used == 0:  # a single exit: no thresholds to combine

@@ -1,4 +1,4 @@
-"""How far confidences can be believed, and the table from which any thresholds can be judged.
+"""Temperatures, calibration error, and the calibration table from which any thresholds can be judged.
 
 Shapes: E exits, N images, K classes.
 """
@@ -14,6 +14,7 @@ from safetensors.numpy import load, save
 from weights.calibration.thresholds import Bools, Floats
 
 _BINS = 15
+_CHANCE_DRAWS = 200
 _LOG_TEMPERATURE_SPREAD = 0.7
 _TEMPERATURE_RANGE = (0.05, 20.0)
 
@@ -24,7 +25,7 @@ class CalibrationError(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class CalibrationTable:
-    """For each held-out image and exit: how confident it was, and whether it was right.
+    """Confidence and correctness of every exit for each held-out image.
 
     Attributes:
         confidence_EN: largest softmax probability after the exit's temperature, float32.
@@ -39,13 +40,13 @@ class CalibrationTable:
         path.write_bytes(self.to_bytes())
 
     def to_bytes(self) -> bytes:
-        """What `save` writes."""
+        """The content of the file that `save` writes."""
         confidence = np.ascontiguousarray(self.confidence_EN, dtype=np.float32)
         return save({"confidence": confidence, "correct": self.correct_EN.astype(np.uint8)})
 
     @classmethod
     def from_bytes(cls, data: bytes) -> "CalibrationTable":
-        """What `to_bytes` gave, in a process that has checked it."""
+        """Read the result of `to_bytes`, unchecked."""
         tensors = load(data)
         return cls(tensors["confidence"], tensors["correct"].astype(bool))
 
@@ -101,8 +102,8 @@ def negative_log_likelihood(logits_NK: Floats, labels_N: npt.NDArray[np.int64], 
 def fit_temperature(logits_NK: Floats, labels_N: npt.NDArray[np.int64]) -> float:
     """The most probable temperature given held-out images.
 
-    Found by golden-section search on its logarithm, over which the posterior has a single maximum. The prior is
-    normal around log 1: where a handful of images are all right, the likelihood alone would choose a temperature of 0.
+    Golden-section search on the logarithm of the temperature; the posterior has a single maximum there. The prior is
+    normal around log 1: when the few images are all right, the likelihood alone would choose a temperature of 0.
 
     Source: temperature scaling of arXiv 1706.04599, section 4.2; the prior is our own.
     """
@@ -137,18 +138,15 @@ def expected_calibration_error(confidence_N: Floats, correct_N: Bools) -> float:
     return float(np.abs(gaps).sum() / len(confidence_N))
 
 
-def calibration_error_by_chance(confidence_N: Floats, draws: int = 200) -> float:
-    """What `expected_calibration_error` is on average where every confidence is exactly right.
+def calibration_error_by_chance(confidence_N: Floats) -> float:
+    """The mean of `expected_calibration_error` when every confidence is exactly right.
 
-    Not zero: of finitely many images, the share that is right differs from its expectation in every bin. An error
-    near this one cannot be told from none.
-
-    Args:
-        draws: how often correctness is drawn anew, from a fixed seed.
+    It is not zero: with finitely many images, the accuracy of a bin differs from its expectation. A measured error
+    near this value is no evidence of miscalibration.
     """
     generator = np.random.default_rng(0)
     errors = [
         expected_calibration_error(confidence_N, generator.random(len(confidence_N)) < confidence_N)
-        for _ in range(draws)
+        for _ in range(_CHANCE_DRAWS)
     ]
     return float(np.mean(errors))

@@ -1,4 +1,4 @@
-"""Threshold choice on held-out images: what an operating point would answer, and the simplest way to pick one.
+"""The outcome of thresholds on held-out images, and the simplest method of choosing them.
 
 Shapes: E exits, N images.
 """
@@ -14,10 +14,10 @@ Bools = npt.NDArray[np.bool_]
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What a set of thresholds does to a set of images.
+    """The outcome of a set of thresholds on a set of images.
 
     Attributes:
-        accuracy: share answered right.
+        accuracy: share of images answered right.
         mean_macs: MACs per image.
         exit_shares: share of images leaving at each exit, [E].
     """
@@ -57,7 +57,7 @@ def shared_threshold(
 ) -> tuple[float, ...]:
     """The cheapest single threshold for all exits that stays within `accuracy_drop` of the full cascade.
 
-    Candidates are steps of 0.01, so that the result does not hang on one image.
+    Candidates are multiples of 0.01, so that one image does not decide the result.
     """
     exits = len(confidence_EN)
     floor = float(correct_EN[-1].mean()) - accuracy_drop

@@ -1,1 +1,1 @@
-"""How weights made elsewhere become a model folder of ours."""
+"""Converts checkpoints of other programs to model folders."""

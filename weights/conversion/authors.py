@@ -1,4 +1,4 @@
-"""The authors' released checkpoints: their names for our tensors, and the architecture their shapes imply."""
+"""The authors' released checkpoints: tensor names, and the architecture that the shapes imply."""
 
 import math
 import re
@@ -18,7 +18,7 @@ from models.config import (
 from weights.conversion.foreign import Checkpoint, ConversionError, verify
 
 CHECKPOINT_STAGES = ("less_less_token", "less_token", "normal_token")
-"""What the authors call the stages at grids 7, 10 and 14."""
+"""The authors' names of the stages at grids 7, 10 and 14."""
 
 _RENAMED = (
     (r"^embedding\.proj\.", "patch_embed.proj."),
@@ -52,10 +52,10 @@ def authors_architecture(checkpoint: Checkpoint, heads: int | None = None) -> Ca
     """The architecture implied by names and shapes.
 
     Args:
-        heads: attention heads, needed where relation reuse is off: nothing else in the file depends on them.
+        heads: attention heads, required when relation reuse is off, because then no tensor's shape depends on them.
 
     Raises:
-        ConversionError: when a tensor it is read from is missing or impossible, or the heads are not known.
+        ConversionError: when a required tensor is missing or has an impossible shape, or the heads are unknown.
     """
     first, second = CHECKPOINT_STAGES[:2]
     depth = _depth(checkpoint, f"{first}.blocks.")
@@ -108,13 +108,13 @@ def authors_cascade(checkpoint: Checkpoint, config: CascadeConfig) -> Cascade:
 
 
 def mlp_ratio(embed_dim: int, hidden_dim: int) -> float:
-    """The ratio from which `CascadeConfig` computes this hidden width again."""
+    """The ratio from which `CascadeConfig` computes this hidden width."""
     ratio = hidden_dim / embed_dim
     return ratio if int(embed_dim * ratio) == hidden_dim else math.nextafter(ratio, math.inf)
 
 
 def _family(checkpoint: Checkpoint) -> CascadeConfig:
-    """Everything the family fixes and no shape tells: grids, norm epsilon, kind of positions."""
+    """The values that the family fixes and that no shape shows: grids, norm epsilon, kind of positions."""
     first = CHECKPOINT_STAGES[0]
     if f"{first}.patch_embed.proj.weight" in checkpoint.tensors:
         kernel = checkpoint.shape(f"{first}.patch_embed.proj.weight", 4)[-1]

@@ -1,4 +1,4 @@
-"""Model cards of converted checkpoints: what their authors state is told as theirs, and nothing beside it."""
+"""Model cards of converted checkpoints; they quote only what the checkpoints' authors state."""
 
 from models.config import TrunkEmbeddingConfig
 from weights.card import TRUNK, cost_note, exit_table, headline, origin

@@ -26,7 +26,7 @@ class Conversion:
     """What was written.
 
     Attributes:
-        ready: whether the model can be used; otherwise it is only a start for training.
+        ready: whether the model can be served; otherwise it must be trained first.
     """
 
     manifest: Manifest
@@ -54,7 +54,7 @@ def convert(
         half: round the weights to half precision.
 
     Raises:
-        ConversionError: when the checkpoint is not one of these, damaged or inconsistent.
+        ConversionError: when the checkpoint is of another kind, damaged or inconsistent.
         ModelFormatError: when `out` exists and is not a model folder.
     """
     check_writable(out)
@@ -104,7 +104,7 @@ def convert(
 
 
 def summary(conversion: Conversion, out: Path) -> str:
-    """What the folder holds and can be used for, in a few lines."""
+    """A summary of the folder's content and use, in a few lines."""
     manifest = conversion.manifest
     config = manifest.architecture
     grids = ", ".join(f"{grid}x{grid}" for grid in config.grids)

@@ -24,9 +24,9 @@ class Checkpoint:
     """A file's content.
 
     Attributes:
-        tensors: the weights by their names in the file, without a `module.` prefix; float32, finite, on the CPU. The
-            batch norms' counters of batches, which no forward pass reads, are left out.
-        extras: whatever lies beside the weights, as it is.
+        tensors: the weights by their names in the file, without a `module.` prefix; float32, finite, on the CPU. Batch
+            counters of batch norms are left out, because no forward pass reads them.
+        extras: the file's other entries, unchanged.
         sha256: of the file.
     """
 
@@ -51,7 +51,7 @@ class Checkpoint:
 def read_checkpoint(path: Path) -> Checkpoint:
     """Read a PyTorch or safetensors file.
 
-    A PyTorch file may hold the weights themselves or, as `model_state_dict`, `state_dict` or `model`, among other
+    A PyTorch file holds the weights directly, or under `model_state_dict`, `state_dict` or `model` beside other
     plain data. Unpickling is restricted to tensors and plain containers.
 
     Raises:
@@ -98,7 +98,7 @@ def _document(path: Path) -> Mapping[Any, Any]:
         document = torch.load(path, map_location="cpu", weights_only=True)
     except SafetensorError as error:
         raise ConversionError(f"{path} is not a readable safetensors file: {error}") from error
-    except Exception as error:  # foreign bytes make the unpickler fail in any way there is
+    except Exception as error:  # on foreign bytes the unpickler may raise any exception
         raise ConversionError(
             f"{path} is not a PyTorch checkpoint of tensors and plain data, or it is cut short: {_reason(error)}"
         ) from error
@@ -108,7 +108,7 @@ def _document(path: Path) -> Mapping[Any, Any]:
 
 
 def _reason(error: Exception) -> str:
-    """What went wrong, without the advice PyTorch wraps around it: to read the file without protection."""
+    """The error's text without PyTorch's advice to load the file unprotected."""
     cause = error.__context__ or error
     return (str(cause).strip() or type(cause).__name__).splitlines()[0].split(". ")[0]
 

@@ -35,7 +35,7 @@ _PUBLISHED_AT = "github.com/tensorflow/tpu, models/official/efficientnet/lite"
 
 
 def is_lite(checkpoint: Checkpoint) -> bool:
-    """Whether the names are those of an EfficientNet, which need not be a Lite."""
+    """Whether the names are those of an EfficientNet, Lite or not."""
     return any(f"{stem}.weight" in checkpoint.tensors for stem in _NAMINGS)
 
 
@@ -63,7 +63,7 @@ def lite_architecture(
     """`looks_224` with this trunk and the classifier's number of classes.
 
     Args:
-        heads: attention heads; the architecture has its own number, so another one is refused.
+        heads: attention heads; must equal the architecture's number if given.
         deepest: another member of the family, for the last stage.
 
     Raises:
@@ -87,12 +87,12 @@ def lite_architecture(
 
 
 def lite_cascade(checkpoint: Checkpoint, config: CascadeConfig, deepest: Checkpoint | None = None) -> Cascade:
-    """A cascade of which each exit answers as the published network does at the resolution of its stage.
+    """A cascade in which each exit answers as the published network does at the stage's resolution.
 
-    The Transformers are new, drawn from a fixed seed for all stages alike, and start without influence.
+    The Transformers are drawn from a fixed seed, the same for all stages; at first they do not change the answers.
 
     Args:
-        deepest: what the last stage's trunk is, when it is another.
+        deepest: another trunk for the last stage.
 
     Raises:
         ConversionError: when a tensor is missing, of another shape, or has no place.
@@ -137,7 +137,7 @@ def _num_classes(checkpoint: Checkpoint) -> int:
 
 
 def lite_origin(checkpoint: Checkpoint, file: str) -> dict[str, str]:
-    """Where the trunk comes from and under which licence, as provenance and card tell it.
+    """The trunk's origin and licence, for provenance and card.
 
     Raises:
         ConversionError: when it is not of the family.
@@ -156,8 +156,8 @@ def lite_origin(checkpoint: Checkpoint, file: str) -> dict[str, str]:
 def lite_preprocessing(config: CascadeConfig) -> Preprocessing:
     """The pixels that the published networks were trained on, (x - 127) / 128, of the whole centre square.
 
-    The usual crop of seven eighths of it loses what fills the picture: at 224 pixels, a linear classifier had 91.4 % of
-    324 photographs of Caltech-101 with the crop and 93.5 % of 323 without.
+    The usual crop of 7/8 cuts off parts of objects that fill the picture: at 224 pixels, a linear classifier had 91.4 %
+    on 324 photographs of Caltech-101 with the crop and 93.5 % on 323 without.
     """
     return Preprocessing(
         resize_px=config.image_size,
@@ -174,7 +174,7 @@ def _convolution(tensors: Mapping[str, Tensor], convolution: str, norm: str) -> 
 
 
 def _hand_down(state: dict[str, Tensor]) -> None:
-    """Let every stage start with the tensors of the one before, where the shapes agree: they are stored only once."""
+    """Give every stage the tensors of the stage before where the shapes agree, so that they are stored once."""
     for key, value in state.items():
         _, stage, rest = key.split(".", 2)
         source = state.get(f"stages.{int(stage) - 1}.{rest}")

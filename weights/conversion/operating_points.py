@@ -1,4 +1,4 @@
-"""The operating points a released checkpoint states: thresholds for budgets, with accuracy and cost."""
+"""Operating points stored in a released checkpoint: thresholds per budget, with accuracy and cost."""
 
 from typing import Any
 
@@ -15,7 +15,7 @@ def stated_operating_points(checkpoint: Checkpoint, num_exits: int) -> tuple[Nam
     """One point for each budget of the file, `budget-1` the cheapest; none where the file has no table.
 
     Raises:
-        ConversionError: when a table has another shape, is there without the other, or holds impossible values.
+        ConversionError: when a table has a wrong shape, exists without the other, or holds impossible values.
     """
     keys = ("dynamic_threshold", "budgeted_batch_classification")
     present = [key for key in keys if key in checkpoint.extras]
@@ -28,7 +28,7 @@ def stated_operating_points(checkpoint: Checkpoint, num_exits: int) -> tuple[Nam
     return tuple(
         NamedOperatingPoint(
             name=f"budget-{number}",
-            thresholds=tuple(row[:-1]),  # the last exit always takes what is left
+            thresholds=tuple(row[:-1]),  # the last exit takes all remaining images
             accuracy=percent / 100,
             mean_macs=gmacs * 1e9,
         )
@@ -39,7 +39,7 @@ def stated_operating_points(checkpoint: Checkpoint, num_exits: int) -> tuple[Nam
 
 
 def stated_exits(checkpoint: Checkpoint, num_exits: int) -> dict[str, Any]:
-    """Accuracy and cost of every exit as the file states them; None where it does not.
+    """Accuracy and cost of every exit as stored in the file; None if absent.
 
     Raises:
         ConversionError: when there is not one number per exit.
@@ -63,9 +63,9 @@ def sensible_default(points: tuple[NamedOperatingPoint, ...]) -> NamedOperatingP
 
 
 def _table(extras: dict[str, Any], key: str, shape: tuple[int, ...]) -> Tensor:
-    """Numbers of the expected shape, -1 standing for any length; float64.
+    """Numbers of the expected shape as float64; -1 stands for any length.
 
-    All are finite, and none but those of the thresholds' last column is negative.
+    All are finite; only the last column of the thresholds may be negative.
     """
     try:
         table = torch.as_tensor(extras[key], dtype=torch.float64)

@@ -27,7 +27,7 @@ def vit_architecture(checkpoint: Checkpoint, heads: int | None) -> CascadeConfig
     """The cascade of grids 2, 4, 7 and 14 whose last stage is this ViT.
 
     Args:
-        heads: attention heads; nothing in the file depends on them.
+        heads: attention heads; no tensor's shape depends on them.
 
     Raises:
         ConversionError: when the heads are not given, or it is not a ViT of 14 x 14 patches and a class token.
@@ -59,9 +59,9 @@ def vit_architecture(checkpoint: Checkpoint, heads: int | None) -> CascadeConfig
 
 
 def initial_cascade(checkpoint: Checkpoint, config: CascadeConfig) -> Cascade:
-    """A cascade all of whose stages start as this ViT. It must be trained before use.
+    """A cascade in which every stage starts as this ViT. It must be trained before use.
 
-    The modules that reuse features and relations are new, drawn from a fixed seed, and start without influence.
+    The reuse modules are drawn from a fixed seed; at first they do not change the result.
 
     Raises:
         ConversionError: when a tensor is missing, of another shape, or has no place.
@@ -89,7 +89,7 @@ def initial_cascade(checkpoint: Checkpoint, config: CascadeConfig) -> Cascade:
 
 
 def resample_patch(weight_DCPP: Tensor, size: int) -> Tensor:
-    """A patch projection for patches of another size: on an enlarged patch it answers as before on the original.
+    """A patch projection for another patch size: its output for an enlarged patch is that for the original patch.
 
     Shape: [D, C, P, P] -> [D, C, Q, Q]
 
@@ -116,9 +116,9 @@ def resample_positions(positions_1ND: Tensor, grid: int) -> Tensor:
 
 
 def _widened(value: Tensor, key: str, width: int) -> Tensor:
-    """A tensor of the block's MLP input, continued for the reused features so that they have no influence yet.
+    """A tensor of the block's MLP input, extended for the reused features so that they do not change the result yet.
 
-    The features start near zero and so shrink the variance that the norm divides by; its weight makes up for it.
+    The features start near zero and reduce the variance that the norm divides by; the norm's weight compensates.
     """
     old = value.shape[-1]
     match key.split(".")[-3:]:

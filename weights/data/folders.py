@@ -1,4 +1,4 @@
-"""A folder with a folder per class: usual layouts are understood, and whatever is left out is counted."""
+"""Reads a folder with a folder per class in the usual layouts; files that are left out are counted."""
 
 from collections import Counter
 from pathlib import Path
@@ -14,7 +14,7 @@ _JUNK = frozenset({"__macosx", "@eadir", "$recycle.bin", "system volume informat
 def read_folder(folder: Path) -> EncodedImages:
     """The images of the class folders in `folder`, or of those in its `train` folder or its only folder.
 
-    Hidden files and what operating systems leave behind are passed over.
+    Hidden files and files of operating systems are skipped.
 
     Raises:
         DataError: when there are no class folders with images.
@@ -51,7 +51,7 @@ def read_folder(folder: Path) -> EncodedImages:
 
 
 def _root(folder: Path, notes: list[str]) -> Path:
-    """The folder whose folders are the classes."""
+    """The folder that contains the class folders."""
     children = {child.name.lower(): child for child in _folders(folder)}
     if not children:
         count = sum(file.suffix.lower() in SUFFIXES for file in folder.iterdir())

@@ -1,4 +1,4 @@
-"""What labelled images are, before and after decoding."""
+"""Labelled images, before and after decoding."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
@@ -16,9 +16,9 @@ class EncodedImages:
     """Images as they are stored, with their classes.
 
     Attributes:
-        where: of each image, for messages.
-        read: its bytes.
-        labels: index into `class_names`.
+        where: the place of each image, for messages.
+        read: functions that return an image's bytes.
+        labels: indices into `class_names`.
         notes: what was left out, and why, a line each.
     """
 
@@ -29,7 +29,7 @@ class EncodedImages:
     notes: list[str] = field(default_factory=list)
 
     def first(self, limit: int) -> "EncodedImages":
-        """At most so many images, as evenly over the classes as there are images, each class's first."""
+        """At most `limit` images, as evenly over the classes as possible; the first ones of each class."""
         labels = np.asarray(self.labels)
         rank = np.empty(len(labels), dtype=np.int64)
         for label in np.unique(labels):
@@ -74,10 +74,10 @@ class LabelledImages:
         return replace(self, images=self.images[rows], labels=self.labels[rows])
 
     def relabelled(self, class_names: Sequence[str]) -> "LabelledImages":
-        """The same images with the labels of more classes, or of the same in another order.
+        """The same images labelled by another list of classes, which contains all classes that have images.
 
         Raises:
-            DataError: when a class that has images is not among them.
+            DataError: when a class that has images is missing from the list.
         """
         known = {name: index for index, name in enumerate(class_names)}
         counted = zip(self.class_names, self.counts, strict=True)

@@ -1,4 +1,4 @@
-"""Decodes labelled images into memory that the disk backs."""
+"""Decodes labelled images into a memory-mapped temporary file."""
 
 import math
 import os
@@ -24,11 +24,11 @@ _SHOWN_FILES = 5
 def load_images(
     paths: Sequence[Path], preprocessing: Preprocessing, *, limit: int | None = None, skip_unreadable: bool = False
 ) -> LabelledImages:
-    """Decode parquet files, or one folder with a folder per class, into a temporary file that is mapped to memory.
+    """Decode parquet files, or one folder with a folder per class, into a memory-mapped temporary file.
 
     Args:
-        limit: at most so many images, evenly over the classes.
-        skip_unreadable: leave out what cannot be decoded, and say so in the notes.
+        limit: the most images to read, evenly over the classes.
+        skip_unreadable: leave out images that cannot be decoded; the notes name them.
 
     Raises:
         DataError: when a path is neither, an image does not decode, classes disagree, or the disk is too full.
@@ -93,11 +93,11 @@ def _encoded(paths: Sequence[Path]) -> EncodedImages:
 
 
 def _mapped(shape: tuple[int, ...]) -> npt.NDArray[np.uint8]:
-    """Zeros in an unnamed temporary file: what does not fit into memory stays on the disk."""
+    """Zeros in an unnamed temporary file; data that does not fit into memory stays on disk."""
     num_bytes = math.prod(shape)
     try:
         with tempfile.TemporaryFile() as file:
-            if hasattr(os, "posix_fallocate"):  # else a full disk is a bus error in the middle of the work
+            if hasattr(os, "posix_fallocate"):  # On a full disk, a later write would end the process (SIGBUS).
                 os.posix_fallocate(file.fileno(), 0, num_bytes)
             return np.memmap(file, dtype=np.uint8, mode="r+", shape=shape)
     except OSError as error:

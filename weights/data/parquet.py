@@ -16,7 +16,7 @@ except ModuleNotFoundError as error:
 
 
 def parquet_files(paths: Iterable[Path]) -> list[Path]:
-    """The files themselves, and those of a folder.
+    """The given files, and the parquet files of given folders.
 
     Raises:
         DataError: when a path is neither.

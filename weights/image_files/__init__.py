@@ -1,4 +1,4 @@
-"""What a file says beside its pixels never reaches a decoder: it is left out here, at a bounded cost.
+"""Removes everything but the first image from a file before a decoder reads it, at a bounded cost.
 
-Decoders spend seconds and gigabytes on comments, profiles, tags and further frames that nobody asked for.
+Decoders can spend seconds and gigabytes on comments, profiles, tags and further frames.
 """

@@ -1,4 +1,4 @@
-"""BMP: what its decoder would spend too long on."""
+"""BMP: refuses files that take too long to decode."""
 
 from weights.image_files.errors import ImageTooLargeError, UnreadableImageError
 
@@ -11,15 +11,15 @@ _RUN_LENGTHS = (1, 2)
 
 
 def check(data: bytes) -> None:
-    """Refuse what takes longer than an image of its size may.
+    """Refuse a file that would take too long for an image of its size.
 
     Raises:
         ImageTooLargeError: run-length encoded, and too large for it.
-        UnreadableImageError: more colours than its pixels can tell apart.
+        UnreadableImageError: a palette with more colours than its pixels can address.
     """
     if int.from_bytes(data[_HEADER : _HEADER + 4], "little") < 40:
         return
-    # Heights below zero mean that rows run downwards.
+    # A negative height means that rows are stored from top to bottom.
     width = int.from_bytes(data[18:22], "little")
     height = abs(int.from_bytes(data[22:26], "little", signed=True))
     bits, compression = int.from_bytes(data[28:30], "little"), int.from_bytes(data[30:34], "little")

@@ -1,4 +1,4 @@
-"""From a file's bytes to the pixels a model reads: one way for training, the command line and the server."""
+"""From a file's bytes to the pixels a model reads; training, the command line and the server use it."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -15,7 +15,7 @@ from weights.preprocessing import Preprocessing
 MAX_PIXELS = 50_000_000
 """The usual limit on width x height, before resizing."""
 
-# As much as a JPEG's can have; each of its entries is read in Python.
+# The most a JPEG's Exif block can have; Pillow reads every entry in Python.
 _MAX_EXIF_BYTES = 65_542
 
 
@@ -43,11 +43,11 @@ def decode(
     """Decode completely and preprocess; of several frames or pages, the first.
 
     Args:
-        up_to_pixels: leave an image with more pixels, if it is within `max_pixels`, to another call.
-        formats: leave an image of another format to another call.
+        up_to_pixels: return None for an image with more pixels that is within `max_pixels`.
+        formats: return None for an image of another format.
 
     Returns:
-        None for what is left to another call.
+        None where `up_to_pixels` or `formats` say so.
 
     Raises:
         ImageTooLargeError: more pixels than `max_pixels`, which is known before decoding, or than memory holds.
@@ -84,9 +84,9 @@ def decode(
 
 
 def _bound(image: ImageFile.ImageFile, num_bytes: int) -> None:
-    """Keep the decoder from work that grows with the square of the file."""
+    """Prevent quadratic work in the decoder."""
     if len(image.tile) == 1:
-        # Pillow appends piece to piece until there is a whole row: the square of a long row's length.
+        # Pillow collects a row in small pieces, which takes quadratic time for a long row.
         image.decodermaxblock = max(image.decodermaxblock, num_bytes)
     if len(image.info.get("exif", b"")) > _MAX_EXIF_BYTES:
         del image.info["exif"]

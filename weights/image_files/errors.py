@@ -1,4 +1,4 @@
-"""Why a file is not read. Its text says what was found and what the limit is; who calls says which file."""
+"""Why a file is refused. The text names what was found and the limit; the caller adds the file's name."""
 
 
 class ImageTooLargeError(ValueError):

@@ -1,9 +1,9 @@
-"""GIF: everything from the first frame on; before it, only which colour is transparent."""
+"""GIF: keeps the first frame and what follows; before it, only the transparent colour."""
 
 from weights.image_files.errors import ImageTooLargeError, UnreadableImageError
 
 MAX_BLOCKS = 65_536
-"""Before the first frame, up to 255 bytes each."""
+"""The most blocks before the first frame; each has up to 255 bytes."""
 
 _HEADER_BYTES = 13
 _FRAME, _EXTENSION, _CONTROL, _END = 0x2C, 0x21, 0xF9, 0x3B
@@ -11,7 +11,7 @@ _TRANSPARENT = 1
 
 
 def reduced(data: bytes) -> bytes:
-    """The file without comments and applications' data, and without what its first frame leaves to the next.
+    """The file without comments, application data and the disposal method of the first frame.
 
     Raises:
         ImageTooLargeError: more blocks before the first frame than the limit.
@@ -41,5 +41,5 @@ def reduced(data: bytes) -> bytes:
 
 
 def _control(extension: bytes) -> bytes:
-    """The extension without its disposal, for which a decoder keeps a second picture of any size."""
+    """The extension without its disposal method, for which a decoder would keep a second picture."""
     return extension[:3] + bytes((extension[3] & _TRANSPARENT,)) + extension[4:] if len(extension) == 8 else b""

@@ -1,23 +1,23 @@
-"""JPEG: the segments that say how to decode, the first Exif block, the scans, and nothing after the image's end."""
+"""JPEG: keeps the segments needed to decode, the first Exif block and the scans; drops data after the image."""
 
 from weights.image_files.errors import ImageTooLargeError, UnreadableImageError
 
 MAX_SEGMENTS = 1024
-"""Before the first scan; a profile takes up to 255, and 32 MiB fill 512."""
+"""The most segments before the first scan; a profile takes up to 255, and 32 MiB fill 512."""
 
 MAX_SCANS = 64
-"""Encoders write about ten. A scan of nothing takes 80 bytes, and a pass over all the image's coefficients."""
+"""The most scans; encoders write about ten. An empty scan has 80 bytes and costs a pass over all coefficients."""
 
 _START_OF_SCAN = 0xDA
 _COMMENT = 0xFE
-# JFIF and Adobe, which say what the channels mean.
+# JFIF and Adobe segments define the colour space.
 _KEPT_APPLICATIONS = (0xE0, 0xEE)
 _EXIF = 0xE1
 _WITHOUT_LENGTH = (0x00, 0x01, *range(0xD0, 0xDA), 0xFF)
 
 
 def reduced(data: bytes) -> bytes:
-    """The file without profiles, comments, previews, and whatever follows its image.
+    """The file without profiles, comments, previews and data after the image.
 
     Raises:
         ImageTooLargeError: more segments or scans than the limit.
@@ -48,7 +48,7 @@ def reduced(data: bytes) -> bytes:
 
 
 def _scans(data: bytes, start: int) -> bytes:
-    # Within a scan no 0xFF stands before anything but 0 or a restart, so these pairs are markers.
+    # Within a scan, 0xFF is followed by 0 or a restart only, so any other pair is a marker.
     end = data.find(b"\xff\xd9", start)
     scans = data[start:] if end < 0 else data[start : end + 2]
     if (count := scans.count(b"\xff\xda")) > MAX_SCANS:

@@ -1,20 +1,20 @@
-"""PNG: the chunks that hold the picture, and a small Exif block."""
+"""PNG: keeps the chunks of the picture and a small Exif block."""
 
 from weights.image_files.errors import ImageTooLargeError
 
 SIGNATURE = b"\x89PNG\r\n\x1a\n"
 
 MAX_CHUNKS = 65_536
-"""At the usual 8 kB of data a chunk, 512 MB."""
+"""The most chunks; 512 MB at the usual 8 kB per chunk."""
 
 MAX_EXIF_BYTES = 65_536
-"""As much as a JPEG's can have."""
+"""The most a JPEG's Exif block can have."""
 
 _KEPT_CHUNKS = (b"IHDR", b"PLTE", b"IDAT")
 
 
 def reduced(data: bytes) -> bytes:
-    """The file without texts and profiles, which inflate to a thousand times their size, and further frames.
+    """The file without texts and profiles, which can inflate a thousandfold, and without further frames.
 
     Raises:
         ImageTooLargeError: more chunks than the limit.
@@ -25,7 +25,7 @@ def reduced(data: bytes) -> bytes:
         length, kind = int.from_bytes(data[position : position + 4]), data[position + 4 : position + 8]
         end = position + 12 + length
         if kind == b"IEND" or end > len(data):
-            # Incomplete or not, its decoder knows what to say of it.
+            # The decoder reports a truncated file.
             kept.append(data[position:end])
             return b"".join(kept)
         if kind in _KEPT_CHUNKS or (kind == b"eXIf" and length <= MAX_EXIF_BYTES):

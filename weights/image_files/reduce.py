@@ -1,22 +1,22 @@
-"""Which format a file has, and its bytes without what its first image's pixels do not need."""
+"""A file's format, and its bytes reduced to what the first image's pixels need."""
 
 from weights.image_files import bmp, gif, jpeg, png, tiff, webp
 from weights.image_files.errors import UnreadableImageError
 
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF")
-"""The only formats whose decoders see a client's bytes."""
+"""The accepted formats; no other decoder reads a client's bytes."""
 
 SUFFIXES = frozenset({".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".bmp", ".dib", ".gif", ".tif", ".tiff"})
-"""By which their files are known in a folder, in lower case."""
+"""File name suffixes of these formats, in lower case."""
 
 _TIFF_STARTS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 
 
 def reduce_file(data: bytes, *, max_pixels: int) -> tuple[str, bytes]:
-    """The format by a file's first bytes, and the file as its decoder should see it.
+    """The format by a file's first bytes, and the reduced file for its decoder.
 
     Raises:
-        ImageTooLargeError: its structure asks for more than `max_pixels`, or for more steps than any honest file.
+        ImageTooLargeError: more pixels than `max_pixels`, or more parts than any ordinary file has.
         UnreadableImageError: it has none of `FORMATS`, or ends within its headers.
     """
     if data.startswith(b"\xff\xd8\xff"):

@@ -1,4 +1,4 @@
-"""TIFF: a directory of only the tags that say where the first picture's pixels are, within what the picture needs."""
+"""TIFF: keeps only the tags needed to decode the first picture, within the limits for its size."""
 
 import struct
 from dataclasses import dataclass
@@ -14,14 +14,14 @@ COMPRESSIONS = {
     32773: "PackBits",
     32946: "deflate",
 }
-"""By their number. Faxes' are not among them: on damaged ones their decoder writes a line to stderr for each row."""
+"""Accepted compressions. Fax compressions are not: on damaged files their decoder writes to stderr for each row."""
 
 MAX_SAMPLES = 6
-"""Per pixel; CMYK with alpha has five."""
+"""The most samples per pixel; CMYK with alpha has five."""
 
 MAX_TAGS = 4096
 MAX_STRIPS = 65_536
-"""Strips or tiles; each is an object in Python before any pixel is decoded."""
+"""The most strips or tiles; Pillow makes a Python object of each before it decodes a pixel."""
 
 _WIDTH, _HEIGHT, _COMPRESSION, _SAMPLES, _ROWS, _PLANES = 256, 257, 259, 277, 278, 284
 _STRIPS, _TILE_WIDTH, _TILE_HEIGHT, _TILES = 273, 322, 323, 324
@@ -36,7 +36,7 @@ _VALUE_BYTES = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 8, 11:
 
 @dataclass(frozen=True, slots=True)
 class _Entry:
-    """A tag; `value` is its value where it fits, else where it stands in the file."""
+    """A tag; `value` is the value itself if it fits, else its offset in the file."""
 
     tag: int
     kind: int
@@ -45,11 +45,11 @@ class _Entry:
 
 
 def reduced(data: bytes, *, max_pixels: int) -> bytes:
-    """The file with a directory of the first picture's own tags only, after which there is no other.
+    """The file with a single directory that holds only the kept tags of the first picture.
 
     Raises:
         ImageTooLargeError: more tags or strips than the limit, or tiles of more than `max_pixels`.
-        UnreadableImageError: a compression that is not accepted, or a directory that cannot be.
+        UnreadableImageError: a compression that is not accepted, or an invalid directory.
     """
     endian = "<" if data[:2] == b"II" else ">"
     big = 43 in data[2:4]
@@ -66,7 +66,7 @@ def reduced(data: bytes, *, max_pixels: int) -> bytes:
         entries = [_Entry(*struct.unpack_from(entry, data, position + index * step)) for index in range(num_tags)]
     except (struct.error, OverflowError) as error:
         raise UnreadableImageError("the TIFF ends within its directory") from error
-    # The first of several with one number holds.
+    # Of several tags with one number the first is valid.
     kept = {item.tag: item for item in reversed(entries) if item.tag in _KEPT_TAGS}
     _check_sizes(kept)
     _check_geometry(kept, endian, max_pixels)
@@ -104,7 +104,7 @@ def _check_geometry(kept: dict[int, _Entry], endian: str, max_pixels: int) -> No
         tile_width, tile_height = values.get(_TILE_WIDTH, 0), values.get(_TILE_HEIGHT, 0)
         if not tile_width or not tile_height or _TILES not in kept:
             raise UnreadableImageError("the TIFF does not say how large its tiles are, or where")
-        # A tile is decoded whole, however little of it the picture covers.
+        # A tile is decoded whole, even if the picture covers a small part of it.
         if tile_width * tile_height > max_pixels:
             raise ImageTooLargeError(
                 f"the TIFF's tiles have {tile_width} x {tile_height} pixels; the limit is {max_pixels}"

@@ -1,4 +1,4 @@
-"""WebP: its size, before its decoder makes room for it twice."""
+"""WebP: checks the size before the decoder allocates memory for it twice."""
 
 from weights.image_files.errors import ImageTooLargeError
 

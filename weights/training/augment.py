@@ -1,7 +1,7 @@
 """Random crops, distortions and colours of whole batches, on the device the images live on.
 
-Everything is drawn from one generator, one number per image and property, so a batch costs a handful of kernels
-whatever its size and a resumed run repeats itself.
+All random numbers come from one generator, one per image and property. So a batch of any size needs few kernels, and
+a resumed run repeats the numbers.
 
 Shapes: B batch, R stored side, S crop side.
 """
@@ -18,12 +18,12 @@ _GREY_WEIGHTS = (0.299, 0.587, 0.114)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Augmentation:
-    """How strongly training images are changed. Zero switches a property off.
+    """Strength of the augmentation. Zero switches a property off.
 
     Attributes:
         padding_px: reflected border from which the crop may start.
         min_scale: smallest share of the stored image's area a crop may cover; 1 keeps its size.
-        flip: whether half the images are mirrored.
+        flip: whether half of the images are mirrored.
         colour: largest relative change of brightness, contrast and saturation.
         rotation_deg: largest rotation either way.
         shear: largest horizontal shear, as a fraction of the side.
@@ -50,12 +50,12 @@ class Augmentation:
 
     @property
     def distorts(self) -> bool:
-        """Whether any image is resampled or recoloured, beyond a crop of the same size."""
+        """Whether images are resampled or recoloured, in addition to the crop."""
         return self.min_scale < 1 or max(self.colour, self.rotation_deg, self.shear) > 0
 
 
 def augment(images: Tensor, crop_px: int, augmentation: Augmentation, generator: torch.Generator) -> Tensor:
-    """Crop, mirror, distort and recolour each image on its own.
+    """Crop, mirror, distort and recolour each image independently.
 
     Shape: [B, 3, R, R] uint8 -> [B, 3, S, S], uint8 where nothing is resampled, else float32 in [0, 255]
     """
@@ -67,7 +67,7 @@ def augment(images: Tensor, crop_px: int, augmentation: Augmentation, generator:
 def random_crop_flip(
     images: Tensor, crop_px: int, padding_px: int, generator: torch.Generator, *, flip: bool = True
 ) -> Tensor:
-    """Crop each image at its own place after reflecting its border, and mirror half of them.
+    """Reflect the borders, crop each image at its own random place, and mirror half of them.
 
     Shape: [B, 3, R, R] -> [B, 3, S, S], uint8
     """

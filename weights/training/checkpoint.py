@@ -1,4 +1,4 @@
-"""Checkpoints of a training run: written whole or not at all, read without running code from the file."""
+"""Checkpoints of a training run: written atomically, read without executing code from the file."""
 
 import os
 import pickle
@@ -16,7 +16,7 @@ def write(path: Path, state: dict[str, Any], fingerprint: dict[str, str]) -> Non
     """Replace `path` atomically.
 
     Args:
-        fingerprint: what must be the same when the run goes on, by names for people.
+        fingerprint: values that must be the same when the run continues, by readable name.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     draft = path.with_suffix(".part")

@@ -1,4 +1,4 @@
-"""A trained cascade as a model folder: calibrated, judged on images it has not seen, with a card."""
+"""Writes a trained cascade as a model folder: calibrated, judged on unseen images, with a card."""
 
 import platform
 from dataclasses import asdict
@@ -25,8 +25,8 @@ def export(plan: PreparedRun, trainer: Trainer, seconds: float, report: Report) 
     """Write the model folder.
 
     Args:
-        seconds: that the run took.
-        report: told how far the judging is.
+        seconds: duration of the run.
+        report: receives the progress of calibration and judging.
 
     Returns:
         The results in the model's provenance.

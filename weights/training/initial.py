@@ -12,20 +12,20 @@ from weights.store import ModelFormatError, StoredModel
 def start_from(
     stored: StoredModel, cascade: Cascade, class_names: tuple[str, ...], *, out: Path, looks_only: bool = False
 ) -> dict[str, Any]:
-    """Give `cascade` the weights of a stored model; where the classes are others, its classifiers stay as they are.
+    """Copy the weights of a stored model to `cascade`; classifiers only if the classes are the same.
 
-    Each stage takes those of the stored stage with its grid and look. Where reuse differs, as in a static ViT or an
-    ablation, what has no counterpart stays as it is.
+    Each stage takes the weights of the stored stage with its grid and look. Modules without a counterpart, as in a
+    static ViT or an ablation of reuse, keep their weights.
 
     Args:
         out: the folder the run will write.
-        looks_only: take the trunks and the classifiers on their features, behind which everything is new.
+        looks_only: take only the trunks and the classifiers on their features.
 
     Returns:
-        Name and checksum of the weights, and the part where it was not all.
+        Name and checksum of the weights, and which part was taken if not all.
 
     Raises:
-        ModelFormatError: when it has another architecture, or no trunks where only they are to be taken, or is `out`.
+        ModelFormatError: when the model has another architecture, has no trunks for `looks_only`, or is `out`.
     """
     if stored.path.resolve() == out.resolve():
         raise ModelFormatError(f"{stored.path} would be overwritten by the model that starts from it")
@@ -58,7 +58,7 @@ def start_from(
 
 
 def _sizes(config: CascadeConfig) -> dict[str, Any]:
-    """What must agree, whatever stages, classes and reuse there are."""
+    """The values that must agree; stages, classes and reuse may differ."""
     sizes = asdict(replace(config, num_classes=1))
     for name in ("grids", "feature_reuse", "relation_reuse", "logit_reuse"):
         del sizes[name]

@@ -1,4 +1,4 @@
-"""Ctrl-C and a request to end, noticed where a run can stop and go on later."""
+"""Handles SIGINT and SIGTERM at points from which a run can continue later."""
 
 import signal
 from collections.abc import Iterator
@@ -9,17 +9,17 @@ _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
 class Interrupted(Exception):  # noqa: N818  # not an error: the run goes on later
-    """A run was asked to stop, and is at a place from which it can go on."""
+    """A run was asked to stop, and has reached a point from which it can continue."""
 
 
 class Interruption:
-    """Whether somebody asked the run to stop."""
+    """Whether the run was asked to stop."""
 
     def __init__(self) -> None:
         self.requested = False
 
     def check(self) -> None:
-        """Stop here, if that was asked for.
+        """Raise `Interrupted` if the run was asked to stop.
 
         Raises:
             Interrupted: then.
@@ -30,7 +30,7 @@ class Interruption:
 
 @contextmanager
 def interruptible() -> Iterator[Interruption]:
-    """Note SIGINT and SIGTERM while the block runs, so that no step is cut in half; a second one acts as usual."""
+    """Record SIGINT and SIGTERM while the block runs, so that no step is cut short; a second signal acts as usual."""
     interruption = Interruption()
     previous = {int(each): signal.getsignal(each) for each in _SIGNALS}
 

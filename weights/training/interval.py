@@ -1,12 +1,12 @@
-"""How far a share that was counted on a few images may be from the true one."""
+"""Confidence interval of a share."""
 
 from math import sqrt
 
-_NORMAL_QUANTILE = 1.959964  # of 97.5 %
+_NORMAL_QUANTILE = 1.959964  # the normal distribution's quantile of 97.5 %
 
 
 def wilson_interval(right: int, total: int) -> tuple[float, float]:
-    """Where the true share lies in 95 of 100 cases, when `right` of `total` images were.
+    """The 95 % confidence interval of a share when `right` of `total` images were right.
 
     Source: Wilson, Probable inference, JASA 22 (1927); unlike the normal approximation it holds near 0 and 1.
     """

@@ -1,4 +1,4 @@
-"""Fine-tuning of one look: a stage's trunk with the classifier on its pooled features.
+"""Fine-tunes one look: a stage's trunk with the classifier on its pooled features.
 
 Shapes: B batch, V views, N images, C channels of a map, s its side.
 """
@@ -43,12 +43,12 @@ class LookPhase(Phase):
         self._kept_maps = torch.empty(0)
 
     def begin(self, report: Report) -> None:
-        """Take over what the look before has learned, then fit the classifier."""
+        """Start from the weights of the look before, then fit the classifier."""
         if self._starts_from_last:
             last, _ = look_of(self.cascade, self._stage - 1)
             self._trunk.load_state_dict(last.trunk.state_dict())
         features = []
-        # Files may come class by class: the first so many would not have all of them.
+        # Files may be sorted by class: the first images would not contain all classes.
         order = np.random.default_rng((_PROBE, self.recipe.seed)).permutation(len(self._rows))
         places = np.sort(order[:_PROBE_IMAGES])
         with torch.no_grad():
@@ -64,7 +64,7 @@ class LookPhase(Phase):
         )
 
     def prepare(self, report: Report) -> None:
-        """Keep the maps of the views behind the frozen blocks."""
+        """Cache the frozen blocks' maps of all views."""
         with torch.no_grad():
             for rows, images in self._views(self._num_views, report):
                 maps = self._trunk.early(self._seen_at(images, self._look.px), self.recipe.frozen_blocks).half()

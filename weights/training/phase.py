@@ -1,4 +1,4 @@
-"""A part of a training run: the same parameters, trained on the same images.
+"""A phase of a training run: the same parameters, trained on the same images.
 
 Shapes: B batch, N images, S image side, K classes.
 """
@@ -20,26 +20,26 @@ from weights.training.recipe import Recipe
 
 Places = npt.NDArray[np.int64]
 Report = Callable[[str, int, int], None]
-"""Told what is being prepared, how many images are done, and of how many."""
+"""Receives what is being prepared, how many images are done, and of how many."""
 
-_ORDER, _VIEWS, _SUBSET = 0, 1, 2  # streams of random numbers that must not coincide; the trainer has another
+_ORDER, _VIEWS, _SUBSET = 0, 1, 2  # Seeds of random streams that must differ; the trainer has another one.
 PIECE = 32
-"""Images that a trunk sees at once outside of training: at 224 pixels more of them leave the processor's cache, which
-takes half as long again, and gigabytes."""
-_IMAGES_PER_DRAW = 128  # images that are augmented at once, from one draw of random numbers
+"""Batch size of a trunk outside of training. At 224 pixels, larger batches exceed the processor's cache: they take half
+as long again, and gigabytes."""
+_IMAGES_PER_DRAW = 128  # images augmented together, with one draw of random numbers
 
 
 class Phase(ABC):
-    """A part of a run in which the same parameters are trained on the same images.
+    """One phase of a run; base class.
 
     Args:
-        rows: of the data, to train on.
-        number: of the phase in the run.
+        rows: row numbers of the images to train on.
+        number: index of the phase in the run.
 
     Attributes:
-        name: for people.
+        name: for progress messages.
         rate: peak learning rate.
-        parameters: what is trained; everything else stays as it is.
+        parameters: the trained parameters; all others are frozen.
     """
 
     name: str
@@ -65,18 +65,18 @@ class Phase(ABC):
         self.epochs = 1.0
 
     def _use(self, num_images: int) -> None:
-        """Train on so many of the images, the same ones in every epoch."""
+        """Train on only this many of the images, the same ones in every epoch."""
         order = np.random.default_rng((_SUBSET, self.recipe.seed)).permutation(len(self._rows))
         self._rows = self._rows[np.sort(order[: max(1, num_images)])]
 
     @property
     def batch_size(self) -> int:
-        """Images of a step."""
+        """Images per step."""
         return min(self.recipe.batch_size, len(self._rows))
 
     @property
     def steps_per_epoch(self) -> int:
-        """Full batches of the images."""
+        """Steps per epoch; incomplete batches are dropped."""
         return len(self._rows) // self.batch_size
 
     @property
@@ -85,27 +85,27 @@ class Phase(ABC):
         return max(1, round(self.steps_per_epoch * self.epochs)) if self.epochs > 0 else 0
 
     def begin(self, report: Report) -> None:
-        """What comes before the first step only, and changes weights."""
+        """Work before the first step that changes weights; not repeated when a run continues."""
         return
 
     def prepare(self, report: Report) -> None:
-        """What comes before the first step, and again before the step a resumed run goes on from."""
+        """Work before the first step; repeated when a run continues."""
         return
 
     def release(self) -> None:
-        """Give back the memory that `prepare` took."""
+        """Free the memory that `prepare` allocated."""
         return
 
     def judge(self, data: LabelledImages, report: Report) -> list[float]:
-        """Accuracy of the exits in training on other images, where that costs little; else nothing."""
+        """Accuracy of the trained exits on other images if that is cheap; else empty."""
         return []
 
     @abstractmethod
     def logits(self, step: int) -> tuple[list[Tensor], Tensor]:
-        """Logits of the exits in training, one [B, K] each, and labels [B] of a step's batch."""
+        """Logits of the trained exits, one [B, K] each, and labels [B] of a step's batch."""
 
     def _batch(self, step: int) -> tuple[int, Places]:
-        """The epoch a step belongs to, and the places of its images among those in use."""
+        """The epoch of a step, and the positions of its images among those in use."""
         epoch, position = divmod(step, self.steps_per_epoch)
         order = np.random.default_rng((_ORDER, self.recipe.seed, self._number, epoch)).permutation(len(self._rows))
         return epoch, order[position * self.batch_size : (position + 1) * self.batch_size]
@@ -114,7 +114,7 @@ class Phase(ABC):
         return torch.from_numpy(self._data.labels[self._rows[places]]).to(self._device)
 
     def _augmented(self, places: Places, *seed: int) -> Tensor:
-        """Images as no other phase has seen them: what an earlier one knows by heart teaches a later one nothing.
+        """Augmented images with random numbers of this phase only, so that no phase repeats another's views.
 
         Shape: -> [B, 3, S, S], uint8
         """
@@ -129,7 +129,7 @@ class Phase(ABC):
         return centre_crop(torch.from_numpy(images).to(self._device), self._preprocessing.crop_px)
 
     def _seen_at(self, pixels: Tensor, px: int) -> Tensor:
-        """Images as a stage sees them, made smaller as the service makes them.
+        """Images as a stage reads them, downscaled as in the service.
 
         Shape: [B, 3, S, S] uint8 -> [B, 3, P, P], normalised
         """
@@ -137,7 +137,7 @@ class Phase(ABC):
         return normal.contiguous(memory_format=torch.channels_last)
 
     def _views(self, num_views: int, report: Report) -> Iterator[tuple[slice, Tensor]]:
-        """All images augmented `num_views` times, in pieces, with their places in the tensors to keep."""
+        """All images augmented `num_views` times, in pieces, with their positions in the cached tensors."""
         total, done = num_views * len(self._rows), 0
         for view in range(num_views):
             for start in range(0, len(self._rows), _IMAGES_PER_DRAW):
@@ -148,5 +148,5 @@ class Phase(ABC):
                     report(f"{self.name}: preparing views", done, total)
 
     def _kept(self, epoch: int, num_views: int, places: Places) -> Tensor:
-        """Where the views of this epoch lie."""
+        """The positions of this epoch's views."""
         return torch.from_numpy((epoch % num_views) * len(self._rows) + places)

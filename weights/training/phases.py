@@ -1,4 +1,4 @@
-"""What a training run consists of: the looks one after the other, then the Transformers; or a whole model at once."""
+"""The phases of a training run: the looks one by one, then the Transformers; without trunks, a single phase."""
 
 import torch
 from torch import Tensor
@@ -14,7 +14,7 @@ from weights.training.stages_phase import StagesPhase
 
 
 class WholePhase(Phase):
-    """Trains a cascade without trunks, all of it at once."""
+    """Trains a whole cascade without trunks."""
 
     def __init__(self, *args: object) -> None:
         super().__init__(*args)  # type: ignore[arg-type]
@@ -31,10 +31,10 @@ class WholePhase(Phase):
 def phases_of(
     cascade: Cascade, data: LabelledImages, rows: Places, preprocessing: Preprocessing, recipe: Recipe
 ) -> list[Phase]:
-    """What a run consists of, in order.
+    """The phases of a run, in order.
 
     Args:
-        rows: of the data, to train on.
+        rows: row numbers of the images to train on.
 
     Raises:
         RecipeError: when the recipe does not fit the cascade.
@@ -48,12 +48,12 @@ def phases_of(
     for stage in range(len(recipe.look_epochs)):
         goes_on = stage > 0 and recipe.look_epochs[stage] > 0 and _same_trunk(cascade, stage)
         phases.append(LookPhase(*common, stage, stage=stage, starts_from_last=goes_on))
-    # Its number, which its random numbers hang on, is the same where the looks were tuned in a run before.
+    # The number seeds its random numbers: it must not depend on whether an earlier run tuned the looks.
     return [*phases, StagesPhase(*common, cascade.config.num_stages)]
 
 
 def _same_trunk(cascade: Cascade, stage: int) -> bool:
-    """Whether a stage's trunk starts as that of the stage before: what one learns is then a start for the other."""
+    """Whether a stage's trunk equals that of the stage before, so that the tuned weights can be carried over."""
     mine, last = (look_of(cascade, index)[0].trunk.state_dict() for index in (stage, stage - 1))
     return mine.keys() == last.keys() and all(
         value.shape == last[key].shape and torch.equal(value, last[key]) for key, value in mine.items()

@@ -1,4 +1,4 @@
-"""A linear classifier on features that do not change: the start of every exit.
+"""A linear classifier on fixed features: the initial weights of every exit.
 
 Shapes: N images, F features, K classes.
 """
@@ -14,10 +14,10 @@ _STEPS, _RATE, _WEIGHT_DECAY = 300, 3e-3, 0.05
 
 @torch.enable_grad()
 def fit_probe(head: nn.Linear, features_NF: Tensor, labels_N: Tensor, report: Callable[[int, int], None]) -> None:
-    """Set a layer to the classifier of these features: softmax regression on all of them at once, from zero.
+    """Fit a layer to these features: full-batch softmax regression, from zero.
 
     Args:
-        report: told after every step how many are done, and of how many.
+        report: receives after every step the number of steps done, and of how many.
     """
     fitted = nn.Linear(head.in_features, head.out_features, device=features_NF.device)
     nn.init.zeros_(fitted.weight)

@@ -1,4 +1,4 @@
-"""What a person sees of a run: its phases, how fast they go, how long they will take."""
+"""Progress of a run for people: phase, speed and remaining time."""
 
 import time
 from collections.abc import Callable, Iterator
@@ -15,11 +15,11 @@ _SPEED_WINDOW_S = 60.0
 
 
 class RunProgress:
-    """One bar for the phase under way, or for what is prepared before it.
+    """A progress bar for the current phase or its preparation.
 
     Args:
-        line_s: seconds between the lines that are printed in place of a bar where there is no terminal.
-        clock: seconds that only grow.
+        line_s: seconds between the lines printed instead of a bar when there is no terminal.
+        clock: seconds, monotonic.
     """
 
     def __init__(
@@ -33,13 +33,13 @@ class RunProgress:
         self._printed = clock()
 
     def prepared(self, what: str, done: int, total: int) -> None:
-        """Some of the work named `what` is done."""
+        """Report that some of the work named `what` is done."""
         self._update(what, done, total, "")
         if self._line_due():
             self._console.print(f"{what}: {done:,}/{total:,}{self._remaining()}")
 
     def stepped(self, trainer: Trainer, report: StepReport) -> None:
-        """A step is done."""
+        """Report that a step is done."""
         phase = trainer.phases[report.phase]
         name = f"{report.phase + 1}/{len(trainer.phases)} {phase.name}"
         if name != self._shown:
@@ -56,7 +56,7 @@ class RunProgress:
             self._console.print(line)
 
     def _update(self, name: str, done: int, total: int, numbers: str) -> Task:
-        """Show how far it is; a bar that begins late, where a run goes on, counts its speed from there."""
+        """Show the progress. The speed of a continued run counts from where it continued."""
         if name != self._shown:
             if self._task is not None:
                 self._bars.remove_task(self._task)
@@ -80,7 +80,7 @@ class RunProgress:
 
 @contextmanager
 def run_progress(console: Console) -> Iterator[RunProgress]:
-    """Bars while the block runs; without a terminal, a line now and then."""
+    """Show bars while the block runs; without a terminal, print a line at intervals."""
     columns = (
         TextColumn("{task.description}"),
         BarColumn(),

@@ -1,4 +1,4 @@
-"""One training run: what was asked for, and what follows from it before the first step."""
+"""A training run: the request, and its preparation before the first step."""
 
 import hashlib
 import os
@@ -23,17 +23,17 @@ _SHOWN_DIGITS = 12
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TrainingRun:
-    """One run and where it lives.
+    """The request for a training run.
 
     Attributes:
         data: parquet files, or one folder with a folder per class.
         out: the model folder, written at the end.
-        run_dir: holds the checkpoint; the same run started again goes on from there.
-        init: a model to start from, by name or folder; its classifiers are new where the classes are others.
-        looks_only: take its trunks and their classifiers alone; what comes behind them may differ then.
-        recipe: values that differ from the recipe for this amount of data, by name.
+        run_dir: holds the checkpoint; the same run started again continues from it.
+        init: a model to start from, by name or folder; classifiers are new if the classes differ.
+        looks_only: take only its trunks and their classifiers; the rest of the architecture may differ.
+        recipe: values that replace those of the default recipe, by name.
         holdout: part of the images kept from training, halved into calibration and test; None chooses by their number.
-        limit: use at most so many images, evenly over the classes.
+        limit: the most images to use, evenly over the classes.
         skip_unreadable: leave out images that cannot be decoded.
         checkpoint_s: seconds between checkpoints.
     """
@@ -57,13 +57,13 @@ class TrainingRun:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PreparedRun:
-    """Everything a run starts with.
+    """The data, recipe and cascade with which a run starts.
 
     Attributes:
-        holdout: that was chosen.
+        holdout: the chosen share.
         cascade: before the first step.
-        origin: name and checksum of the model it starts from, and of what part; empty when from nothing.
-        trunk: where that model's trunk is from and whose terms it comes under, as its provenance says.
+        origin: name and checksum of the initial model, and which part was taken; empty without one.
+        trunk: origin and licence of that model's trunk, from its provenance.
     """
 
     run: TrainingRun
@@ -76,7 +76,7 @@ class PreparedRun:
     trunk: dict[str, Any] | None
 
     def fingerprint(self) -> dict[str, str]:
-        """What must be the same for the run to go on, by names for people."""
+        """The values that must be the same to continue the run, by readable name."""
         recipe = asdict(self.recipe)
         values = {
             **{f"recipe {name}": value for name, value in recipe.pop("augmentation").items()},
@@ -95,12 +95,12 @@ class PreparedRun:
 
 
 def planned(run: TrainingRun) -> PreparedRun:
-    """Read the data and the model to start from, and choose what was left open.
+    """Read the data and the initial model, and choose the values that the request left open.
 
     Raises:
         DataError: when the data cannot be used.
         RecipeError: when the recipe cannot be followed.
-        ModelFormatError: when the folder to start from cannot be used, or is the one to write.
+        ModelFormatError: when the initial model cannot be used, or its folder is `out`.
     """
     check_writable(run.out)
     data = load_images(run.data, run.preprocessing, limit=run.limit, skip_unreadable=run.skip_unreadable)
@@ -145,7 +145,7 @@ def _check_classes(data: LabelledImages, parts: Split) -> None:
 
 
 def _content(data: LabelledImages) -> str:
-    """Start of a checksum of all pixels and labels, in their order."""
+    """The first digits of a checksum of all pixels and labels, in order."""
     digest = hashlib.sha256(data.labels.tobytes())
     digest.update(data.images.data)
     return digest.hexdigest()[:_SHOWN_DIGITS]

@@ -1,4 +1,4 @@
-"""Training of all Transformers together, behind trunks that stay as they are.
+"""Trains all Transformers together behind frozen trunks.
 
 Shapes: B batch, V views, N images.
 """
@@ -29,7 +29,7 @@ class StagesPhase(Phase):
         self._kept_looks: list[TrunkOutput] = []
 
     def prepare(self, report: Report) -> None:
-        """Keep what every trunk makes of the views."""
+        """Cache every trunk's output for all views."""
         kept: list[list[Tensor]] = []
         with torch.no_grad():
             for rows, images in self._views(self._num_views, report):

@@ -1,4 +1,4 @@
-"""What a run says of itself before its first step and after its last."""
+"""Texts that a run prints before its first and after its last step."""
 
 from dataclasses import asdict
 from operator import itemgetter
@@ -13,7 +13,7 @@ _SHOWN_CLASSES = 20
 
 
 def announcement(plan: PreparedRun) -> str:
-    """What was left out, which classes there are, and what will be done."""
+    """Images left out, classes, and the training to come."""
     parts, recipe, origin = plan.parts, plan.recipe, plan.origin
     start = f"starting from the {origin.get('part', 'weights')} of {origin['name']}" if origin else "from nothing"
     strengths = [f"{name} {value:g}" for name, value in _effective(recipe.augmentation).items()]
@@ -26,7 +26,7 @@ def announcement(plan: PreparedRun) -> str:
 
 
 def outcome(plan: PreparedRun, results: dict[str, Any]) -> str:
-    """How good the model is, and how sure that can be."""
+    """Accuracy of the model with confidence intervals."""
     exits = ", ".join(
         f"{accuracy:.1%} ({low:.0%}-{high:.0%})"
         for accuracy, (low, high) in zip(results["exit_accuracy"], results["exit_accuracy_interval"], strict=True)
@@ -46,7 +46,7 @@ def _classes(plan: PreparedRun) -> str:
 
 
 def _effective(augmentation: Augmentation) -> dict[str, float]:
-    """What changes images."""
+    """The augmentation, in words."""
     unused = (
         {"distortion_rate"} if not any((augmentation.colour, augmentation.rotation_deg, augmentation.shear)) else set()
     )

@@ -1,4 +1,4 @@
-"""`dvt train` without the command line: data in, a folder that serves out, interruptible at any step."""
+"""`dvt train` without the command line: from data to a model folder; can be interrupted at any step."""
 
 import time
 
@@ -21,16 +21,16 @@ _SHOWN_IMAGES = 1_000
 
 
 def train(run: TrainingRun, console: Console | None = None) -> bool:
-    """Train, or go on training, until the end or an interrupt.
+    """Start or continue training until the end or an interrupt.
 
     Returns:
-        Whether the run is finished; if not, a checkpoint was written and the same call goes on.
+        Whether the run is finished; if not, a checkpoint was written and the same call continues.
 
     Raises:
         DataError: when the data cannot be used.
         RecipeError: when the recipe cannot be followed.
         CheckpointError: when the run folder holds another run.
-        ModelFormatError: when the folder to start from cannot be used, or is the one to write.
+        ModelFormatError: when the initial model cannot be used, or its folder is `out`.
         OSError: when the run folder cannot be written.
     """
     console = console or Console()
@@ -91,7 +91,7 @@ def _place(trainer: Trainer) -> str:
 
 
 def _show(console: Console, plan: PreparedRun, phase: Phase, report: Report) -> None:
-    """Print how good a phase's exits are on some of the calibration images, where that costs little."""
+    """Print the accuracy of a phase's exits on some calibration images, if that is cheap."""
     rows = plan.parts.calibration
     accuracies = phase.judge(plan.data.subset(rows[:: -(-len(rows) // _SHOWN_IMAGES)]), report)
     if accuracies:

@@ -1,7 +1,7 @@
 """Steps of a training run through its phases, with exact resumption.
 
-Everything random is drawn from generators seeded by the recipe's seed and the step, so the state of a run is its
-weights, its optimiser and its place: a resumed run repeats an uninterrupted one bit for bit.
+Random generators are seeded by the recipe's seed and the step, so the state of a run is its weights, its optimiser and
+its step. A resumed run equals an uninterrupted one bit for bit.
 """
 
 from collections.abc import Iterator, Sequence
@@ -22,19 +22,19 @@ from weights.training.phase import Phase, Places, Report
 from weights.training.phases import phases_of
 from weights.training.recipe import Recipe
 
-_DROP_PATH = 3  # a stream of random numbers, beside those of the phases
+_DROP_PATH = 3  # seed of a random stream; the phases have others
 
 
 @dataclass(frozen=True, slots=True)
 class StepReport:
-    """What one step did.
+    """The result of one step.
 
     Attributes:
         phase: its number.
-        step: steps of this phase that are done.
-        loss: sum of the cross-entropies of the exits in training.
-        exit_accuracy: share of the augmented batch each exit in training got right.
-        images: of the batch.
+        step: number of steps done in this phase.
+        loss: sum of the cross-entropies of the trained exits.
+        exit_accuracy: accuracy of each trained exit on the augmented batch.
+        images: size of the batch.
     """
 
     phase: int
@@ -48,9 +48,9 @@ class Trainer:
     """Trains one cascade, phase by phase.
 
     Args:
-        rows: of the data, to train on.
-        report: told of the preparations between phases. What it raises ends `run`, which can go on from there: a
-            preparation that was cut short is done again.
+        rows: row numbers of the images to train on.
+        report: receives the progress of preparations. An exception it raises ends `run`; the run can continue,
+            and repeats the interrupted preparation.
 
     Raises:
         RecipeError: when the recipe does not fit the cascade.
@@ -77,19 +77,19 @@ class Trainer:
 
     @property
     def current(self) -> Phase:
-        """The phase under way."""
+        """The current phase."""
         return self.phases[self.phase]
 
     @property
     def finished(self) -> bool:
-        """Whether there is nothing left to do."""
+        """Whether all phases are complete."""
         return self.phase == len(self.phases)
 
     def run(self) -> Iterator[StepReport]:
         """Train to the end, yielding after every step; stop iterating to interrupt."""
         while not self.finished:
             phase = self.current
-            # The optimiser is made when the beginning is complete, so it tells whether that has to be done (again).
+            # The optimiser is created after `begin`, so without one `begin` must run (again).
             if self._optimizer is None:
                 phase.begin(self._report)
                 self._optimizer = self._new_optimizer(phase)
@@ -105,7 +105,7 @@ class Trainer:
                 yield report
 
     def state_dict(self) -> dict[str, Any]:
-        """Everything a run needs to go on."""
+        """The state that a run needs to continue."""
         return {
             "phase": self.phase,
             "step": self.step,
@@ -114,7 +114,7 @@ class Trainer:
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go on where `state_dict` was taken, of a trainer made with the same arguments."""
+        """Restore a `state_dict` of a trainer with the same arguments."""
         self.phase, self.step = state["phase"], state["step"]
         self.cascade.load_state_dict(state["cascade"])
         self._optimizer = None
@@ -134,7 +134,7 @@ class Trainer:
     def _train_step(self, phase: Phase) -> StepReport:
         assert self._optimizer is not None
         step = self.step
-        # Stochastic depth draws from the global generators.
+        # Stochastic depth uses the global generators.
         torch.manual_seed(int(np.random.default_rng((_DROP_PATH, self.recipe.seed, self.phase, step)).integers(2**63)))
         for parameter in self.cascade.parameters():
             parameter.grad = None

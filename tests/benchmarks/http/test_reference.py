@@ -30,7 +30,7 @@ def test_reference_latencies_are_one_an_image_and_pauses_are_not_part_of_them(re
 
     assert len(tight) >= 1
     assert 1 <= len(paced) <= 2
-    assert reference._runner.num_kept == 0
+    assert len(reference._runner._pool) == 0
 
 
 def test_reference_process_answers_commands_and_ends(model):

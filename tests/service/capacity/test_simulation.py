@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from service.capacity.simulation import AnsweredImage, KnownExits, SchedulerSimulation
+from service.capacity.simulation import AnsweredImage, SchedulerSimulation, known_exits
 from service.engine.batch_limits import BatchLimits
 from service.engine.scheduler import Scheduler
 from service.engine.stage_times import StageTimes
@@ -15,7 +15,7 @@ STAGES = 3
 
 def simulation(exit_of, seconds=lambda stage, size: 1.0, *, full=4, room=1000):
     scheduler = Scheduler(STAGES, BatchLimits(STAGES, full), StageTimes(STAGES))
-    return SchedulerSimulation(scheduler, KnownExits(exit_of), seconds, room)
+    return SchedulerSimulation(scheduler, known_exits(exit_of), seconds, room)
 
 
 def test_open_loop_images_wait_for_the_batch_in_progress_and_deep_ones_go_on():
@@ -49,20 +49,14 @@ def test_closed_loop_clients_send_when_they_are_answered():
     assert [each.arrived_at for each in outcome.answered] == [0.0, 0.0, 1.0, 1.0, 2.0, 2.0]
 
 
-def test_exits_are_told_of_every_turn_and_of_idleness():
+def test_listeners_are_told_of_every_turn_and_of_idleness():
     told = []
 
-    class Told(KnownExits):
-        def turn(self, now):
-            told.append(("turn", now))
-
-        def idle(self, now):
-            told.append(("idle", now))
-
     scheduler = Scheduler(STAGES, BatchLimits(STAGES, 4), StageTimes(STAGES))
-    SchedulerSimulation(scheduler, Told([0]), lambda stage, size: 1.0, 10).open_loop([3.0])
+    listeners = {name: lambda now, name=name: told.append((name, now)) for name in ("on_turn", "on_idle")}
+    SchedulerSimulation(scheduler, known_exits([0]), lambda stage, size: 1.0, 10, **listeners).open_loop([3.0])
 
-    assert told == [("turn", 0.0), ("idle", 0.0), ("turn", 3.0), ("turn", 4.0)]
+    assert told == [("on_turn", 0.0), ("on_idle", 0.0), ("on_turn", 3.0), ("on_turn", 4.0)]
 
 
 @given(

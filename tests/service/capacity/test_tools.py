@@ -1,19 +1,17 @@
 """What measuring rests on: processes, processor time, pictures, medians and percentiles."""
 
-import math
 import subprocess
 import sys
 from io import BytesIO
 
-import numpy as np
 import pytest
 from PIL import Image
 
 from service.capacity.child import ServerFailedError, served
 from service.capacity.overhead import measure_overhead
 from service.capacity.processor_time import cpu_s, family
-from service.capacity.sample_images import SIZES_PX, jpegs_of, sample_jpegs
-from service.capacity.spread import Spread, percentile
+from service.capacity.sample_images import SIZES_PX, sample_jpegs
+from service.capacity.spread import Spread
 from service.settings import Settings
 
 
@@ -71,22 +69,6 @@ def test_sample_jpegs_are_different_images_as_heavy_as_photographs(size, least, 
             assert (image.format, image.size) == ("JPEG", SIZES_PX[size])
 
 
-def test_jpegs_of_are_the_images_at_the_size_asked_for():
-    red = np.zeros((3, 28, 28), dtype=np.uint8)
-    red[0] = 200
-    (jpeg,) = jpegs_of([red], "large")
-
-    with Image.open(BytesIO(jpeg)) as image:
-        assert (image.format, image.size) == ("JPEG", SIZES_PX["large"])
-        assert image.getpixel((10, 10)) == pytest.approx((200, 0, 0), abs=4)
-
-
 def test_spread_keeps_the_median_and_the_extremes():
     assert Spread.of([3.0, 1.0, 9.0]) == Spread(3.0, 1.0, 9.0)
     assert f"{Spread.of([3.0, 1.0, 9.0]):.1f}" == "3.0 (1.0-9.0)"
-
-
-@pytest.mark.parametrize(("share", "expected"), [(0.0, 1), (0.5, 50), (0.99, 99), (0.995, 100), (1.0, 100)])
-def test_percentile_is_a_value_that_the_share_does_not_exceed(share, expected):
-    assert percentile(list(range(100, 0, -1)), share) == expected
-    assert math.isnan(percentile([], share))

@@ -1,13 +1,13 @@
 """Every way of running sends every image to its exit, and counts what it executed."""
 
 import time
+from contextlib import ExitStack
 
 import numpy as np
 import pytest
 from engine_fakes import STAGE_MACS, FakeRunner, failing, pixels, policy
 
-from service.capacity.walks import BatchSizes, Saturated, held_together, open_loop, regrouped
-from service.engine.engine import Engine
+from service.capacity.walks import BatchSizes, held_together, open_loop, regrouped, running_engine, saturated
 from service.errors import InferenceError
 
 EXITS = [0, 3, 0, 1, 0, 0, 2, 0]
@@ -19,11 +19,9 @@ def test_saturated_every_image_leaves_at_its_exit_and_no_more_are_in_flight_than
     runner = FakeRunner()
     seen = []
     runner.fault = lambda stage, tasks: seen.append(len(tasks))
-    engine = Saturated(runner, max_inflight=3, max_batch_size=16)
-    try:
-        walk, again = engine.walk(IMAGES, policy()), engine.walk(IMAGES, policy())
-    finally:
-        engine.close()
+    batches = BatchSizes()
+    with running_engine(runner, batches, max_inflight=3, max_batch_size=16) as engine:
+        walk, again = (saturated(engine, batches, IMAGES, policy(), 3) for _ in range(2))
 
     assert walk.exits == again.exits == {0: 5, 1: 1, 2: 1, 3: 1}
     assert walk.macs == sum(WALK_MACS[exit_stage] for exit_stage in EXITS)
@@ -73,18 +71,14 @@ def test_regrouped_no_more_images_are_on_their_way_than_allowed():
 @pytest.fixture
 def engine_of():
     """`engine_of(runner, max_inflight)`: an engine that is ready, and the observer of its batches."""
-    engines = []
+    with ExitStack() as stack:
 
-    def make(runner, max_inflight=16):
-        batches = BatchSizes()
-        engines.append(Engine(runner, observer=batches, max_inflight=max_inflight, max_batch_size=4))
-        engines[-1].start()
-        engines[-1].wait_ready(5)
-        return engines[-1], batches
+        def make(runner, max_inflight=16):
+            batches = BatchSizes()
+            engine = running_engine(runner, batches, max_inflight=max_inflight, max_batch_size=4)
+            return stack.enter_context(engine), batches
 
-    yield make
-    for engine in engines:
-        engine.stop(drain=False, timeout_s=5)
+        yield make
 
 
 def test_open_loop_every_image_is_submitted_when_due_and_answered_after(engine_of):

@@ -104,7 +104,9 @@ async def test_start_with_new_weights_a_target_is_solved_anew_under_its_version(
 
 
 async def test_start_with_new_weights_chosen_thresholds_stay_with_one_warning_until_a_change(start, caplog) -> None:
-    old = await (await start("old")).change(change("old"))
+    earlier = await start("old")
+    old = await earlier.change(change("old"))
+    await earlier.close()  # it would warn of what is set for the new weights
     points = await start("new")
     for _ in range(3):
         await points._synchronise()

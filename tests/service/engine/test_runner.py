@@ -126,12 +126,12 @@ def test_keep_only_named_rows_and_release_empties_the_pool(make_pixels: MakePixe
     runner, tasks = _runner(randomised(TINY_CONFIGS["hybrid"])), _tasks(make_pixels(4, 28))
     runner.run(0, tasks)
     runner.keep([1, 3])
-    assert runner.num_kept == 2
+    assert len(runner._pool) == 2
     runner.run(1, [tasks[3], tasks[1]])
     with pytest.raises(LookupError, match="task 0 holds no reuse state"):
         runner.run(1, [tasks[0]])
     runner.release(tasks)
-    assert runner.num_kept == 0
+    assert len(runner._pool) == 0
 
 
 def test_warm_up_leaves_no_state_behind_and_logs_what_it_takes(caplog: pytest.LogCaptureFixture) -> None:
@@ -140,7 +140,7 @@ def test_warm_up_leaves_no_state_behind_and_logs_what_it_takes(caplog: pytest.Lo
     runner = _runner(randomised(config), capacity=20)
     with caplog.at_level(logging.INFO):
         runner.warm_up()
-    assert runner.num_kept == 0
+    assert len(runner._pool) == 0
     floats = config.embedding.channels[-1] * config.embedding.map_size(config.image_size) ** 2
     for tokens in (config.num_tokens(stage) for stage in range(3)):
         floats += tokens * config.embed_dim + config.num_relations * tokens**2
@@ -267,7 +267,7 @@ def test_engine_with_a_model_exits_as_the_model_alone_would(make_pixels: MakePix
         assert answer.prediction.indices == alone.indices
         assert answer.prediction.probs == pytest.approx(alone.probs, abs=1e-5)
     assert observer.macs == sum(sum(runner.stage_macs[: answer.prediction.stage + 1]) for answer in answers)
-    assert runner.num_kept == 0
+    assert len(runner._pool) == 0
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from service.engine.batch_limits import BatchLimits
-from service.engine.scheduler import DropReason, Scheduler, Step
+from service.engine.scheduler import Scheduler, Step
 from service.engine.stage_times import StageTimes
 from service.engine.task import Task
 
@@ -89,7 +89,7 @@ class SchedulerMachine(RuleBasedStateMachine):
     def step(self) -> None:
         step = self.scheduler.next_step(self.now)
         taken = [] if step.batch is None else list(step.batch.tasks)
-        gone = {task.task_id for task in [*taken, *(drop.task for drop in step.dropped)]}
+        gone = {task.task_id for task in [*taken, *step.dropped]}
         left = [[task for task in queue if task.task_id not in gone] for queue in self.waiting]
         assert len(gone) == len(taken) + len(step.dropped), "someone left twice"
         self._check_starvation(step)
@@ -121,9 +121,7 @@ class SchedulerMachine(RuleBasedStateMachine):
             assert len(in_time) < more, "a larger batch would have answered more in time"
 
     def _check_dropped(self, step: Step, end: float) -> None:
-        for drop in step.dropped:
-            task = drop.task
-            assert (drop.reason is DropReason.CANCELLED) == task.cancelled
+        for task in step.dropped:
             if not task.cancelled:
                 alone = end + self.times.estimate(task.stage, 1)
                 assert _deadline(task) <= end or _deadline(task) < alone, "dropped though it could finish"
@@ -131,11 +129,11 @@ class SchedulerMachine(RuleBasedStateMachine):
     def _check_starvation(self, step: Step) -> None:
         chosen = None if step.batch is None else step.batch.stage
         dropped_at_once = {
-            drop.task.task_id
-            for drop in step.dropped
-            if drop.task.cancelled
-            or _deadline(drop.task) <= self.now
-            or _deadline(drop.task) < self.now + self.times.estimate(drop.task.stage, 1)
+            task.task_id
+            for task in step.dropped
+            if task.cancelled
+            or _deadline(task) <= self.now
+            or _deadline(task) < self.now + self.times.estimate(task.stage, 1)
         }
         for stage, queue in enumerate(self.waiting):
             waited = any(task.task_id not in dropped_at_once for task in queue)

@@ -10,8 +10,9 @@ from image_files import bmp, exif, huge_png, noise, save
 from PIL import Image, ImageFile
 
 from service.errors import TooLargeError, UndecodableImageError
-from service.images.decoder import FORMATS, ImageDecoder
+from service.images.decoder import ImageDecoder
 from service.settings import PILLOW_MAX_PIXELS
+from weights.image_files.reduce import FORMATS
 from weights.preprocessing import Preprocessing
 
 CROP_PX = 8

@@ -27,7 +27,7 @@ def test_permits_as_context_manager_give_back_after_an_error() -> None:
     permits.release()
     with pytest.raises(RuntimeError, match="boom"), permits:
         raise RuntimeError("boom")
-    assert (pool.taken, permits.held) == (0, 0)
+    assert (pool.taken, permits._held) == (0, 0)
 
 
 @pytest.mark.parametrize(("counts", "index", "expected_s"), [([0], 0, 4.0), ([0, 0], 1, 2.0)])
