@@ -47,7 +47,7 @@ class Metrics(Observer):
         self._stages = [str(stage) for stage in range(num_stages)]
         self._requests = self._counter("requests", "Requests answered, by status code.", "code")
         self._request_duration = self._histogram(
-            "request_duration_seconds", "From first byte to last, refusals left out."
+            "request_duration_seconds", "From the head's arrival to the answer's end, without 4xx and 503."
         )
         self._images = self._counter("images", "Images presented in requests.")
         self._rejected = self._counter("rejected", "Images refused.", "reason")

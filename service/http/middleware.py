@@ -27,8 +27,6 @@ DirectRoute = Callable[[Request], Awaitable[Response]]
 """A route that reads its request itself."""
 
 # Probes and scrapes come at a fixed rate and would drown the figures of real requests.
-# Full, or not ready: answered at once, which would make the others look quick.
-_REFUSALS = (429, 503)
 _UNCOUNTED_PATHS = frozenset({*LIVE_PATHS, *READY_PATHS, "/metrics"})
 
 
@@ -101,7 +99,8 @@ class RequestMiddleware:
         finally:
             duration_s = time.monotonic() - arrived_at
             if scope["path"] not in _UNCOUNTED_PATHS:
-                self._metrics.request_done(status or 500, None if status in _REFUSALS else duration_s)
+                code = status or 500
+                self._metrics.request_done(code, None if _is_refusal(code) else duration_s)
             self._access_log.answered(scope["client"], method, _target(scope), status or 500, duration_s, request_id)
 
 
@@ -110,6 +109,11 @@ async def _answer(route: DirectRoute, request: Request) -> Response:
         return await route(request)
     except ServiceError as error:
         return error_response(request, error)
+
+
+def _is_refusal(status: int) -> bool:
+    """Whether a status says that nothing was computed: such answers are quick, and would hide slow ones."""
+    return 400 <= status < 500 or status == 503
 
 
 def _target(scope: Scope) -> bytes:

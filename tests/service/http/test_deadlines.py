@@ -82,3 +82,16 @@ async def test_time_before_the_body_counts_against_a_deadline_in_it(serving, ima
     assert decoded == [], "nothing is decoded for an answer that comes too late"
     assert await serving.metric("dvt_rejected_total", reason="deadline") == 1
     assert await serving.images_are_accounted_for()
+
+
+async def test_deadline_holds_while_a_batch_hangs(serving, image):
+    serving.runner.may_run.clear()
+    began = time.monotonic()
+    response = await serving.client.post("/classify?deadline_ms=50", content=image(), headers=PNG)
+
+    assert response.status_code == 504
+    assert time.monotonic() - began < 5
+    assert serving.context.engine.inflight == 1, "the engine still has it"
+    serving.runner.may_run.set()
+    await serving.until(serving.at_rest)
+    await serving.until(serving.images_are_accounted_for)
