@@ -194,7 +194,8 @@ class Connection(HttpToolsProtocol):
             if not self.reading and self.timeout_keep_alive_task is None and self._is_idle():
                 self._arm_idle_timer()  # it had sent something, but no request
             return
-        moved_bytes = self._received_bytes + self.transport.taken_bytes
+        # A client that only sends while it has answers to take does not get on.
+        moved_bytes = self.transport.taken_bytes if turn[1] else self._received_bytes
         since, from_bytes = self._turn_began
         timeout_s = self._bounds.timeout_s
         if turn == self._turn and now - since >= timeout_s and moved_bytes - from_bytes < timeout_s * MIN_BYTES_PER_S:

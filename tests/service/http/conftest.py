@@ -103,12 +103,12 @@ class Serving:
 
     async def metric(self, name: str, **labels: str) -> float:
         """A sample of the replica's metrics, with everything that was counted so far."""
-        await self._reported()
+        await self.heard()
         return self.backend.metrics.registry.get_sample_value(name, labels) or 0.0
 
     async def total(self, name: str) -> float:
         """The sum over all labels."""
-        await self._reported()
+        await self.heard()
         collected = self.backend.metrics.registry.collect()
         return sum(sample.value for metric in collected for sample in metric.samples if sample.name == name)
 
@@ -131,8 +131,8 @@ class Serving:
         ends = ("dvt_exits_total", "dvt_rejected_total", "dvt_cancelled_total", "dvt_failed_images_total")
         return await self.total("dvt_images_total") == sum([await self.total(name) for name in ends])
 
-    async def _reported(self) -> None:
-        # Messages keep their order: what was counted before has arrived when this is answered.
+    async def heard(self) -> None:
+        """Wait until the engine has received what was sent before: messages keep their order."""
         with suppress(NotReadyError):
             await self.context.metrics.scrape()
 

@@ -5,12 +5,13 @@ import threading
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from types import SimpleNamespace
 
 import pytest
 import uvicorn
 from wire import Wire, chunked, get, request
 
-from service.http.connection import Bounds, connections
+from service.http.connection import Bounds, Connection, connections
 
 MAX_UNREAD_BYTES = 100_000
 _PATIENCE_S = 30
@@ -66,17 +67,15 @@ def server() -> Iterator[Echo]:
     assert not thread.is_alive()
 
 
-def test_request_arrives_with_its_head_also_behind_one_that_waits(server):
+def test_request_arrives_with_its_head(server):
     data = request(b"abc")
     with Wire(server) as wire:
-        wire.send(request(b"", target="/wait"), data[:-1])
-        time.sleep(0.1)
-        before_the_end = time.monotonic()
-        server.may_answer.set()
-        wire.send(data[-1:])
-        assert [wire.answer().body for _ in range(2)] == [b"0", b"3"]
-    first, second = server.arrived_at
-    assert first <= second < before_the_end
+        wire.send(data[:-3])
+        time.sleep(0.3)
+        before_the_body = time.monotonic()
+        assert wire.ask(data[-3:]).body == b"3"
+    (arrived_at,) = server.arrived_at
+    assert arrived_at < before_the_body
 
 
 UPGRADE = ("Connection: Upgrade, HTTP2-Settings", "Upgrade: h2c", "HTTP2-Settings: AAMAAABkAAQAoAAAAAIAAAAA")
@@ -109,3 +108,21 @@ def test_tunnel_is_refused(server):
     with Wire(server) as wire:
         assert wire.ask(request(b"", "Host: a", method="CONNECT", target="a:443")).status == 400
         assert wire.rest() == b""
+
+
+@pytest.mark.parametrize(("unsent", "is_cut"), [(True, True), (False, False)])
+def test_sweep_client_that_only_sends_is_cut_while_it_has_answers_to_take(unsent, is_cut):
+    cuts = []
+    connection = SimpleNamespace(
+        _whose_turn=lambda: (1, unsent),
+        _turn=None,
+        _turn_began=(0.0, 0),
+        _received_bytes=0,
+        _bounds=Bounds(timeout_s=2, max_connections=1, max_unread_bytes=1),
+        transport=SimpleNamespace(taken_bytes=0, abort=lambda: cuts.append(True)),
+    )
+    for now in (0.0, 2.0):
+        Connection.sweep(connection, now)
+        connection._received_bytes += 1_000_000
+
+    assert bool(cuts) == is_cut

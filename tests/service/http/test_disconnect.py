@@ -113,6 +113,7 @@ async def test_client_that_leaves_while_its_stage_runs_gets_no_further_stage(one
         await serving.until(lambda: serving.runner.runs == [(0, 1)])
     # The step in progress cannot be taken back: until it ends, its image takes up room.
     assert serving.context.engine.inflight == 1
+    await serving.heard()
     serving.runner.may_run.set()
 
     await assert_all_came_back(serving, images=1)
@@ -220,15 +221,16 @@ async def test_connection_that_cannot_be_read_any_more_counts_as_left(one_at_a_t
 
     client.send(image(180))
     await client.request(serving.app, b"image/png", receive)
+    assert await serving.metric("dvt_requests_total", code="499") == 1
     serving.runner.may_run.set()
 
-    assert await serving.metric("dvt_requests_total", code="499") == 1
     await assert_all_came_back(serving, images=1)
     assert serving.runner.runs == [(0, 1)]
 
 
 @pytest.mark.parametrize("leaves", [False, True])
 async def test_request_that_ended_leaves_no_task_behind(serving, image, leaves):
+    await serving.heard()
     before = asyncio.all_tasks()
     if leaves:
         serving.runner.may_run.clear()

@@ -85,7 +85,7 @@ async def test_request_that_the_server_gives_up_is_told_503_and_leaves_nothing_b
     await serving.until(lambda: len(serving.runner.runs) == 1)
     request.cancel()  # the client runs the application in its own task
     response = await request
-    await serving.total("dvt_images_total")  # by then the engine has heard that the image was given up
+    await serving.heard()
     serving.runner.may_run.set()
 
     assert (response.status_code, response.json()["title"]) == (503, "Not ready")

@@ -60,6 +60,17 @@ def test_client_that_does_not_read_its_answers_is_cut(server):
         assert wire.cut()
 
 
+def test_client_that_goes_on_asking_and_never_reads_is_cut(server):
+    with Wire(server, receive_buffer=4096) as wire:
+        wire.socket.setblocking(False)
+        for _ in range(600):
+            if wire.cut(within_s=0.05):
+                return
+            with contextlib.suppress(BlockingIOError, ConnectionError):
+                wire.socket.send(get("/openapi.json") * 10)
+    pytest.fail("it held its connection by sending alone")
+
+
 def test_client_that_leaves_its_refused_body_open_is_given_up(server):
     with Wire(server) as wire:
         wire.send(request(b"", IMAGE, f"Content-Length: {10**9}"))
