@@ -37,6 +37,8 @@ from service.link.pulse import BEAT_S, Pulse
 from service.metrics import Metrics
 
 _SEEN_TIMEOUT_S = 1.0
+# Beats. A front end that is killed loses its connections: one that only waits for a processor must not be.
+_FRONT_END_PATIENCE = 10
 
 
 class Gateway:
@@ -84,7 +86,7 @@ class Gateway:
         self._connections.add(connection)
         # Made only now: whatever changes from here on is broadcast to this connection too.
         channel.send(welcome())
-        pulse = Pulse(on_silence)
+        pulse = Pulse(on_silence, _FRONT_END_PATIENCE)
         background = [asyncio.create_task(_beat(channel))]
         try:
             async for message in channel.receive():

@@ -5,22 +5,24 @@ from collections.abc import Callable
 
 BEAT_S = 1.0
 _LOOKS_PER_BEAT = 4
-_SILENT_BEATS = 3
+_PATIENCE = 3
 
 
 class Pulse:
-    """Notices that the other process was not heard for three beats.
+    """Notices that the other process was not heard for some beats.
 
     Args:
-        on_silence: called once three beats were missed.
+        on_silence: called once so many beats were missed.
+        patience: how many.
 
     Attributes:
         silent: whether they were, and nothing was heard since.
     """
 
-    def __init__(self, on_silence: Callable[[], None]) -> None:
+    def __init__(self, on_silence: Callable[[], None], patience: int = _PATIENCE) -> None:
         self.silent = False
         self._on_silence = on_silence
+        self._patience = patience
         self._quiet_looks = 0
 
     def heard(self) -> None:
@@ -36,6 +38,6 @@ class Pulse:
         while True:
             await asyncio.sleep(BEAT_S / _LOOKS_PER_BEAT)
             self._quiet_looks += 1
-            if self._quiet_looks > _SILENT_BEATS * _LOOKS_PER_BEAT and not self.silent:
+            if self._quiet_looks > self._patience * _LOOKS_PER_BEAT and not self.silent:
                 self.silent = True
                 self._on_silence()
