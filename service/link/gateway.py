@@ -87,16 +87,18 @@ class Gateway:
         # Made only now: whatever changes from here on is broadcast to this connection too.
         channel.send(welcome())
         pulse = Pulse(on_silence, _FRONT_END_PATIENCE)
-        background = [asyncio.create_task(_beat(channel))]
+        beating = asyncio.create_task(_beat(channel))
+        watching: asyncio.Task[None] | None = None
         try:
             async for message in channel.receive():
-                if isinstance(message, Seen) and len(background) == 1:
-                    background.append(asyncio.create_task(pulse.watch()))
+                if watching is None:  # while it starts, a front end says nothing
+                    watching = asyncio.create_task(pulse.watch())
                 pulse.heard()
                 connection.handle(message)
         finally:
-            for task in background:
-                task.cancel()
+            beating.cancel()
+            if watching is not None:
+                watching.cancel()
             self._connections.discard(connection)
             await connection.abandon()
             await channel.close()

@@ -1,11 +1,11 @@
 """Clients that leave before their answer: nothing goes on for them, and everything they held comes back."""
 
 import asyncio
-import threading
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
 import pytest
+from held_decoding import ordinary
 
 from service.errors import DeviceLostError
 
@@ -140,54 +140,30 @@ async def test_client_that_leaves_between_two_stages_frees_its_reuse_state(one_a
 @pytest.mark.parametrize("count", [1, 3])
 async def test_client_that_leaves_while_decoding_gives_all_permits_back(serve, image, monkeypatch, count):
     async with serve(decode_threads=1) as serving:
-        decoding, may_decode = threading.Event(), threading.Event()
-        decode = serving.context.decoder.decode_ordinary
-
-        def slow_decode(data):
-            decoding.set()
-            assert may_decode.wait(5)
-            return decode(data)
-
-        monkeypatch.setattr(serving.context.decoder, "decode_ordinary", slow_decode)
-        monkeypatch.setattr(serving.context.decoder, "decode_small", lambda _: None)
-        try:
+        with ordinary(monkeypatch, serving, image()) as decoding:
             async with client_of(serving, b"multipart/form-data; boundary=sep") as client:
                 client.send(multipart(*[image()] * count))
-                await serving.until(decoding.is_set)
+                await serving.until(lambda: decoding.begun)
                 assert serving.context.engine.inflight == count
             await assert_all_came_back(serving, images=count)
             assert await serving.metric("dvt_cancelled_total", where="decode") == count
             assert await serving.metric("dvt_requests_total", code="499") == 1
-        finally:
-            may_decode.set()
         assert not serving.runner.runs
 
 
 async def test_client_that_leaves_with_images_in_every_phase_is_accounted_for_once(serve, image, monkeypatch):
     async with serve(max_batch_size=1, decode_threads=4) as serving:
         serving.runner.may_run.clear()
-        decoding, may_decode = threading.Event(), threading.Event()
-        decode, slow = serving.context.decoder.decode_ordinary, image(120)
-
-        def decode_slow_ones_late(data):
-            if data == slow:
-                decoding.set()
-                assert may_decode.wait(5)
-            return decode(data)
-
-        monkeypatch.setattr(serving.context.decoder, "decode_ordinary", decode_slow_ones_late)
-        monkeypatch.setattr(serving.context.decoder, "decode_small", lambda _: None)
-        try:
+        with ordinary(monkeypatch, serving, image(120)) as decoding:
             async with client_of(serving, b"multipart/form-data; boundary=sep") as client:
-                client.send(multipart(image(0), image(60), b"not an image", slow))
+                client.send(multipart(image(0), image(60), b"not an image", image(120)))
                 await serving.until(lambda: len(serving.runner.runs) == 1)
                 await serving.until(lambda: serving.backend.engine.queue_depths()[0] == 1)
                 await serving.until_metric(1, "dvt_rejected_total", reason="undecodable")
-                await serving.until(decoding.is_set)
+                await serving.until(lambda: decoding.begun)
+            await serving.heard()
             serving.runner.may_run.set()
             await assert_all_came_back(serving, images=4)
-        finally:
-            may_decode.set()
         cancelled = {
             where: await serving.metric("dvt_cancelled_total", where=where) for where in ("decode", "queue", "compute")
         }
@@ -276,23 +252,13 @@ async def test_many_clients_of_which_half_leave_are_all_accounted_for(serve, mak
 @pytest.mark.parametrize("count", [1, 2])
 async def test_engine_that_dies_while_an_image_is_decoded_leaves_nothing_unaccounted(serve, image, monkeypatch, count):
     async with serve(decode_threads=3) as serving:
-        decoding, may_decode = threading.Event(), threading.Event()
-        decode, slow = serving.context.decoder.decode_ordinary, image(120)
-
-        def decode_slow_ones_late(data):
-            if data == slow:
-                decoding.set()
-                assert may_decode.wait(5)
-            return decode(data)
-
-        monkeypatch.setattr(serving.context.decoder, "decode_ordinary", decode_slow_ones_late)
-        monkeypatch.setattr(serving.context.decoder, "decode_small", lambda _: None)
-        files = [("file", ("a.png", slow))] * count
-        waiting = asyncio.create_task(serving.client.post("/classify", files=files))
-        await serving.until(decoding.is_set)
-        serving.runner.error = DeviceLostError("gone")
-        await serving.client.post("/classify", files=[("file", ("a.png", image()))])
-        may_decode.set()
+        slow = image(120)
+        with ordinary(monkeypatch, serving, slow) as decoding:
+            files = [("file", ("a.png", slow))] * count
+            waiting = asyncio.create_task(serving.client.post("/classify", files=files))
+            await serving.until(lambda: decoding.begun)
+            serving.runner.error = DeviceLostError("gone")
+            await serving.client.post("/classify", files=[("file", ("a.png", image()))])
         response = await waiting
 
         problems = [response.json()] if count == 1 else [entry["error"] for entry in response.json()["results"]]
