@@ -11,17 +11,15 @@ KEY, API, ADMIN = "correct horse", "the-api-key", "the-admin-key"
 LOCAL, ELSEWHERE = "127.0.0.1", "192.0.2.1"
 CREDENTIALS = {"none": None, "wrong": "neither", "api": API, "admin": ADMIN}
 OPENED_BY = {
-    **dict.fromkeys(
-        [
-            *(("POST", "/classify"), ("POST", "/")),
-            *(("POST", f"/v2/models/{{name}}{version}/infer") for version in ("", "/versions/{version}")),
-        ],
-        {"api"},
-    ),
-    **dict.fromkeys([("PATCH", "/config"), ("PUT", "/config")], {"admin"}),
-    ("POST", "/config/simulate"): {*CREDENTIALS},
+    "POST /classify": {"api"},
+    "POST /": {"api"},
+    "POST /v2/models/{name}/infer": {"api"},
+    "POST /v2/models/{name}/versions/{version}/infer": {"api"},
+    "PATCH /config": {"admin"},
+    "PUT /config": {"admin"},
+    "POST /config/simulate": {*CREDENTIALS},
     **{
-        ("GET", path): {*CREDENTIALS}
+        f"GET {path}": {*CREDENTIALS}
         for path in (
             *("/", "/config", "/config/history", "/config/curve", "/metrics", "/models", "/info"),
             *("/livez", "/healthz", "/readyz", "/health", "/ping", "/v2", "/v2/health/live", "/v2/health/ready"),
@@ -106,8 +104,8 @@ async def test_patch_config_is_authorised_before_its_body_is_judged(serve):
 async def test_routes_are_all_in_the_table(serving):
     operations = serving.app.openapi()["paths"].items()
 
-    assert {(method.upper(), path) for path, methods in operations for method in methods} == set(OPENED_BY)
-    listed = {"/docs", "/openapi.json", "/console", "/console/"} | {path for _, path in OPENED_BY}
+    assert {f"{method.upper()} {path}" for path, methods in operations for method in methods} == set(OPENED_BY)
+    listed = {"/docs", "/openapi.json", "/console", "/console/"} | {route.split()[1] for route in OPENED_BY}
     assert {route.path for route in serving.app.routes if hasattr(route, "path")} <= listed
 
 
@@ -118,11 +116,11 @@ async def test_route_is_opened_by_its_key_and_no_other_or_by_all_without_keys(se
     headers = {"content-type": "image/png"} | ({} if key is None else {"authorization": f"Bearer {key}"})
     opened = {}
     async with serve(**{"api_key": f"shop:{API},lab:2", "admin_key": f"alice:{ADMIN}"} if keys_are_set else {}) as app:
-        for method, path in OPENED_BY:
-            target = path.format(name="test-model", version="1")
+        for route in OPENED_BY:
+            method, target = route.format(name="test-model", version="1").split()
             response = await app.client.request(method, target, content=image(), headers=headers)
-            opened[method, path] = response.status_code not in (401, 403)
-            if not opened[method, path]:
+            opened[route] = response.status_code not in (401, 403)
+            if not opened[route]:
                 assert response.status_code == (401 if key is None else 403)
                 assert ("www-authenticate" in response.headers) == (key is None)
         assert await app.images_are_accounted_for()
