@@ -43,8 +43,8 @@ class Echo:
             message = await receive()
             size += len(message.get("body", b""))
             more = message.get("more_body", False)
-        while scope["path"] == "/wait" and not self.may_answer.is_set():
-            await asyncio.sleep(0.005)
+        if scope["path"] == "/wait":
+            await asyncio.to_thread(self.may_answer.wait, PATIENCE_S)
         body = bytes(32_000_000) if scope["path"] == "/large" else str(size).encode()
         headers = [(b"content-length", str(len(body)).encode())]
         await send({"type": "http.response.start", "status": 200, "headers": headers})
@@ -71,9 +71,10 @@ def server() -> Iterator[Echo]:
     http = partial(Connection, bounds=bounds, on_refusal=lambda status, client: echo.refusals.append(status))
     running = uvicorn.Server(uvicorn.Config(echo, http=http, lifespan="off", log_level="critical"))
     echo.connections = running.server_state.connections
-    thread = threading.Thread(target=running.run, args=([listener],))
+    thread = threading.Thread(target=running.run, args=([listener],), daemon=True)
     thread.start()
     yield echo
+    echo.may_answer.set()
     running.should_exit = True
     thread.join(PATIENCE_S)
     assert not thread.is_alive()
