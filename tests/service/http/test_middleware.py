@@ -74,4 +74,5 @@ async def test_request_that_the_server_gives_up_is_told_503_and_leaves_nothing_b
     await serving.until(serving.at_rest)
     await serving.until(serving.images_are_accounted_for)
     assert await serving.metric("dvt_requests_total", code="503") == 1
+    assert await serving.metric("dvt_request_duration_seconds_count") == 0
     assert serving.runner.runs == [(0, 1)]
