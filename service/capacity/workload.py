@@ -9,7 +9,6 @@ import numpy.typing as npt
 import torch
 
 from service.engine.interfaces import Runner
-from service.engine.operating import parse_thresholds
 from service.engine.policy import Policy
 from service.engine.task import Pixels, StagePrediction, Task
 from service.errors import InvalidParameterError
@@ -34,21 +33,6 @@ class Workload:
     thresholds: tuple[float, ...]
     policy: Policy
     replayed: bool
-
-
-def chosen_thresholds(stored: StoredModel, text: str | None) -> tuple[float, ...]:
-    """The thresholds in a user's text; the model's own for None.
-
-    Raises:
-        InvalidParameterError: when they do not fit the model.
-    """
-    if text is None:
-        return stored.manifest.thresholds
-    try:
-        numbers = [float(item) for item in text.split(",")]
-    except ValueError as error:
-        raise InvalidParameterError(f"thresholds: {text[:100]!r} is not a number or numbers with commas") from error
-    return parse_thresholds(numbers if "," in text else numbers[0], stored.manifest.architecture.num_stages)
 
 
 def held_out_workload(stored: StoredModel, data: Sequence[Path], count: int, thresholds: tuple[float, ...]) -> Workload:
@@ -79,18 +63,23 @@ def replayed_workload(stored: StoredModel, count: int, thresholds: tuple[float, 
     # Evenly spaced in the sorted exits, so that the shares hold for any count.
     picked = exits[np.arange(count) * len(exits) // count]
     return Workload(
-        images=_random_images(picked, stored.manifest.architecture.image_size),
+        images=_images_of(picked, stored.manifest.architecture.image_size),
         thresholds=thresholds,
         policy=_policy((0.5,) * len(thresholds)),
         replayed=True,
     )
 
 
-def _random_images(exits: npt.NDArray[np.int64], side: int) -> list[Pixels]:
-    generator = np.random.default_rng(0)
-    images = generator.integers(0, 256, (len(exits), 3, side, side), dtype=np.uint8)
-    images[:, 0, 0, 0] = generator.permutation(exits)
-    return list(images)
+def random_images(count: int, side: int) -> list[Pixels]:
+    """Images of noise, the same in every call."""
+    return list(np.random.default_rng(0).integers(0, 256, (count, 3, side, side), dtype=np.uint8))
+
+
+def _images_of(exits: npt.NDArray[np.int64], side: int) -> list[Pixels]:
+    images = random_images(len(exits), side)
+    for image, stage in zip(images, np.random.default_rng(1).permutation(exits), strict=True):
+        image[0, 0, 0] = stage
+    return images
 
 
 def _policy(thresholds: tuple[float, ...]) -> Policy:
