@@ -1,5 +1,6 @@
 """One image's walk through the cascade and its result. Plain Python and NumPy, no torch."""
 
+import math
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 
@@ -65,7 +66,6 @@ class Task:
         task_id: unique in this engine.
         pixels: uint8, [3, crop_px, crop_px].
         submitted_at: seconds on the engine's clock.
-        deadline: seconds on the engine's clock, or None.
         stage: the current stage, waiting or running.
         enqueued_at: time of joining that stage's queue.
         predictions: predictions of the finished stages.
@@ -75,7 +75,6 @@ class Task:
     pixels: Pixels
     policy: Policy
     submitted_at: float
-    deadline: float | None = None
     stage: int = 0
     enqueued_at: float = 0.0
     queue_s: float = 0.0
@@ -83,3 +82,8 @@ class Task:
     predictions: list[StagePrediction] = field(default_factory=list)
     cancelled: bool = False
     future: Future[Answer] = field(default_factory=Future)
+
+    @property
+    def deadline(self) -> float:
+        """The policy's deadline, infinite if there is none."""
+        return math.inf if self.policy.deadline is None else self.policy.deadline

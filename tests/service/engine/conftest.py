@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator
 
 import pytest
 from engine_bench import Bench
-from engine_fakes import FakeClock, FakeRunner, RecordingObserver
+from engine_fakes import FakeRunner, RecordingObserver
 
 from service.engine.engine import Engine
 
@@ -20,13 +20,8 @@ def observer() -> RecordingObserver:
 
 
 @pytest.fixture
-def clock() -> FakeClock:
-    return FakeClock()
-
-
-@pytest.fixture
-def bench(runner: FakeRunner, observer: RecordingObserver, clock: FakeClock) -> Bench:
-    return Bench(runner, observer, clock)
+def bench() -> Bench:
+    return Bench()
 
 
 @pytest.fixture
