@@ -32,7 +32,6 @@ class GraphedForward:
 
     Args:
         forward: the function to record; it also runs when there is no recording.
-        capture: records on the device.
 
     Attributes:
         recording: whether each new stage and batch size is recorded; a failure ends this and drops all recordings.

@@ -39,11 +39,7 @@ class Ledger:
     def answer(
         self, task: Task, reason: ExitReason, where: str = "compute", lowered_threshold: float | None = None
     ) -> None:
-        """End a task with the prediction of its last finished stage.
-
-        Args:
-            lowered_threshold: the threshold in force, if load shedding had lowered it.
-        """
+        """End a task with the prediction of its last finished stage, under a threshold that may have been lowered."""
         prediction = task.predictions[-1]
         threshold = task.policy.threshold(prediction.stage)
         answer = Answer(
@@ -59,11 +55,7 @@ class Ledger:
         self.end(task, answer, where)
 
     def end(self, task: Task, outcome: Answer | ServiceError, where: str) -> None:
-        """End a task.
-
-        Args:
-            where: the place to count if its client has left: `queue` or `compute`.
-        """
+        """End a task; if its client has left, it is counted as cancelled in `where`: `queue` or `compute`."""
         if self._open.pop(task.task_id, None) is None:
             return
         if not task.future.set_running_or_notify_cancel():

@@ -30,17 +30,13 @@ class TorchRunner:
 
     Args:
         cascade: is copied, not changed.
-        mean: per channel, of pixels scaled to 0..1.
-        std: likewise.
+        mean: per channel, of pixels scaled to 0..1; `std` likewise.
         temperatures: one per stage.
         max_batch_size: the largest batch `run` is given.
         capacity: the most images in flight, each with reuse state.
         dtype: type of weights and activations; confidences are computed in float32.
         buckets: batch sizes to pad to; an empty sequence disables padding. By default those of `bucket_sizes`.
         cuda_graphs: whether stages are recorded in the warm-up and replayed, on a GPU.
-
-    Attributes:
-        buckets: batch sizes that batches are padded to; empty without padding.
     """
 
     def __init__(

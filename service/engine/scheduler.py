@@ -11,18 +11,15 @@ from service.engine.task import Task
 
 
 @dataclass(frozen=True, slots=True)
-class Batch:
-    """At least one task, the oldest first, for one stage."""
+class Step:
+    """The next step: end the dropped tasks, which are cancelled or too late; then run the batch.
+
+    Attributes:
+        batch: tasks of one stage, the oldest first; none if none waits.
+    """
 
     stage: int
-    tasks: Sequence[Task]
-
-
-@dataclass(frozen=True, slots=True)
-class Step:
-    """The next step: end the dropped tasks, which are cancelled or too late; then run the batch, if any."""
-
-    batch: Batch | None
+    batch: Sequence[Task]
     dropped: Sequence[Task]
 
 
@@ -76,28 +73,25 @@ class Scheduler:
         self._look_for_cancelled = True
 
     def next_step(self, now: float) -> Step:
-        """The next batch, of the oldest tasks of one stage, and the tasks to drop before it."""
+        """Choose the next batch and the tasks to drop before it."""
         dropped = self._sweep(now)
         ready = [stage for stage, queue in enumerate(self._queues) if queue]
         if not ready:
-            return Step(None, dropped)
-        chosen = self._choose(ready)
+            return Step(0, (), dropped)
+        overdue = max(ready, key=lambda stage: (self._passed_over[stage], stage))
+        chosen = overdue if self._passed_over[overdue] >= self._patience else self._preferred(ready)
         self._passed_over = [
             count + 1 if stage in ready and stage != chosen else 0 for stage, count in enumerate(self._passed_over)
         ]
         tasks = self._take(chosen, now)
         dropped += self._sweep(now + self._times.estimate(chosen, len(tasks)))
-        return Step(Batch(chosen, tasks), dropped)
+        return Step(chosen, tasks, dropped)
 
     def drain(self) -> list[Task]:
         """Remove and return all waiting tasks."""
         tasks = [task for queue in self._queues for task in queue]
         self._queues = [deque[Task]() for _ in self._queues]
         return tasks
-
-    def _choose(self, ready: Sequence[int]) -> int:
-        longest = max(ready, key=lambda stage: (self._passed_over[stage], stage))
-        return longest if self._passed_over[longest] >= self._patience else self._preferred(ready)
 
     def _preferred(self, ready: Sequence[int]) -> int:
         return max([stage for stage in ready if len(self._queues[stage]) >= self._limits[stage]] or ready)

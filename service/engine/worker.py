@@ -33,32 +33,22 @@ class Signal(Enum):
     """Stop after the step in progress."""
 
 
-_Verdict = ExitReason | ServiceError | None
-"""How a row of a computed batch ends; None escalates."""
+_Row = tuple[Task, StagePrediction, ExitReason | ServiceError | None]
+"""A row of a computed batch and how it ends; None escalates."""
 
 
 class Worker:
     """Forms batches, runs them, and ends or escalates their tasks until it is stopped.
 
     Tasks and signals arrive in `inbox`. An error of one row fails that row. Other errors, including a broken stage, are
-    raised by `serve`; the caller then ends the remaining tasks.
-
-    Attributes:
-        ledger: the tasks that have not ended.
-        times: expected durations of the stages.
+    raised by `serve`; the caller then ends the tasks that are left in `ledger`.
 
     Args:
         clock: seconds, monotonic.
     """
 
     def __init__(
-        self,
-        runner: Runner,
-        *,
-        observer: Observer,
-        max_batch_size: int,
-        clock: Callable[[], float],
-        shedding: Shedding,
+        self, runner: Runner, *, observer: Observer, max_batch_size: int, clock: Callable[[], float], shedding: Shedding
     ) -> None:
         self.inbox: SimpleQueue[Task | Signal] = SimpleQueue()
         self._walk_macs = tuple(accumulate(runner.stage_macs))
@@ -72,8 +62,7 @@ class Worker:
         self._scheduler = Scheduler(num_stages, self._limits, self.times)
         self._shedding = shedding
         self._clock = clock
-        self._draining = False
-        self._stopped = False
+        self._draining = self._stopped = False
         self._busy_since: float | None = None
 
     @property
@@ -88,11 +77,7 @@ class Worker:
         return first + self.inbox.qsize(), *others
 
     def learn(self, times: Iterable[tuple[int, int, float]]) -> None:
-        """Learn durations and the largest useful batch sizes from the warm-up.
-
-        Args:
-            times: (stage, batch size, seconds)
-        """
+        """Learn durations and the largest useful batch sizes from the warm-up's (stage, batch size, seconds)."""
         largest: dict[int, int] = {}
         for stage, size, seconds in times:
             self.times.observe(stage, size, seconds)
@@ -135,25 +120,20 @@ class Worker:
         now = self._busy_since = self._clock()
         self._shedding.update(now)
         step = self._scheduler.next_step(now)
-        self._drop(step.dropped, now)
-        if step.batch is not None:
-            stage, tasks = step.batch.stage, step.batch.tasks
-            for task in tasks:
-                task.queue_s += now - task.enqueued_at
-            failed = self._attempt(stage, tasks, now)
-            self._health.batch_ended(stage, len(tasks), failed)
-        self._busy_since = None
-
-    def _drop(self, tasks: Sequence[Task], now: float) -> None:
-        self._runner.release(tasks)
-        for task in tasks:
+        for task in (*step.dropped, *step.batch):
             task.queue_s += now - task.enqueued_at
+        self._runner.release(step.dropped)
+        for task in step.dropped:
             if task.cancelled:
                 self.ledger.end(task, _client_left(), "queue")
             elif task.predictions:
                 self.ledger.answer(task, ExitReason.DEADLINE, "queue")
             else:
                 self.ledger.end(task, DeadlineExceededError("no stage could finish by the deadline"), "queue")
+        if step.batch:
+            failed = self._attempt(step.stage, step.batch, now)
+            self._health.batch_ended(step.stage, len(step.batch), failed)
+        self._busy_since = None
 
     def _attempt(self, stage: int, tasks: Sequence[Task], step_started: float) -> list[Task]:
         """Run a batch; if it fails, run its halves, down to single rows. Returns the failed tasks."""
@@ -183,27 +163,20 @@ class Worker:
         self.ledger.end(tasks[0], failure, "compute")
         return list(tasks)
 
-    def _judge(self, stage: int, task: Task, prediction: StagePrediction) -> _Verdict:
+    def _judge(self, stage: int, task: Task, prediction: StagePrediction) -> ExitReason | ServiceError | None:
         if task.cancelled:
             return _client_left()
         if not all(map(math.isfinite, prediction.probs)):
             return InferenceError(f"stage {stage} gave probabilities that are not finite")
-        policy, confidence = task.policy, prediction.confidence
         next_macs = self._walk_macs[stage + 1] if stage + 1 < len(self._walk_macs) else None
-        reason = policy.exit_reason(stage, confidence, next_macs)
-        if reason is None and stage >= policy.min_stage:
-            lowered = self._shedding.threshold(stage, policy)
-            if lowered is not None and confidence >= lowered:
+        reason = task.policy.exit_reason(stage, prediction.confidence, next_macs)
+        if reason is None and stage >= task.policy.min_stage:
+            lowered = self._shedding.threshold(stage, task.policy)
+            if lowered is not None and prediction.confidence >= lowered:
                 return ExitReason.LOAD
         return reason
 
-    def _settle(
-        self,
-        stage: int,
-        rows: Sequence[tuple[Task, StagePrediction, _Verdict]],
-        attempt_started: float,
-        step_started: float,
-    ) -> list[Task]:
+    def _settle(self, stage: int, rows: Sequence[_Row], attempt_started: float, step_started: float) -> list[Task]:
         """End or escalate the rows of a computed batch; returns the tasks with non-finite probabilities."""
         now = self._clock()
         queued_s = [step_started - task.enqueued_at for task, _, _ in rows]

@@ -67,10 +67,9 @@ def test_graphed_forward_replays_what_was_recorded_with_new_values():
 
 
 def test_graphed_forward_reads_the_state_it_is_given_and_leaves_it_alone():
-    graphs, _ = _recorded((2, None, ReuseState(tokens=_images(1.0))))
     given = ReuseState(tokens=_images(5.0))
-    assert _logits(graphs(2, None, given)) == [7.0]
-    graphs(2, None, ReuseState(tokens=_images(9.0)))
+    graphs, _ = _recorded((2, None, ReuseState(tokens=_images(1.0))))
+    assert [_logits(graphs(2, None, state)) for state in (given, ReuseState(tokens=_images(9.0)))] == [[7.0], [11.0]]
     assert given.tokens.item() == 5.0
 
 

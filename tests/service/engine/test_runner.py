@@ -1,5 +1,4 @@
 import logging
-from collections import Counter
 
 import numpy as np
 import pytest
@@ -49,15 +48,18 @@ def seen(monkeypatch):
 
 
 def _walk_all(runner, tasks):
-    """Every stage for every task, the order shuffled from stage to stage."""
+    """Every stage for every task, the order shuffled from stage to stage; afterwards no state is left to keep."""
     order, stages = np.random.default_rng(1), []
     last = len(runner.stage_macs) - 1
     for stage in range(last + 1):
         shuffled = [tasks[row] for row in order.permutation(len(tasks))]
         predictions = runner.run(stage, shuffled)
-        runner.keep(range(len(shuffled)) if stage < last else ())
+        if stage < last:
+            runner.keep(range(len(shuffled)))
         by_id = {task.task_id: prediction for task, prediction in zip(shuffled, predictions, strict=True)}
         stages.append([by_id[task.task_id] for task in tasks])
+    with pytest.raises(RuntimeError, match="or was of the last stage"):
+        runner.keep([0])
     runner.release(tasks)
     assert len(runner._pool) == 0
     return stages
@@ -88,6 +90,11 @@ def test_run_alone_or_padded_to_buckets_equals_in_a_batch(make_tasks):
     together = _walk_all(_runner(), tasks)
     _assert_close(_walk_all(_runner(buckets=(4, 8)), tasks), together, 1e-5)
     _assert_close(_walk_all(_runner(), tasks[2:3]), [stage[2:3] for stage in together], 1e-5)
+
+
+def test_runner_wrong_number_of_temperatures_raises():
+    with pytest.raises(ValueError, match="expected 4 temperatures, got 1"):
+        _runner(temperatures=(1.0,))
 
 
 def test_run_top_k_of_each_row_is_its_own(make_tasks):
@@ -122,17 +129,8 @@ def test_keep_only_named_rows_and_release_empties_the_pool(make_tasks):
     assert len(runner._pool) == 0
 
 
-def test_keep_after_the_last_stage_raises(make_tasks):
-    runner, tasks = _runner(), make_tasks(1)
-    for stage in range(4):
-        runner.run(stage, tasks)
-        if stage < 3:
-            runner.keep([0])
-    with pytest.raises(RuntimeError, match="or was of the last stage"):
-        runner.keep([0])
-
-
-def test_warm_up_runs_every_stage_and_size_leaves_no_state_and_logs_what_it_takes(caplog):
+def test_warm_up_runs_every_stage_and_size_leaves_no_state_and_logs_what_it_takes(caplog, monkeypatch):
+    monkeypatch.setattr("service.engine.warm_up.ENOUGH_S", 60.0)
     runner = _runner(capacity=20, max_batch_size=5)
     with caplog.at_level(logging.INFO):
         times = runner.warm_up()
@@ -155,11 +153,6 @@ def test_run_bfloat16_on_a_cpu_is_padded_and_close_to_float32(make_tasks, seen):
         by_class = [dict(zip(row.indices, row.probs, strict=True)) for row in new]
         for row, prediction in enumerate(old):
             assert by_class[row][prediction.indices[0]] == pytest.approx(prediction.confidence, abs=0.06)
-
-
-def test_runner_wrong_number_of_temperatures_raises():
-    with pytest.raises(ValueError, match="expected 4 temperatures, got 1"):
-        _runner(temperatures=(1.0,))
 
 
 @pytest.mark.parametrize("method", ["run", "keep"])
@@ -200,30 +193,24 @@ def test_run_pixels_of_another_shape_or_type_raise_and_spoil_nothing(make_tasks,
 
 
 def test_engine_with_a_model_exits_as_the_model_alone_would(make_tasks):
-    images = [task.pixels for task in make_tasks(24)]
-    stages = _walk_all(_runner(max_batch_size=24), make_tasks(24))
-    # Half of the images that reach a stage leave there.
-    thresholds, reached = [], range(24)
-    for stage in range(3):
-        confidences = sorted(stages[stage][row].confidence for row in reached)
-        middle = len(confidences) // 2
-        thresholds.append((confidences[middle - 1] + confidences[middle]) / 2)
-        reached = [row for row in reached if stages[stage][row].confidence < thresholds[stage]]
+    tasks = make_tasks(24)
+    stages = _walk_all(_runner(max_batch_size=24), tasks)
+    thresholds = tuple(float(np.median([each.confidence for each in stage])) for stage in stages[:3])
     runner, observer = _runner(capacity=24), RecordingObserver()
     engine = Engine(runner, observer=observer, max_inflight=24, max_batch_size=8)
     engine.start()
     engine.wait_ready(30)
-    tasks = [engine.submit(image, policy(thresholds=tuple(thresholds))) for image in images]
-    answers = [task.future.result(30) for task in tasks]
+    submitted = [engine.submit(task.pixels, policy(thresholds=thresholds)) for task in tasks]
+    predictions = [task.future.result(30).prediction for task in submitted]
     engine.stop(drain=True, timeout_s=30)
 
-    assert Counter(answer.prediction.stage for answer in answers) == {0: 12, 1: 6, 2: 3, 3: 3}
-    _assert_close(
-        [[answer.prediction] for answer in answers],
-        [[stages[answer.prediction.stage][row]] for row, answer in enumerate(answers)],
-        1e-5,
-    )
-    assert observer.macs == sum(sum(runner.stage_macs[: answer.prediction.stage + 1]) for answer in answers)
+    exits = [
+        next(s for s, limit in enumerate((*thresholds, 0)) if stages[s][row].confidence >= limit) for row in range(24)
+    ]
+    assert set(exits) == set(range(4))
+    assert [prediction.stage for prediction in predictions] == exits
+    _assert_close([predictions], [[stages[stage][row] for row, stage in enumerate(exits)]], 1e-5)
+    assert observer.macs == sum(sum(runner.stage_macs[: stage + 1]) for stage in exits)
     assert len(runner._pool) == 0
 
 

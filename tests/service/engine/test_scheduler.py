@@ -29,14 +29,14 @@ def _filled(depths, times=None):
 )
 def test_next_step_picks_full_batches_then_the_deepest(depths, expected):
     scheduler, picked = _filled(depths), []
-    while (batch := scheduler.next_step(0.0).batch) is not None:
-        picked.append((batch.stage, len(batch.tasks)))
+    while (step := scheduler.next_step(0.0)).batch:
+        picked.append((step.stage, len(step.batch)))
     assert picked == expected
 
 
 def test_next_step_flood_at_every_stage_but_one_stays_within_the_bound():
     scheduler, passed_over = _filled((1, 4, 4, 4)), 0
-    while (stage := scheduler.next_step(0.0).batch.stage) > 0:
+    while (stage := scheduler.next_step(0.0).stage) > 0:
         passed_over += 1
         for _ in range(4):
             scheduler.add(make_task(stage=stage), now=0.0)
@@ -47,13 +47,13 @@ def test_next_step_estimate_too_high_is_given_another_chance():
     times = StageTimes(1)
     times.observe(0, 1, 100.0)
     scheduler, tried = _filled((0,), times), 0
-    while not tried or scheduler.next_step(0.0).batch is None:
+    while not tried or not scheduler.next_step(0.0).batch:
         tried += 1
         scheduler.add(make_task(deadline=1.0), now=0.0)
     assert 10 < tried < 200
     times.observe(0, 1, 0.5)
     scheduler.add(make_task(deadline=1.0), now=0.0)
-    assert scheduler.next_step(0.0).batch is not None
+    assert scheduler.next_step(0.0).batch
 
 
 def test_drain_takes_everything():

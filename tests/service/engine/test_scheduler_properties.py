@@ -71,15 +71,14 @@ class SchedulerMachine(RuleBasedStateMachine):
     @rule()
     def step(self):
         step = self.scheduler.next_step(self.now)
-        taken = [] if step.batch is None else list(step.batch.tasks)
-        gone = {task.task_id for task in [*taken, *step.dropped]}
+        gone = {task.task_id for task in [*step.batch, *step.dropped]}
         left = [[task for task in queue if task.task_id not in gone] for queue in self.waiting]
-        assert len(gone) == len(taken) + len(step.dropped), "someone left twice"
+        assert len(gone) == len(step.batch) + len(step.dropped), "someone left twice"
         self._check_starvation(step)
         end = self.now
-        if step.batch is not None:
-            end += self.times.estimate(step.batch.stage, len(taken))
-            self._check_batch(step.batch.stage, taken, left[step.batch.stage], end)
+        if step.batch:
+            end += self.times.estimate(step.stage, len(step.batch))
+            self._check_batch(step.stage, step.batch, left[step.stage], end)
         else:
             assert not any(left), "work waits and nothing runs"
         for task in step.dropped:
@@ -105,7 +104,7 @@ class SchedulerMachine(RuleBasedStateMachine):
             assert len(in_time) < more, "a larger batch would have answered more in time"
 
     def _check_starvation(self, step):
-        chosen = None if step.batch is None else step.batch.stage
+        chosen = step.stage if step.batch else None
         at_once = {task.task_id for task in step.dropped if task.cancelled or self._too_late(task, self.now)}
         for stage, queue in enumerate(self.waiting):
             waited = any(task.task_id not in at_once for task in queue)

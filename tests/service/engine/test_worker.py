@@ -12,7 +12,7 @@ from service.engine.stage_health import StageBrokenError
 from service.engine.worker import Signal
 from service.errors import ClientLeftError, DeadlineExceededError, DeviceLostError, InferenceError
 
-NAN = float("nan")
+NAN, NONE = float("nan"), type(None)
 
 
 def _errors(tasks):
@@ -121,7 +121,7 @@ def test_serve_state_cannot_be_kept_for_one_image_neighbours_go_on(bench):
     bench.runner.keep = full
     tasks = [bench.submit(pixels(1)) for _ in range(4)]
     bench.serve()
-    assert _errors(tasks) == [type(None)] * 3 + [InferenceError]
+    assert _errors(tasks) == [NONE] * 3 + [InferenceError]
     assert bench.observer.counts == {"failed:0": 1, "exited:confident": 3}
     assert bench.runner.kept == {}
 
@@ -220,7 +220,7 @@ def test_cancel_while_waiting_or_in_a_stage_no_later_one_starts(bench, running):
         bench.cancel(task)
     bench.runner.fault = lambda stage, tasks: bench.cancel(task) if stage == running else None
     bench.serve()
-    assert _errors([task, other]) == [ClientLeftError, type(None)]
+    assert _errors([task, other]) == [ClientLeftError, NONE]
     ran = [stage for stage, ids in bench.runner.batches if task.task_id in ids]
     assert ran == ([] if running is None else list(range(running + 1)))
     assert bench.observer.counts == {f"cancelled:{'queue' if running is None else 'compute'}": 1, "exited:final": 1}
