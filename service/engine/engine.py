@@ -32,8 +32,8 @@ class EngineState(StrEnum):
 class Engine:
     """Computes the exit of each image on one worker thread; its methods may be called from any thread.
 
-    Every submitted task's future ends with an answer or with one of `service.errors`. Its callers decide how many
-    images are admitted.
+    Every submitted task's future ends with an answer or with one of `service.errors`. The caller limits the number of
+    images.
 
     Args:
         runner: after `start`, only the worker thread uses it.
@@ -114,18 +114,14 @@ class Engine:
     def submit(self, pixels: Pixels, policy: Policy) -> Task:
         """Start the walk of an admitted image; allowed while draining, because it was admitted before.
 
-        From now on the engine counts the image's outcome, including a refusal as not ready.
-
-        Returns:
-            The task. Its future ends with an `Answer` or one of `service.errors`; cancelling the future has the same
-            effect as `cancel`.
+        From now on the engine counts the image's outcome, including a refusal as not ready. Cancelling the task's
+        future has the same effect as `cancel`.
 
         Raises:
             NotReadyError: when the engine is starting, stopped or dead.
         """
         now = self._clock()
-        # The lock orders a submission and the engine's end: the submission is refused, or its task is in the ledger
-        # and ends with the others.
+        # With the lock, a submission is refused, or its task is in the ledger before the engine ends all of them.
         with self._state_changed:
             try:
                 self._require(EngineState.READY, EngineState.DRAINING)
@@ -140,10 +136,7 @@ class Engine:
         return task
 
     def cancel(self, task: Task) -> None:
-        """Cancel a task: no further stage starts for it, and its future ends with `ClientLeftError`.
-
-        Does nothing for a task that has ended.
-        """
+        """Start no further stage for a task and end it with `ClientLeftError`, unless it has ended."""
         if self._ledger.get(task.task_id) is not None:
             task.cancelled = True
             self._worker.inbox.put(Signal.CANCELLED)

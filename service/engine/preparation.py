@@ -76,7 +76,6 @@ def choose_dtype(
 
     Args:
         max_batch_size: the batch size to measure; smaller on a slow machine.
-        timer: runs a function and returns its duration in seconds.
     """
     exact, rounded = (prepared(cascade, torch.device(device), dtype) for dtype in (torch.float32, torch.bfloat16))
     first = [_stage(model, 0, 1) for model in (exact, rounded)]

@@ -27,7 +27,6 @@ class StatePool:
 
     Args:
         capacity: the most images with state at a time.
-        device: device of the tensors.
         map_origins: for each boundary, the boundary that stores its feature map.
     """
 

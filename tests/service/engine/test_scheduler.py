@@ -54,9 +54,3 @@ def test_next_step_estimate_too_high_is_given_another_chance():
     times.observe(0, 1, 0.5)
     scheduler.add(make_task(deadline=1.0), now=0.0)
     assert scheduler.next_step(0.0).batch
-
-
-def test_drain_takes_everything():
-    scheduler = _filled((1, 0, 2, 0))
-    assert sorted(task.stage for task in scheduler.drain()) == [0, 2, 2]
-    assert scheduler.queue_depths() == (0, 0, 0, 0)

@@ -255,15 +255,15 @@ def test_deadline_after_a_stage_gives_the_best_answer_so_far(bench, knows, timeo
     assert bench.runner.kept == {}
 
 
-@pytest.mark.parametrize(("knows", "timeout_s", "waited_s"), [(False, 0.5, 0.5), (True, 0.9, 0.0)])
-def test_deadline_before_any_stage_could_finish_raises_at_once(bench, knows, timeout_s, waited_s):
+@pytest.mark.parametrize(("knows", "timeout_s"), [(False, 0.5), (True, 1.4)])
+def test_deadline_before_any_stage_could_finish_raises_at_once(bench, knows, timeout_s):
     bench.runner.fault = passing(bench.clock, 1.0)
     if knows:
         bench.learn(pixels(3))
     task = bench.submit(pixels(0), timeout_s=timeout_s)
-    bench.clock.now += waited_s
+    bench.clock.now += 0.5
     bench.serve()
     assert _errors([task]) == [DeadlineExceededError]
     assert bench.runner.batches == []
     assert bench.observer.counts == {"rejected:deadline": 1}
-    assert task.queue_s == waited_s
+    assert task.queue_s == 0.5
