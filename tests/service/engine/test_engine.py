@@ -177,7 +177,7 @@ def test_warm_up_fails_whoever_waits_is_told_why(make_engine, runner, observer):
 
 def test_warm_up_takes_long_nobody_is_admitted_and_stop_waits_for_nothing(make_engine, runner):
     go_on = threading.Event()
-    runner.warm_up = lambda: go_on.wait(60) and None
+    runner.warm_up = lambda: go_on.wait(10) and None
     engine = make_engine()
     engine.start()
     with pytest.raises(NotReadyError, match="the engine is starting"):

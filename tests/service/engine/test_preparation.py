@@ -91,6 +91,8 @@ def test_prepared_is_a_copy_in_the_type_asked_for_with_the_same_answers():
     for old, new in zip(cascade(images), ready(images.double()), strict=True):
         torch.testing.assert_close(new.float(), old, atol=1e-5, rtol=0)
     assert all(torch.equal(cascade.state_dict()[key], value) for key, value in before.items())
+    maps = [parameter for parameter in ready.parameters() if parameter.ndim == 4]
+    assert all(parameter.is_contiguous(memory_format=torch.channels_last) for parameter in maps)
     assert all(parameter.dtype is torch.float64 and not parameter.requires_grad for parameter in ready.parameters())
 
 

@@ -46,10 +46,11 @@ def test_next_step_flood_at_every_stage_but_one_stays_within_the_bound():
 def test_next_step_estimate_too_high_is_given_another_chance():
     times = StageTimes(1)
     times.observe(0, 1, 100.0)
-    scheduler, tried = _filled((0,), times), 0
-    while not tried or not scheduler.next_step(0.0).batch:
+    scheduler, tried, step = _filled((0,), times), 0, None
+    while tried < 200 and not (step and step.batch):
         tried += 1
         scheduler.add(make_task(deadline=1.0), now=0.0)
+        step = scheduler.next_step(0.0)
     assert 10 < tried < 200
     times.observe(0, 1, 0.5)
     scheduler.add(make_task(deadline=1.0), now=0.0)

@@ -173,6 +173,18 @@ def test_serve_out_of_memory_later_batches_of_that_stage_are_smaller(bench, erro
     assert [size for stage, size in sizes if stage == 1] == [16, 8, 8, *after]
 
 
+def test_serve_after_out_of_memory_a_hundred_full_batches_let_the_size_grow_back(bench):
+    def fail_first(stage, tasks):
+        if not bench.runner.batches and len(tasks) == 16:
+            raise MemoryError
+
+    bench.runner.fault = fail_first
+    for _ in range(100 * 8 + 16):
+        bench.submit(pixels(0))
+    bench.serve()
+    assert bench.observer.batch_sizes == [(0, 8)] * 100 + [(0, 16)]
+
+
 @pytest.mark.parametrize("raises", [True, False])
 def test_serve_stage_fails_for_every_image_of_three_batches_in_a_row_escapes(bench, raises):
     bench.submit(pixels(0))
