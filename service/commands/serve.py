@@ -7,7 +7,7 @@ import socket
 from service.http.descriptors import make_room
 from service.replica.backend import build
 from service.replica.engine_process import Replica
-from service.replica.logs import log_to_stderr
+from service.replica.process import log_to_stderr
 from service.settings import Settings, kubernetes_variables, unknown_variables
 
 _logger = logging.getLogger(__name__)

@@ -20,7 +20,7 @@ from models.config import CascadeConfig
 from service.cli import app
 from service.commands import classify as local
 from service.replica import backend
-from service.replica.children import child_environment
+from service.replica.process import child_environment
 from service.version import service_version
 from weights.preprocessing import Preprocessing
 from weights.store import Manifest, save
