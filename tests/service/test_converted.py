@@ -25,9 +25,15 @@ GRIDS = (7, 10, 14)
 RELEASED = ("reduced_deit_released_style.pth.tar", "reduced_deit_released_style_module_prefix.pth.tar")
 
 
+@pytest.fixture(scope="module")
+def converted(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Golden]:
+    folder = tmp_path_factory.mktemp("converted") / "model"
+    return folder, converted_model(folder)
+
+
 @asynccontextmanager
 async def served(folder: Path) -> AsyncIterator[httpx.AsyncClient]:
-    settings = Settings(model=str(folder), max_batch_size=4, dtype="float32")
+    settings = Settings(model=str(folder), max_batch_size=1, dtype="float32")
     async with linked(build(settings), settings) as context:
         app = create_app(context)
         async with (
@@ -80,10 +86,9 @@ async def check_against_goldens(folder: Path, reference: Golden, monkeypatch: py
 
 
 async def test_classify_converted_model_answers_with_the_golden_softmax(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    converted: tuple[Path, Golden], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    reference = converted_model(tmp_path / "model")
-    await check_against_goldens(tmp_path / "model", reference, monkeypatch)
+    await check_against_goldens(*converted, monkeypatch)
 
 
 @pytest.mark.skipif(not SHARED.is_dir(), reason="the complete parity data, ../shared/parity, is not here")
@@ -95,23 +100,22 @@ async def test_classify_released_style_file_answers_with_the_golden_softmax(
     await check_against_goldens(tmp_path / "model", golden(SHARED, "deit_reduced_full"), monkeypatch)
 
 
-async def test_classify_converted_model_picture_equals_plain_reference(tmp_path: Path) -> None:
+async def test_classify_converted_model_picture_equals_plain_reference(converted: tuple[Path, Golden]) -> None:
     """Nothing replaced: a PNG in, and the float64 reference, itself equal to the goldens, on the same pixels."""
-    cascade = converted_model(tmp_path / "model").cascade
+    cascade = converted[1].cascade
     pixels = np.random.default_rng(2).integers(0, 256, (3, 224, 224), dtype=np.uint8)
     mean, std = (torch.tensor(v).double().view(3, 1, 1) for v in ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)))
     # 256 to 224 is a centre crop of a 256-pixel picture that needs no resizing.
     picture = np.pad(pixels, ((0, 0), (16, 16), (16, 16)))
     images = (torch.from_numpy(pixels).double() / 255 - mean) / std
     expected = reference_forward(cascade.double().state_dict(), cascade.config, images[None])
-    async with served(tmp_path / "model") as client:
+    async with served(converted[0]) as client:
         for stage in range(len(GRIDS)):
             assert_golden(await answer_at(client, encode(picture), stage), expected[stage].logits[0])
 
 
-async def test_config_operating_point_of_a_converted_model_is_selected_by_name(tmp_path: Path) -> None:
-    converted_model(tmp_path / "model")
-    async with served(tmp_path / "model") as client:
+async def test_config_operating_point_of_a_converted_model_is_selected_by_name(converted: tuple[Path, Golden]) -> None:
+    async with served(converted[0]) as client:
         (model,) = (await client.get("/models")).json()["models"]
         names = [point["name"] for point in model["operating_points"]]
         assert names == [f"budget-{number}" for number in range(1, 60)]

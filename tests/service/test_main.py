@@ -1,4 +1,4 @@
-"""`python -m service` and the `dvt` script, from whatever folder they are started in."""
+"""`python -m service` and the `dvt` script, from whatever surroundings they are started in."""
 
 import os
 import subprocess
@@ -12,35 +12,31 @@ from tiny_model import save_tiny_model
 SCRIPT = "import sys; from service.cli import app; sys.exit(app())"
 # Ours, of a library and of the standard library.
 NAMES = ("models", "weights", "uvicorn", "msgspec", "json", "argparse")
+# What is run without standard input, output and error.
+CLOSED = """
+import os, sys
+for descriptor in range(3):
+    os.close(descriptor)
+os.execv(sys.executable, [sys.executable, *sys.argv[1:]])
+"""
 
 
-@pytest.fixture
-def trap(tmp_path: Path) -> Path:
-    """A folder whose modules must not be imported."""
-    folder = tmp_path / "trap"
-    folder.mkdir()
+@pytest.mark.parametrize(("http_workers", "as_script"), [("0", True), ("1", False)])
+def test_serve_without_standard_streams_in_a_folder_with_modules_of_our_names_gets_ready_and_ends_with_0(
+    tmp_path: Path, http_workers: str, as_script: bool
+) -> None:
+    trap, script = tmp_path / "trap", tmp_path / "dvt"
+    trap.mkdir()
     for name in NAMES:
-        (folder / f"{name}.py").write_text("raise SystemExit(f'{__name__} was imported from the working directory')")
-    return folder
-
-
-@pytest.mark.parametrize("http_workers", ["0", "1"])
-@pytest.mark.parametrize("as_script", [False, True])
-def test_serve_in_a_folder_with_modules_of_our_names_gets_ready(trap, tmp_path, http_workers, as_script) -> None:
-    script = tmp_path / "dvt"
+        (trap / f"{name}.py").write_text("raise SystemExit(f'{__name__} was imported from the working directory')")
     script.write_text(SCRIPT)
-    replica = ReplicaProcess(
-        "127.0.0.1",
-        free_port("127.0.0.1"),
-        tmp_path / "log",
-        {
-            "DVT_MODEL": save_tiny_model(tmp_path / "tiny"),
-            "DVT_HTTP_WORKERS": http_workers,
-            "PYTHONPATH": str(ROOT),
-        },
-        [str(script), "serve"] if as_script else ["-m", "service", "serve"],
-        trap,
-    )
+    settings = {
+        "DVT_MODEL": save_tiny_model(tmp_path / "tiny"),
+        "DVT_HTTP_WORKERS": http_workers,
+        "PYTHONPATH": str(ROOT),
+    }
+    program = ["-c", CLOSED, *([str(script)] if as_script else ["-m", "service"]), "serve"]
+    replica = ReplicaProcess("127.0.0.1", free_port("127.0.0.1"), tmp_path / "log", settings, program, trap)
     replica.start()
     try:
         replica.until_status("/readyz", 200)
