@@ -67,7 +67,14 @@ class Metrics(Observer):
         self._queue_duration = [queue_duration.labels(stage) for stage in self._stages]
         self._stage_duration = [stage_duration.labels(stage) for stage in self._stages]
         self._batch_size = [batch_size.labels(stage) for stage in self._stages]
-        self._start_at_zero()
+        # A series that appears only with its first event hides that event from rate().
+        for reason in REJECTION_REASONS:
+            self._rejected.labels(reason)
+        for where in CANCELLATION_PLACES:
+            self._cancelled.labels(where)
+        for stage in self._stages:
+            for exit_reason in ExitReason:
+                self._exits.labels(stage, exit_reason.value)
 
     def watch(self, engine: Engine, operating_points: OperatingPoints) -> None:
         """Register the gauges; they are read from these objects at every scrape."""
@@ -131,16 +138,6 @@ class Metrics(Observer):
     def front_end_died(self) -> None:
         """A front-end process ended unasked."""
         self._front_end_deaths.inc()
-
-    def _start_at_zero(self) -> None:
-        # A series that appears only with its first event hides that event from rate().
-        for reason in REJECTION_REASONS:
-            self._rejected.labels(reason)
-        for where in CANCELLATION_PLACES:
-            self._cancelled.labels(where)
-        for stage in self._stages:
-            for exit_reason in ExitReason:
-                self._exits.labels(stage, exit_reason.value)
 
     def _counter(self, name: str, text: str, *labels: str) -> Counter:
         return Counter(f"dvt_{name}", text, labels, registry=self.registry)

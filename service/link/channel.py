@@ -112,10 +112,7 @@ def receive_one(sock: socket.socket, incoming: Any) -> Any:
 
 
 def _read(sock: socket.socket, count: int) -> bytes:
-    data = b""
-    while len(data) < count:
-        part = sock.recv(count - len(data))
-        if not part:
-            raise EOFError("the other side is gone")
-        data += part
+    data = sock.recv(count, socket.MSG_WAITALL)
+    if len(data) < count:
+        raise EOFError("the other side is gone")
     return data

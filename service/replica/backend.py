@@ -26,8 +26,6 @@ from weights.store import StoredModel, load
 
 _logger = logging.getLogger(__name__)
 
-_DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Backend:
@@ -57,9 +55,8 @@ def build(settings: Settings) -> Backend:
     store = store_of(settings, read_manifest(find(settings.model)))
     model = load(settings.model)
     _table(model, settings.shed_accuracy_drop)
-    manifest = model.manifest
-    if "warning" in manifest.provenance:
-        _logger.warning("%s: %s", manifest.name, manifest.provenance["warning"])
+    if (warning := model.manifest.provenance.get("warning")) is not None:
+        _logger.warning("%s: %s", model.manifest.name, warning)
     return around(build_runner(model, settings), model, settings, store)
 
 
@@ -145,7 +142,7 @@ def build_runner(stored: StoredModel, settings: Settings) -> TorchRunner:
     if settings.dtype == "auto":
         dtype = choose_dtype(stored.cascade, device=device, max_batch_size=settings.max_batch_size)
     else:
-        dtype = _DTYPES[settings.dtype]
+        dtype = getattr(torch, settings.dtype)
     return TorchRunner(
         stored.cascade,
         mean=preprocessing.mean,

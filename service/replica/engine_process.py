@@ -12,6 +12,8 @@ from contextlib import suppress
 from functools import partial
 from typing import Any
 
+import uvloop
+
 from service.engine.engine import EngineState
 from service.http.listener import listen, url_of
 from service.link.channel import Channel
@@ -68,10 +70,6 @@ class Replica:
         # one switch interval; the default of 5 ms is as long as a batch.
         sys.setswitchinterval(_SWITCH_INTERVAL_S)
         settle_heap()
-        try:
-            import uvloop
-        except ImportError:
-            return asyncio.run(self._run())
         return uvloop.run(self._run())
 
     async def _run(self) -> int:

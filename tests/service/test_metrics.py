@@ -66,14 +66,6 @@ def test_render_after_one_event_of_each_kind_holds_exactly_the_documented_metric
     } == DOCUMENTED
 
 
-def test_request_done_refusal_is_counted_and_no_latency(metrics: Metrics) -> None:
-    metrics.request_done(429, None)
-    metrics.request_done(200, 0.5)
-    assert value(metrics, "dvt_requests_total", code="429") == 1
-    assert value(metrics, "dvt_request_duration_seconds_count") == 1
-    assert value(metrics, "dvt_request_duration_seconds_sum") == 0.5
-
-
 def test_render_before_any_event_has_every_series_whose_labels_are_known(metrics: Metrics) -> None:
     for reason in REJECTION_REASONS:
         assert value(metrics, "dvt_rejected_total", reason=reason) == 0
@@ -87,6 +79,8 @@ def test_render_before_any_event_has_every_series_whose_labels_are_known(metrics
 
 
 def test_events_are_added_whole_and_to_their_own_instance(metrics: Metrics) -> None:
+    metrics.request_done(429, None)  # refused: no latency
+    metrics.request_done(200, 0.5)
     metrics.images_presented(9)
     metrics.image_rejected("full", 4)
     metrics.image_cancelled("decode", 3)
@@ -94,6 +88,9 @@ def test_events_are_added_whole_and_to_their_own_instance(metrics: Metrics) -> N
     metrics.image_exited(2, ExitReason.FINAL, macs=700)
     metrics.batch_done(1, 3, 0.25, [0.1, 0.2, 0.3])
 
+    assert value(metrics, "dvt_requests_total", code="429") == 1
+    assert value(metrics, "dvt_request_duration_seconds_count") == 1
+    assert value(metrics, "dvt_request_duration_seconds_sum") == 0.5
     assert value(metrics, "dvt_images_total") == 9
     assert value(metrics, "dvt_rejected_total", reason="full") == 4
     assert value(metrics, "dvt_cancelled_total", where="decode") == 3

@@ -70,7 +70,9 @@ def test_decode_format_that_is_not_accepted_is_undecodable_naming_those_that_are
         decoder.decode(save(red(), "PPM"))
 
 
-def test_decode_more_bytes_than_allowed_names_both_numbers(decoder):
+def test_decode_bytes_at_the_limit_are_taken_and_one_more_is_not_naming_both_numbers(decoder):
+    with pytest.raises(UndecodableImageError):
+        decoder.decode(b"x" * 100_000)
     with pytest.raises(TooLargeError, match=r"100001.*100000"):
         decoder.decode(b"x" * 100_001)
 

@@ -7,7 +7,7 @@ from waiting import soon
 
 from service.engine.engine import EngineState
 from service.engine.operating import Change
-from service.errors import DeviceLostError, InferenceError, VersionConflictError
+from service.errors import DeviceLostError, VersionConflictError
 from service.link import gateway as gateway_module
 from service.link.messages import State
 from service.link.remote import RemoteOperatingPoints
@@ -55,20 +55,6 @@ async def test_gateway_ends_noted_on_two_threads_at_once_are_reported(together, 
     tasks = [remote.submit(pixels(0, tag), policy()) for tag in (1, 2)]
     answers = await asyncio.gather(*map(together.outcome, tasks))
     assert sorted(answer.prediction.indices[0] for answer in answers) == [1, 2]
-
-
-async def test_gateway_failed_image_fails_alone(together) -> None:
-    def fault(stage, tasks):
-        if any(task.pixels[1, 0, 0] == 13 for task in tasks):
-            raise ValueError("a secret detail")
-
-    together.runner.fault = fault
-    remote = await together.connect()
-    bad, good = remote.submit(pixels(0, 13), policy()), remote.submit(pixels(0, 14), policy())
-
-    assert (await together.outcome(good)).prediction.indices == (14,)
-    with pytest.raises(InferenceError, match="stage 0 could not be computed"):
-        await together.outcome(bad)
 
 
 async def test_gateway_front_end_dies_its_images_are_cancelled_and_the_other_is_unharmed(together) -> None:

@@ -2,13 +2,12 @@ import asyncio
 import time
 
 import pytest
-from engine_fakes import hold, pixels, policy
+from engine_fakes import pixels, policy
 from waiting import soon
 
 from service.engine.engine import EngineState
 from service.engine.operating import Change
 from service.errors import (
-    ClientLeftError,
     DeadlineExceededError,
     DeviceLostError,
     NotReadyError,
@@ -48,17 +47,13 @@ async def test_admit_refusals_are_counted_by_reason(together) -> None:
     assert [together.metric("dvt_rejected_total", reason=reason) for reason in reasons] == [9, 2, 1]
 
 
-async def test_cancel_ends_the_image_before_its_next_stage(together) -> None:
+async def test_submit_refusal_by_the_engine_ends_the_image(together) -> None:
     remote = await together.connect()
-    hold(together.runner, together.engine)
-    task = remote.submit(pixels(3), policy())
-    remote.cancel(task)
-    await remote.scrape()  # the engine process has read the cancellation now
-    together.runner.gate.set()
+    together.engine.stop(drain=False, timeout_s=5)
 
-    with pytest.raises(ClientLeftError):
-        await together.outcome(task)
-    assert together.metric("dvt_cancelled_total", where="queue") == 1
+    with pytest.raises(NotReadyError, match="the engine is stopped"):
+        await together.outcome(remote.submit(pixels(0), policy()))
+    assert together.metric("dvt_rejected_total", reason="not_ready") == 1
 
 
 async def test_engine_process_gone_everything_in_flight_ends_and_nothing_more_is_taken(together) -> None:

@@ -1,5 +1,6 @@
 """A replica as real processes, and what becomes of requests when one of them is killed or stands still."""
 
+import mmap
 import os
 import signal
 import socket
@@ -61,23 +62,15 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 
 @pytest.fixture(scope="module")
-def shared(model: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[ReplicaProcess]:
+def replica(model: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[ReplicaProcess]:
+    """One replica of two front ends, until the last test that uses it kills it."""
     log, settings = tmp_path_factory.mktemp("replica") / "log", {"DVT_MODEL": model, "DVT_HTTP_WORKERS": "2"}
-    shared = ReplicaProcess("127.0.0.1", free_port("127.0.0.1"), log, settings)
-    shared.start()
-    yield shared
-    shared.kill()
-
-
-@pytest.fixture
-def replica(shared: ReplicaProcess) -> ReplicaProcess:
-    """A running replica of two front ends: the one of the test before, or a new one where that has ended."""
-    if shared.process.poll() is not None:
-        shared.log.write_text("")
-        shared.start()
-    shared.until_status("/readyz", 200)
-    eventually(lambda: num_started(shared) >= 2)
-    return shared
+    replica = ReplicaProcess("127.0.0.1", free_port("127.0.0.1"), log, settings)
+    replica.start()
+    replica.until_status("/readyz", 200)
+    eventually(lambda: num_started(replica) == 2)
+    yield replica
+    replica.kill()
 
 
 def test_replica_configuration_changed_at_one_front_end_holds_at_both(replica: ReplicaProcess) -> None:
@@ -153,15 +146,6 @@ def test_front_end_that_stands_still_is_replaced(replica: ReplicaProcess) -> Non
     assert identity_holds(replica.url)
 
 
-def test_replica_sigterm_under_load_answers_what_it_took_and_ends_with_0(replica: ReplicaProcess) -> None:
-    with load_of(replica) as load:
-        replica.process.terminate()
-        assert replica.process.wait(PATIENCE_S) == 0
-
-    assert not {"500", "504", "wrong answer"} & set(load.failures)
-    assert "Traceback" not in replica.log.read_text()
-
-
 def test_replica_engine_killed_every_request_ends_and_no_process_is_left(replica: ReplicaProcess) -> None:
     left = front_ends(replica)
     with load_of(replica) as load:
@@ -173,17 +157,16 @@ def test_replica_engine_killed_every_request_ends_and_no_process_is_left(replica
     assert replica.status("/readyz") is None
 
 
-class FakeFrontEnd:
-    """A front end that says nothing and ends when it is killed, or at once."""
+def fake_front_end(*, dies: bool = False) -> FrontEnd:
+    """A front end that says nothing and ends with 9: at once, or when it is killed."""
+    ours, theirs = socket.socketpair()
+    if dies:
+        theirs.close()
 
-    def __init__(self, *, dies: bool) -> None:
-        ours, self._theirs = socket.socketpair()
-        self.front_end = FrontEnd(ours, self._wait, self._theirs.close)
-        if dies:
-            self._theirs.close()
-
-    async def _wait(self) -> int:
+    async def wait() -> int:
         return 9
+
+    return FrontEnd(ours, wait, theirs.close)
 
 
 @pytest.fixture
@@ -204,14 +187,16 @@ def run(monkeypatch: pytest.MonkeyPatch):
 
 
 def test_replica_front_end_that_does_not_stay_up_ends_the_replica_with_1(run, caplog) -> None:
-    started = []
+    permits_found = []
 
-    def start(*_: int) -> FrontEnd:
-        started.append(FakeFrontEnd(dies=True))
-        return started[-1].front_end
+    def start(index: int, listener_fd: int, permits_fd: int) -> FrontEnd:
+        with mmap.mmap(permits_fd, 0) as memory:
+            permits_found.append(memory[0])
+            memory[0] = 5  # it dies with five images in flight
+        return fake_front_end(dies=True)
 
     assert run(start) == 1
-    assert len(started) == 3
+    assert permits_found == [0, 0, 0]
     assert [record.message for record in caplog.records][-2:] == [
         "front end 0 ended with code 9; its connections are lost",
         "front end 0 does not stay up",
@@ -229,5 +214,5 @@ def test_replica_front_end_that_cannot_be_started_ends_the_replica_with_1(run, c
 def test_replica_batch_that_takes_too_long_ends_the_replica_with_1(run, caplog, monkeypatch) -> None:
     monkeypatch.setattr("service.engine.engine.Engine.busy_s", 3.5)
 
-    assert run(lambda *_: FakeFrontEnd(dies=False).front_end, max_step_s=3) == 1
+    assert run(lambda *_: fake_front_end(), max_step_s=3) == 1
     assert "a batch has taken more than 3 s; the device hangs" in caplog.messages
