@@ -14,7 +14,7 @@ from service.errors import (
     OverloadedError,
     TooLargeError,
 )
-from service.link.messages import Beat
+from service.link.messages import Beat, Counted, Submit
 
 
 async def test_admit_counts_what_other_front_ends_admitted(together) -> None:
@@ -45,6 +45,14 @@ async def test_admit_refusals_are_counted_by_reason(together) -> None:
 
     reasons = ("too_large", "full", "not_ready")
     assert [together.metric("dvt_rejected_total", reason=reason) for reason in reasons] == [9, 2, 1]
+
+
+async def test_submit_reports_what_was_counted_before_the_image(together, monkeypatch) -> None:
+    remote, sent = await together.connect(), []
+    monkeypatch.setattr(remote._channel, "send", sent.append)
+    remote.counts.images_presented(1)
+    remote.submit(pixels(0), policy())
+    assert [type(message) for message in sent] == [Counted, Submit]
 
 
 async def test_submit_refusal_by_the_engine_ends_the_image(together) -> None:
