@@ -15,7 +15,7 @@ from service.engine.interfaces import Runner
 from service.engine.policy import Policy
 from service.errors import InvalidParameterError
 from service.replica.backend import build_runner, resolve_device
-from service.replica.heap import settle_heap
+from service.replica.process import settle_heap
 from service.settings import Settings
 from weights.store import StoredModel
 

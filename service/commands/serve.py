@@ -61,7 +61,7 @@ def run(settings: "Settings", listener: "socket.socket") -> int:
     from service.http.descriptors import make_room
     from service.replica.backend import build
     from service.replica.engine_process import Replica
-    from service.replica.logs import log_to_stderr
+    from service.replica.process import log_to_stderr
     from service.settings import kubernetes_variables, unknown_variables
 
     log_to_stderr(settings.log_level)

@@ -18,7 +18,7 @@ from typer.testing import CliRunner
 from service.cli import app
 from service.commands import files
 from service.replica import backend
-from service.replica.children import child_environment
+from service.replica.process import child_environment
 from service.version import service_version
 
 

@@ -1,3 +1,5 @@
+"""`python -m service` outside of an installation."""
+
 import os
 import subprocess
 import sys

@@ -3,7 +3,7 @@ import sys
 
 import pytest
 
-from service.replica.children import child_environment
+from service.replica.process import child_environment
 
 SCRIPT = """
 import os, subprocess, sys
