@@ -136,7 +136,7 @@ def lost_until_now(what: str, loads: dict[Which, ClientLoad]) -> Losses:
         load.until_answered(20)
         lost[name, retries], load.failures = load.failures, Counter()
         how = "as shipped" if retries else "without retries"
-        print(f"\n{what}, {name} {how}: {sum(load.answered)} answered until now, {lost[name, retries].total()} lost")
+        print(f"\n{what}, {name} {how}: {sum(load.answered)} answered so far, {lost[name, retries].total()} lost")
     return lost
 
 
