@@ -24,7 +24,8 @@ each_kustomization = pytest.mark.parametrize("folder", KUSTOMIZATIONS, ids=lambd
 
 
 def kustomization(folder: Path) -> dict[str, Any]:
-    return documents(folder / "kustomization.yaml")[0]
+    (only,) = documents(folder / "kustomization.yaml")
+    return only
 
 
 def base_objects() -> dict[str, dict[str, Any]]:
@@ -48,13 +49,6 @@ def settings_file(folder: Path) -> dict[str, str]:
 def container(deployment: dict[str, Any]) -> dict[str, Any]:
     (only,) = deployment["spec"]["template"]["spec"]["containers"]
     return only
-
-
-def seconds(deployment: dict[str, Any]) -> float:
-    """What preStop takes."""
-    command, argument = container(deployment)["lifecycle"]["preStop"]["exec"]["command"]
-    assert command == "sleep"
-    return float(argument)
 
 
 @each_kustomization
@@ -135,7 +129,9 @@ def test_replica_has_time_to_drain_after_its_address_is_forgotten(folder):
     settings = settings_file(BASE) | settings_file(folder)
     drain_s = float(settings["DVT_DRAIN_DELAY_S"]) + float(settings["DVT_DRAIN_TIMEOUT_S"])
     grace_s = deployment["spec"]["template"]["spec"]["terminationGracePeriodSeconds"]
-    assert grace_s > seconds(deployment) + drain_s + 5
+    command, pre_stop_s = container(deployment)["lifecycle"]["preStop"]["exec"]["command"]
+    assert command == "sleep"
+    assert grace_s > float(pre_stop_s) + drain_s + 5
 
 
 @each_kustomization

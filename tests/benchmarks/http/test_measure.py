@@ -157,7 +157,6 @@ async def test_meet_remembers_what_each_image_gets_alone_and_refuses_a_server_th
     ("arguments", "words"),
     [
         ([], "give the URL"),
-        (["--serve", "localhost:1"], "give the URL"),
         (["--serve", "--image", "huge"], "huge"),
         (["--serve", "--arrivals", "seldom"], "seldom"),
         (["--serve-env", "OMP_NUM_THREADS=1"], "OMP_NUM_THREADS"),
