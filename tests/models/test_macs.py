@@ -1,5 +1,6 @@
+import pytest
 import torch
-from cascades import TINY
+from cascades import TINY, TINY_CONFIGS
 from torch.utils.flop_counter import FlopCounterMode
 
 from models import Cascade, CascadeConfig, baseline_macs, stage_macs
@@ -20,9 +21,13 @@ def _counted(config: CascadeConfig) -> list[int]:
     return counts
 
 
-def test_stage_macs_and_baseline_equal_flop_counter(tiny_config: CascadeConfig) -> None:
-    assert [macs.total for macs in stage_macs(tiny_config)] == _counted(tiny_config)
-    assert baseline_macs(tiny_config) == _counted(tiny_config.plain())[0]
+@pytest.mark.parametrize(
+    "kind", ["residual_stem", "unshuffled_maps", "patch", "features_only", "relations_only", "t2t", "looks"]
+)
+def test_stage_macs_and_baseline_equal_flop_counter(kind: str) -> None:
+    config = TINY_CONFIGS[kind]
+    assert [macs.total for macs in stage_macs(config)] == _counted(config)
+    assert baseline_macs(config) == _counted(config.plain())[0]
 
 
 def test_stage_macs_plain_vit_last_block_is_the_class_token_s() -> None:

@@ -58,10 +58,10 @@ def test_stepped_of_a_resumed_run_counts_its_speed_from_where_it_goes_on_and_pri
 def test_stepped_next_phase_after_its_preparation_begins_its_own_averages() -> None:
     shown = _Shown()
     shown.step(100, seconds=1.0, right=0.0)
-    for done in (1000, 2000):
+    for done in (1000, 2000, 3000, 4000):
         shown.now += 6.0
-        shown.progress.prepared("Transformers: preparing views", done, 3000)
-    assert shown.lines[-1] == "Transformers: preparing views: 2,000/3,000, 6 s left"
+        shown.progress.prepared("Transformers: preparing views", done, 5000)
+    assert shown.lines[-1] == "Transformers: preparing views: 4,000/5,000, 6 s left"
     shown.step(1, seconds=10.0, phase=1, right=1.0)
     assert shown.lines[-1] == "2/2 Transformers: step 1/50, loss 1.50  right 100%"
 
