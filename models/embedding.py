@@ -16,7 +16,7 @@ from models.config import (
     TrunkEmbeddingConfig,
 )
 from models.embedded import Embedded
-from models.layers import FoldedConv
+from models.layers import FoldableConv
 from models.look import LookEmbedding
 from models.t2t import TokensToToken
 
@@ -71,7 +71,7 @@ def gelu(x: Tensor) -> Tensor:
     return F.gelu(x)
 
 
-class ConvNorm(FoldedConv):
+class ConvNorm(FoldableConv):
     """3x3 convolution, batch norm, GELU."""
 
     def __init__(self, in_channels: int, out_channels: int, stride: int) -> None:

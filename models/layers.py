@@ -39,7 +39,7 @@ class AttentionOutput(NamedTuple):
     relations_BHNN: Tensor | None
 
 
-class FoldedConv(nn.Module):
+class FoldableConv(nn.Module):
     """A convolution with a batch norm behind it, which `fold` merges into the convolution for inference; base class."""
 
     conv: nn.Conv2d

@@ -11,7 +11,7 @@ from typing import NamedTuple, Self
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from models.layers import FoldedConv
+from models.layers import FoldableConv
 from models.trunk_config import BlockGeometry, TrunkConfig, same_padding
 
 _NORM_EPS, _NORM_MOMENTUM = 1e-3, 0.01
@@ -29,7 +29,7 @@ class TrunkOutput(NamedTuple):
     pooled: Tensor
 
 
-class TrunkConv(FoldedConv):
+class TrunkConv(FoldableConv):
     """Convolution, batch norm and an optional ReLU6, with the zero padding of TensorFlow's SAME."""
 
     def __init__(
