@@ -12,7 +12,7 @@ from service.engine.interfaces import Runner
 from service.engine.policy import Policy
 from service.engine.task import Pixels, StagePrediction, Task
 from service.errors import InvalidParameterError
-from weights.calibration.assess import held_out_parts
+from weights.calibration.held_out import held_out
 from weights.calibration.thresholds import exit_stages
 from weights.data import load_images
 from weights.preprocessing import centre_crop
@@ -43,7 +43,7 @@ def held_out_workload(stored: StoredModel, data: Sequence[Path], count: int, thr
         InvalidParameterError: when fewer images are held out.
     """
     preprocessing = stored.manifest.preprocessing
-    _, unseen = held_out_parts(stored.manifest, data, load_images(data, preprocessing))
+    unseen = held_out(stored.manifest, data, load_images(data, preprocessing)).test
     if count > len(unseen):
         raise InvalidParameterError(f"{count} images asked for; {len(unseen)} are held out")
     rows = np.random.default_rng(0).permutation(len(unseen))[:count]
