@@ -20,14 +20,14 @@ DIRECT: dict[tuple[str, str], DirectRoute] = {
     **{("GET", path): health.livez for path in health.LIVE_PATHS},
     **{("GET", path): health.readyz for path in health.READY_PATHS},
 }
-"""What is answered without the framework, which has these routes too, to describe them."""
+"""Routes that bypass the framework. They are registered there too, for the API description."""
 
 
 def create_app(context: Context, *, on_cut_off: Callable[[], None] = lambda: None) -> FastAPI:
-    """The application of a front end; its lifespan is that of the connection to the engine.
+    """The application of a front end. Its lifespan opens and closes the connection to the engine.
 
     Args:
-        on_cut_off: called for each request that the server cancels, since it ends.
+        on_cut_off: called for each request that the server cancels because it ends.
     """
 
     @asynccontextmanager

@@ -1,4 +1,4 @@
-"""Who may classify, and who may change the configuration."""
+"""Authorization: who may classify, and who may change the configuration."""
 
 from ipaddress import ip_address
 from urllib.parse import urlsplit
@@ -10,36 +10,36 @@ from service.http.context import Context
 from service.keys import KeyRing
 
 FROM_LOOPBACK = "loopback"
-"""Who changes the configuration where there is no key."""
+"""The author of a configuration change that needed no key."""
 
 _FORWARDING_HEADERS = ("forwarded", "x-forwarded-for", "x-real-ip", "via")
 
 
 def require_api_key(request: Request, context: Context) -> None:
-    """Let nobody classify without a key, where there are keys.
+    """Require an API key, if any are set.
 
     Raises:
         ForbiddenError: the key is wrong.
-        UnauthorizedError: there is none in the request.
+        UnauthorizedError: the request has no key.
     """
     if context.api_keys is not None:
         _holder(request, context.api_keys, "classifying needs an API key")
 
 
 def require_admin(request: Request, context: Context) -> str:
-    """Let nobody else change the configuration; returns whose key it was.
+    """Require the right to change the configuration; returns the holder of the key.
 
     Raises:
-        ForbiddenError: the key is wrong; or there are no keys, and the request comes from elsewhere or could.
-        UnauthorizedError: there is none in the request.
+        ForbiddenError: the key is wrong; or no keys are set, and the request does not certainly come from loopback.
+        UnauthorizedError: the request has no key.
     """
     if context.admin_keys is not None:
         return _holder(request, context.admin_keys, "changing the configuration needs the admin key")
     if not _from_loopback(request):
         raise ForbiddenError("without an admin key, the configuration can be changed from loopback only")
     settings = context.settings
-    # Where others can connect, a proxy beside the service that adds no header makes them look like loopback.
-    if not (settings.trust_loopback or _is_loopback(_address_of(settings.http_host))):
+    # If others can connect, a proxy on this machine that adds no header makes them look like loopback.
+    if not (settings.trust_loopback or _is_loopback(settings.http_host)):
         raise ForbiddenError(
             "without an admin key, the configuration can be changed only where the service listens on loopback alone; "
             "set DVT_ADMIN_KEY, or DVT_TRUST_LOOPBACK=true"
@@ -51,7 +51,7 @@ def _holder(request: Request, keys: KeyRing, need: str) -> str:
     scheme, _, token = request.headers.get("authorization", "").partition(" ")
     if scheme.lower() != "bearer" or not token:
         raise UnauthorizedError(f"{need} as a bearer token")
-    # A header arrives decoded as latin-1; this gives back the bytes that were sent.
+    # Headers are decoded as latin-1; this restores the bytes that were sent.
     holder = keys.holder(token.strip().encode("latin-1"))
     if holder is None:
         raise ForbiddenError(f"{need}, and this one is wrong")
@@ -59,30 +59,24 @@ def _holder(request: Request, keys: KeyRing, need: str) -> str:
 
 
 def _from_loopback(request: Request) -> bool:
-    # What a proxy on this machine forwards comes from loopback too, but not from someone who sits here.
+    # A proxy on this machine connects from loopback, but forwards the requests of others.
     if request.client is None or any(name in request.headers for name in _FORWARDING_HEADERS):
         return False
-    # Neither does what a browser here sends for a page from elsewhere, whose name may have been made to lead here.
+    # A browser on this machine connects from loopback, but may send requests for a page of another site.
     origin = request.headers.get("origin")
-    if origin is not None and not _is_loopback(_host_of(origin)):
-        return False
-    return _is_loopback(request.client.host)
+    return _is_loopback(request.client.host) and (origin is None or _is_loopback(_host_of(origin)))
 
 
 def _host_of(origin: str) -> str:
     try:
-        return _address_of(urlsplit(origin).hostname or "")
+        return urlsplit(origin).hostname or ""
     except ValueError:
         return ""
 
 
-def _address_of(host: str) -> str:
-    return "127.0.0.1" if host == "localhost" else host
-
-
 def _is_loopback(host: str) -> bool:
     try:
-        address = ip_address(host)
+        address = ip_address("127.0.0.1" if host == "localhost" else host)
     except ValueError:
         return False
     mapped = getattr(address, "ipv4_mapped", None)

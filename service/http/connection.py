@@ -1,26 +1,25 @@
-"""One HTTP connection: uvicorn's, with bounds on what a client may send and on how long it may take.
+"""One HTTP connection: uvicorn's, with limits on what a client may send and how long it may take.
 
-Uvicorn waits for a client for ever: for its head, its body, and for its reading what it asked for. Here, whenever it is
-the client's turn, something has to move. Nothing of this costs a request more than a few counts; a sweep looks at all
-connections once a second.
+Uvicorn waits for a client without end: for its head, for its body, and until it reads its answers. Here, a client must
+make progress whenever it is the client's turn. A request costs a few counts more; a sweep checks all connections once
+a second.
 """
 
 import asyncio
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
 from heapq import nsmallest
 from typing import Any, cast
 
+from httptools import HttpParserUpgrade, HttpRequestParser
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from service.http.access_log import Client
-from service.http.parser import RequestParser
 from service.http.problems import Refusal, refusal_answer
 
 MIN_BYTES_PER_S = 1024
-"""What a client has to send or take in, on average over its timeout, while it is its turn."""
+"""The rate at which a client must send or take bytes, on average over its timeout, while it is its turn."""
 
 _MAX_HEAD_BYTES = 65_536
 _MAX_HEADERS = 128
@@ -31,12 +30,12 @@ _ROOM_SHARE = 32
 
 @dataclass(frozen=True, slots=True)
 class Bounds:
-    """What a client may do to one connection.
+    """The limits of a connection.
 
     Attributes:
-        timeout_s: seconds in which it must send or take `MIN_BYTES_PER_S` for each of them, while it is its turn.
-        max_connections: connections at one time; one more, and the one that was silent longest is closed.
-        max_unread_bytes: of a body that nobody will read any more, before the connection is cut.
+        timeout_s: seconds over which a client must send or take `MIN_BYTES_PER_S` on average, while it is its turn.
+        max_connections: connections at one time; with one more, the most silent ones are closed.
+        max_unread_bytes: bytes of a body that nobody reads any more, before the connection is cut.
     """
 
     timeout_s: float
@@ -45,18 +44,52 @@ class Bounds:
 
 
 OnRefusal = Callable[[int, Client], None]
-"""Told the status and the client of what was answered here, before it was a request."""
+"""Called with status and client for each answer to bytes that never became a request."""
+
+
+class RequestParser(HttpRequestParser):
+    """A parser that ignores offers of other protocols, since the server speaks only HTTP/1 (RFC 9110, 7.8).
+
+    After a head with `Upgrade`, httptools leaves everything to the other protocol, even the body. So such a head is
+    parsed twice, the second time without that header. The connection ignores the first time, in which
+    `should_upgrade()` is true.
+    """
+
+    def __init__(self, connection: "Connection") -> None:
+        super().__init__(connection)
+        self._connection = connection
+        # Bytes after a request that closes its connection are no error, and are not read.
+        self.set_dangerous_leniencies(lenient_data_after_close=True)
+
+    def feed_data(self, data: Any) -> None:
+        """Parse the bytes and call the connection back."""
+        parser = self
+        while True:
+            try:
+                super(RequestParser, parser).feed_data(data)
+                return
+            except HttpParserUpgrade as offered:
+                data = memoryview(data)[offered.args[0] :]
+                head = parser._head_without_upgrade()
+                # A parser reads no further once the connection is to be closed, so this takes a new one.
+                parser = self._connection.parser = RequestParser(self._connection)
+                super(RequestParser, parser).feed_data(head)
+
+    def _head_without_upgrade(self) -> bytes:
+        request_line = b"%s %s HTTP/%s" % (self.get_method(), self._connection.url, self.get_http_version().encode())
+        headers = (b"%s: %s" % header for header in self._connection.headers if header[0] != b"upgrade")
+        return b"\r\n".join((request_line, *headers, b"", b""))
 
 
 class _Transport:
-    """A transport that counts what it sends, and whose closing lets the client read its answer first."""
+    """A transport that counts the bytes it sends, and that lets the client read its answer before it closes."""
 
     def __init__(self, transport: asyncio.Transport, connection: "Connection") -> None:
         self._transport = transport
         self._connection = connection
         self._closing = False
+        self._written_bytes = 0
         self.may_linger = True
-        self.written_bytes = 0
         self.pause_reading = transport.pause_reading
         self.resume_reading = transport.resume_reading
         self.get_extra_info = transport.get_extra_info
@@ -64,15 +97,15 @@ class _Transport:
 
     @property
     def taken_bytes(self) -> int:
-        """What the client's side has taken of what was written."""
-        return self.written_bytes - self.unsent_bytes
+        """The bytes written that the client's side has taken."""
+        return self._written_bytes - self.unsent_bytes
 
     @property
     def unsent_bytes(self) -> int:
         return self._transport.get_write_buffer_size()
 
     def write(self, data: bytes) -> None:
-        self.written_bytes += len(data)
+        self._written_bytes += len(data)
         self._transport.write(data)
 
     def is_closing(self) -> bool:
@@ -82,7 +115,7 @@ class _Transport:
         if self.is_closing():
             return
         if self._connection.reading and self.may_linger:
-            # Closed with unread bytes, a socket resets the connection, and the client may never see its answer.
+            # A socket that is closed with unread bytes resets the connection, and the client may lose its answer.
             self._closing = True
             self._transport.write_eof()
             self._connection.flow.resume_reading()
@@ -91,10 +124,10 @@ class _Transport:
 
 
 class Connection(HttpToolsProtocol):
-    """Uvicorn's connection, which refuses endless heads and gives up clients that do not get on.
+    """Uvicorn's connection, with a limit on the head, and without clients that make no progress.
 
     Attributes:
-        reading: whether a request has begun to arrive and has not come to its end.
+        reading: whether a request has begun to arrive and is not complete.
     """
 
     transport: Any
@@ -117,7 +150,7 @@ class Connection(HttpToolsProtocol):
         self._turn_began = (0.0, 0)
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        """Take a new client, in the place of the most silent one where there are too many."""
+        """Accept a new client; if there are too many, close the most silent ones."""
         super().connection_made(cast(asyncio.Transport, _Transport(transport, self)))
         self._heard_at = self.loop.time()
         self._arm_idle_timer()
@@ -125,19 +158,19 @@ class Connection(HttpToolsProtocol):
             self._make_room()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """The client is gone."""
+        """Forget the client."""
         self._unset_keepalive_if_required()
         super().connection_lost(exc)
 
     def shutdown(self) -> None:
-        """Answer what is under way, and wait for nothing else."""
+        """Answer the request in progress, and wait for nothing else."""
         self.transport.may_linger = False
         if self.transport.is_closing():
             self.transport.abort()
         super().shutdown()
 
     def data_received(self, data: bytes) -> None:
-        """Read what has come, unless nobody wants it any more."""
+        """Parse the bytes, or discard them if nobody reads them any more."""
         self._received_bytes += len(data)
         self._heard_at = self.loop.time()
         if self._broken or self.transport.is_closing():
@@ -160,23 +193,23 @@ class Connection(HttpToolsProtocol):
         super().on_message_begin()
 
     def on_headers_complete(self) -> None:
-        """Its head is there."""
+        """The head of the request is complete."""
         if len(self.url) > _MAX_URL_BYTES:
             self._refusal = Refusal.URL_TOO_LONG
         elif len(self.headers) > _MAX_HEADERS:
             self._refusal = Refusal.HEAD_TOO_LARGE
         if self._refusal is not Refusal.MALFORMED or len(self.pipeline) >= _MAX_PIPELINED:
-            raise ValueError(self._refusal.title)  # the parser stops, and asks for the answer to something invalid
+            raise ValueError(self._refusal.title)  # the parser stops, and `send_400_response` is called
         if self.parser.should_upgrade():
             if self.parser.get_method() == b"CONNECT":
                 raise ValueError("no tunnels here")
-            return  # to be called again for the same request
+            return  # the head is parsed again without its offer
         super().on_headers_complete()
         self.scope["state"]["arrived_at"] = time.monotonic()
         self._in_head = False
 
     def on_message_complete(self) -> None:
-        """It has come to its end."""
+        """The request is complete."""
         if self.parser.should_upgrade():
             return
         self.reading = False
@@ -184,27 +217,29 @@ class Connection(HttpToolsProtocol):
         super().on_message_complete()
 
     def send_400_response(self, msg: str) -> None:
-        """Answer what the parser refused."""
+        """Answer bytes that the parser refused."""
         self._refuse(self._refusal)
 
     def sweep(self, now: float) -> None:
-        """Give the client up if it is its turn and nothing has moved for too long."""
-        if (turn := self._whose_turn()) is None:
+        """Cut the connection if it is the client's turn, and it made too little progress over its timeout."""
+        turn = self._whose_turn()
+        if turn is None:
             self._turn = None
             if not self.reading and self.timeout_keep_alive_task is None and self._is_idle():
-                self._arm_idle_timer()  # it had sent something, but no request
+                self._arm_idle_timer()  # the client had sent bytes that were no request
             return
-        # A client that only sends while it has answers to take does not get on.
+        # While there are answers to take, sending is no progress.
         moved_bytes = self.transport.taken_bytes if turn[1] else self._received_bytes
         since, from_bytes = self._turn_began
-        timeout_s = self._bounds.timeout_s
-        if turn == self._turn and now - since >= timeout_s and moved_bytes - from_bytes < timeout_s * MIN_BYTES_PER_S:
-            self.transport.abort()
-        elif turn != self._turn or now - since >= timeout_s:
-            self._turn, self._turn_began = turn, (now, moved_bytes)
+        if turn == self._turn:
+            if now - since < self._bounds.timeout_s:
+                return
+            if moved_bytes - from_bytes < self._bounds.timeout_s * MIN_BYTES_PER_S:
+                self.transport.abort()
+        self._turn, self._turn_began = turn, (now, moved_bytes)
 
     def _whose_turn(self) -> tuple[int, bool] | None:
-        """What is waited for from the client: the request it is sending, or its taking what was written."""
+        """The request that the client is to send, or 0, and whether it is to take answers; None if it is to wait."""
         unsent = self.transport.unsent_bytes > 0
         sending = self.reading and not self.flow.read_paused
         if not (unsent or sending or self.transport.is_closing()):
@@ -223,10 +258,10 @@ class Connection(HttpToolsProtocol):
             self.transport.abort()
 
     def _refuse(self, refusal: Refusal) -> None:
-        """Answer instead of the application, if the client's next answer is this one, and read no further."""
+        """Read no further, and answer instead of the application if no other answer is due before."""
         self._broken = True
-        if self.cycle is not None and not self.cycle.response_complete and self._in_head:
-            self.cycle.keep_alive = False  # what was asked before is answered first, and is all
+        if not self._is_idle() and self._in_head:
+            self.cycle.keep_alive = False  # the earlier request is answered, and nothing after it
             return
         answered = self.cycle is not None and self.cycle.response_started
         if self.pipeline or (answered and not self._in_head):
@@ -241,15 +276,9 @@ class Connection(HttpToolsProtocol):
 
     def _make_room(self) -> None:
         others = cast(set[Connection], self.connections) - {self}
-        # Whoever waits for an answer has sent all it was to send. The new one goes where everybody else does.
+        # A client that waits for its answer is kept. If all do, the new one goes.
         expendable = [each for each in others if each.reading or each._is_idle()]
-        # Some at once, so that not every client of a flood makes us look through all connections.
+        # It closes several at once, so that not every client of a flood makes it search all connections.
         count = max(1, self._bounds.max_connections // _ROOM_SHARE)
         for each in nsmallest(count, expendable, key=lambda each: each._heard_at) or [self]:
             each.transport.abort()
-
-
-def connections(bounds: Bounds, on_refusal: OnRefusal) -> type[asyncio.Protocol]:
-    """What uvicorn is to make for each client."""
-    made = partial(Connection, bounds=bounds, on_refusal=on_refusal)
-    return cast(type[asyncio.Protocol], made)

@@ -1,4 +1,4 @@
-"""What the routes work with, put together once when the process starts."""
+"""The objects that all routes share, built once when the process starts."""
 
 import socket
 from collections.abc import MutableSequence
@@ -26,14 +26,14 @@ class Context:
     """The parts of one running service.
 
     Attributes:
-        device: where the stages really run.
-        calibration: what the exits did on held-out images, where the model has such a table.
-        decode_pool: threads that decode images, and do what else would hold up the event loop.
-        lanes: which of them decodes what.
-        forecast: what `calibration` says about thresholds.
-        admin_keys: who may change the configuration; None for whoever is on loopback.
-        api_keys: who may classify; None for anybody.
-        draining: turned on when the process was asked to end; not ready from then on, though still answering.
+        device: the device that the stages run on.
+        calibration: the exits' results on held-out images; None if the model has no such table.
+        decode_pool: threads for decoding and for other work that would block the event loop.
+        lanes: assigns each image to a decoder thread.
+        forecast: predicts accuracy and cost of thresholds from `calibration`.
+        admin_keys: keys that may change the configuration; None if loopback may.
+        api_keys: keys that may classify; None if everybody may.
+        draining: set when the process is asked to end. It is not ready from then on, but still answers.
     """
 
     settings: Settings
@@ -52,29 +52,28 @@ class Context:
     draining: bool = False
 
     @property
+    def state(self) -> EngineState:
+        """The engine's state, or draining, as an operator sees it."""
+        state = self.engine.state
+        return EngineState.DRAINING if self.draining and state is not EngineState.DEAD else state
+
+    @property
     def alive(self) -> bool:
         """Whether the engine can still make progress."""
-        return self.engine.state is not EngineState.DEAD
+        return self.state is not EngineState.DEAD
 
     @property
     def ready(self) -> bool:
-        """Whether new requests should come here."""
-        return self.alive and self.engine.state is EngineState.READY and not self.draining
-
-    @property
-    def state(self) -> str:
-        """The engine's state as an operator sees it."""
-        if self.alive and self.draining:
-            return EngineState.DRAINING
-        return self.engine.state if self.alive else EngineState.DEAD
+        """Whether the service takes new requests."""
+        return self.state is EngineState.READY
 
     @classmethod
     def of(cls, welcome: Welcome, channel: socket.socket, permits_taken: MutableSequence[int], index: int) -> Self:
-        """The context of one front end: nothing but what the engine says, since the model's folder may have changed.
+        """The context of one front end, built from the engine's message: the model's folder may have changed since.
 
         Args:
-            channel: connected to the engine's gateway.
-            permits_taken: permits out at each front end; this one's are `permits_taken[index]`.
+            channel: socket connected to the engine's gateway.
+            permits_taken: number of permits in use at each front end; this one's is `permits_taken[index]`.
         """
         settings = Settings.model_validate(welcome.settings)
         manifest = Manifest.model_validate_json(welcome.manifest)
@@ -111,4 +110,4 @@ async def _context_of(request: Request) -> Context:
 
 
 ContextDep = Annotated[Context, Depends(_context_of)]
-"""A route's parameter of this type receives the application's context."""
+"""Annotates a route's parameter that receives the context."""

@@ -1,4 +1,4 @@
-"""When a request's answer is due: by its own parameters or a proxy's header, counted from the arrival of its head."""
+"""Deadlines of requests, from a parameter or a proxy's header, counted from the arrival of the request's head."""
 
 import asyncio
 import time
@@ -17,10 +17,10 @@ _T = TypeVar("_T")
 
 
 def deadline_of(request: Request, timeout_ms: float | None = None) -> float | None:
-    """The earlier one of a request's own deadline and its proxy's, as a reading of `time.monotonic`; None without any.
+    """The earlier of the request's deadline and its proxy's, on the clock `time.monotonic`; None if there is neither.
 
     Args:
-        timeout_ms: what the request itself asks for.
+        timeout_ms: the timeout in the request's parameters.
     """
     given = [each for each in (timeout_ms, _proxy_timeout_ms(request)) if each is not None]
     if not given:
@@ -30,10 +30,10 @@ def deadline_of(request: Request, timeout_ms: float | None = None) -> float | No
 
 
 async def arriving(body: Awaitable[_T], deadline: float | None) -> _T:
-    """Wait for what comes of a request's body, until its deadline.
+    """Wait for a request's body until its deadline.
 
     Raises:
-        DeadlineExceededError: the body was not there by then.
+        DeadlineExceededError: the body had not arrived by then.
     """
     if deadline is None:
         return await body
@@ -46,7 +46,7 @@ async def arriving(body: Awaitable[_T], deadline: float | None) -> _T:
 
 def _proxy_timeout_ms(request: Request) -> int | None:
     text = request.headers.get(TIMEOUT_HEADER)
-    # Set by a proxy and not by the client: a value without meaning is no reason to refuse the request.
-    if text is None or not text.isdecimal() or len(text) > _MAX_TIMEOUT_DIGITS or int(text) == 0:
+    # The client does not control this header, so an invalid value must not fail its request.
+    if text is None or not text.isdecimal() or len(text) > _MAX_TIMEOUT_DIGITS:
         return None
-    return int(text)
+    return int(text) or None

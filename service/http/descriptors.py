@@ -1,4 +1,4 @@
-"""How many files and connections the operating system lets this process have open."""
+"""The number of files and connections that the operating system lets this process have open."""
 
 import logging
 import os
@@ -7,15 +7,13 @@ import resource
 _logger = logging.getLogger(__name__)
 
 _OTHERS = 256
-"""Open beside connections: libraries, model files, channels, devices."""
-
-
+"""Descriptors for all but connections: libraries, model files, channels, devices."""
 _HELD_BACK = 64
-"""Of a server's descriptors: to listen with, for its event loop and files, and for connections that make room."""
+"""A server's descriptors that no connection gets: its listeners, event loop, files, and connections about to close."""
 
 
 def make_room(max_connections: int) -> None:
-    """Raise this process's own limit, and that of processes it starts, until so many connections fit in."""
+    """Raise the limit of this process and its children to hold so many connections, as far as allowed."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     wanted = max_connections + _OTHERS
     if soft == resource.RLIM_INFINITY or soft >= wanted:
@@ -25,10 +23,10 @@ def make_room(max_connections: int) -> None:
 
 
 def affordable_connections(wanted: int) -> int:
-    """As many of the wanted connections as this process has descriptors for, at least one; to be asked before serving.
+    """The wanted number of connections, or fewer if this process has too few descriptors; call it before serving.
 
-    Where descriptors run out, a connection is closed as soon as it comes, a probe's as well. Where the limit on
-    connections is reached first, the most silent one makes room.
+    Without descriptors, every new connection is closed at once, even a probe's. With a limit on connections that is
+    reached first, the most silent connection is closed instead.
     """
     soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     if soft == resource.RLIM_INFINITY:

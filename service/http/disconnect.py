@@ -1,4 +1,4 @@
-"""Stop working for a client that has left."""
+"""Cancels the work for a client that disconnects."""
 
 import asyncio
 from collections.abc import Callable, Coroutine
@@ -14,12 +14,12 @@ T = TypeVar("T")
 
 
 async def unless_client_leaves(request: Request, work: Coroutine[Any, Any, T]) -> T:
-    """Await `work`, and cancel it when the client disconnects first; the body must have been read before.
+    """Await `work`, and cancel it if the client disconnects first. The body must have been read before.
 
-    The work runs in this very task, since another one would cost more than most answers' JSON.
+    The work runs in the current task, because a task of its own costs more than encoding most answers.
 
     Raises:
-        ClientLeftError: the client left.
+        ClientLeftError: the client disconnected.
     """
     task = asyncio.current_task()
     assert task is not None
@@ -34,7 +34,7 @@ async def unless_client_leaves(request: Request, work: Coroutine[Any, Any, T]) -
     try:
         return await work
     except asyncio.CancelledError:
-        # The server may give the request up at the same time; that is not ours to take back.
+        # The server may cancel the request at the same time. That cancellation must go on.
         if left and task.uncancel() == 0:
             raise ClientLeftError("the client left before its answer was ready") from None
         raise
@@ -43,7 +43,7 @@ async def unless_client_leaves(request: Request, work: Coroutine[Any, Any, T]) -
 
 
 async def _watch(receive: Receive, leave: Callable[[], None]) -> None:
-    # A connection that cannot be read any more has been left too.
+    # A connection that can no longer be read counts as a disconnect.
     with suppress(Exception):
         while (await receive())["type"] != "http.disconnect":
             pass

@@ -1,4 +1,4 @@
-"""What an operator looks at: health, metrics, and what is loaded."""
+"""The routes for operators: health, metrics, the loaded model, and versions."""
 
 from dataclasses import asdict
 from importlib.metadata import version
@@ -19,7 +19,7 @@ router = APIRouter()
 
 LIVE_PATHS = ("/livez", "/healthz")
 READY_PATHS = ("/readyz", "/health", "/ping")
-"""Each probe under the names that balancers and platforms ask for it by."""
+"""Each probe has the names by which load balancers and platforms know it."""
 
 _METRICS_TYPES = ("text/plain", "application/openmetrics-text")
 _TEXT = {"schema": {"type": "string"}}
@@ -27,7 +27,7 @@ _LIBRARIES = ("torch", "fastapi", "pydantic", "pillow")
 
 
 async def livez(request: Request) -> Response:
-    """Fails when only a new process can help: the device or the worker is dead."""
+    """Fails if only a new process can help: the device or the worker is dead."""
     context: Context = request.app.state.context
     if not context.alive:
         raise DeviceLostError("the engine is dead, or stuck")
@@ -35,7 +35,7 @@ async def livez(request: Request) -> Response:
 
 
 async def readyz(request: Request) -> Response:
-    """Fails while starting, from the moment the process was asked to end, and when the engine is dead."""
+    """Fails while the service starts, after it was asked to end, and if the engine is dead."""
     context: Context = request.app.state.context
     if not context.ready:
         raise NotReadyError(f"the service is {context.state}")

@@ -1,10 +1,10 @@
-"""What happens to every request: an id, a count, and an answer even when a route fails unexpectedly."""
+"""The middleware of every request: its id, its metrics, and an answer even if its route fails unexpectedly."""
 
 import asyncio
 import logging
 import re
 import time
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from uuid import uuid4
 
 from fastapi import Request, Response
@@ -20,41 +20,40 @@ logger = logging.getLogger(__name__)
 
 _SANE_REQUEST_ID = re.compile(r"[A-Za-z0-9._:/+=@-]{1,128}")
 
-# What a client sent, quoted in an error, is never to be taken for a page or a script.
+# An error may quote what a client sent; a browser must not take it for a page or a script.
 _NO_SNIFFING = (b"x-content-type-options", b"nosniff")
 
 DirectRoute = Callable[[Request], Awaitable[Response]]
-"""A route that reads its request itself."""
+"""A route that reads its request itself, and answers it or raises one of `service.errors`."""
 
-# Probes and scrapes come at a fixed rate and would drown the figures of real requests.
+# Probes and scrapes come at a fixed rate, and would hide the figures of real requests.
 _UNCOUNTED_PATHS = frozenset({*LIVE_PATHS, *READY_PATHS, "/metrics"})
 
 
 class RequestMiddleware:
-    """Gives each request its id, counts it, and answers 500 for what no handler expected.
+    """Gives each request an id, counts it, and answers 500 to unexpected exceptions.
 
-    What comes often it hands to its route itself: the framework's layers cost more than all else of a small request.
-
-    Plain ASGI: Starlette's base class costs a task and a queue per request, and hides disconnects.
+    It is plain ASGI: Starlette's base class costs a task and a queue per request, and hides disconnects.
 
     Args:
-        direct: routes that need none of the framework, by method and path. They take the request and answer it, or
-            raise one of `service.errors`.
+        direct: frequent routes by method and path, called without the framework, whose layers would cost more than
+            the rest of a small request.
         on_cut_off: called for each request that the server cancels.
     """
 
     def __init__(
         self,
         app: ASGIApp,
+        *,
         metrics: Counts,
         access_log: AccessLog,
-        direct: Mapping[tuple[str, str], DirectRoute] | None = None,
-        on_cut_off: Callable[[], None] = lambda: None,
+        direct: Mapping[tuple[str, str], DirectRoute],
+        on_cut_off: Callable[[], None],
     ) -> None:
         self._app = app
         self._metrics = metrics
         self._access_log = access_log
-        self._direct = direct or {}
+        self._direct = direct
         self._on_cut_off = on_cut_off
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -62,10 +61,10 @@ class RequestMiddleware:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        request_id = request_id_of(scope["headers"])
+        request_id = _request_id_of(scope)
         state = scope.setdefault("state", {})
         state["request_id"] = request_id
-        # Set by the connection; the request may have waited behind others on it.
+        # The connection sets it: the request may have waited there behind others.
         arrived_at = state.setdefault("arrived_at", time.monotonic())
         method: str = scope["method"]
         if method == "HEAD":
@@ -85,7 +84,7 @@ class RequestMiddleware:
             app = self._app if direct is None else await _answer(direct, Request(scope, receive))
             await app(scope, receive, send_with_id)
         except asyncio.CancelledError:
-            # The server does this to what is left when its time to drain is over. A balancer takes a 503 elsewhere.
+            # The server cancels the requests left at the drain timeout. A load balancer retries a 503 elsewhere.
             self._on_cut_off()
             if status is not None:
                 raise
@@ -98,10 +97,10 @@ class RequestMiddleware:
             await internal_error_response(Request(scope))(scope, receive, send_with_id)
         finally:
             duration_s = time.monotonic() - arrived_at
+            code = status or 500
             if scope["path"] not in _UNCOUNTED_PATHS:
-                code = status or 500
                 self._metrics.request_done(code, None if _is_refusal(code) else duration_s)
-            self._access_log.answered(scope["client"], method, _target(scope), status or 500, duration_s, request_id)
+            self._access_log.answered(scope["client"], method, _target(scope), code, duration_s, request_id)
 
 
 async def _answer(route: DirectRoute, request: Request) -> Response:
@@ -112,7 +111,7 @@ async def _answer(route: DirectRoute, request: Request) -> Response:
 
 
 def _is_refusal(status: int) -> bool:
-    """Whether a status says that nothing was computed: such answers are quick, and would hide slow ones."""
+    """Whether nothing was computed: such answers are fast, and would hide slow ones in the durations."""
     return 400 <= status < 500 or status == 503
 
 
@@ -121,7 +120,7 @@ def _target(scope: Scope) -> bytes:
     return b"%s?%s" % (scope["raw_path"], query) if query else scope["raw_path"]
 
 
-def request_id_of(headers: Iterable[tuple[bytes, bytes]]) -> str:
-    """The id a request brings, or a new one where it brings none that is sane; names are in lower case."""
-    given = next((value for name, value in headers if name == b"x-request-id"), b"").decode("latin-1")
+def _request_id_of(scope: Scope) -> str:
+    """The id in the request's header if it is sane, or a new one."""
+    given = next((value for name, value in scope["headers"] if name == b"x-request-id"), b"").decode("latin-1")
     return given if _SANE_REQUEST_ID.fullmatch(given) else uuid4().hex

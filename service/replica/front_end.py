@@ -13,7 +13,8 @@ from collections.abc import MutableSequence
 from typing import cast
 
 from service.http.context import Context
-from service.http.server import Server, accepting
+from service.http.listener import accepting
+from service.http.server import Server
 from service.link.channel import receive_one
 from service.link.messages import ToFrontEnd
 from service.replica.process import log_to_stderr, settle_heap

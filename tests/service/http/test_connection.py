@@ -4,66 +4,74 @@ import socket
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import ExitStack
 from dataclasses import dataclass, field
-from types import SimpleNamespace
+from functools import partial
 
 import pytest
 import uvicorn
+from waiting import eventually
 from wire import Wire, chunked, get, request
 
-from service.http.connection import Bounds, Connection, connections
+from service.http.connection import MIN_BYTES_PER_S, Bounds, Connection
 
-MAX_UNREAD_BYTES = 100_000
-_PATIENCE_S = 30
+MAX_CONNECTIONS = 10
+PATIENCE_S = 30
+UPGRADE = ("Connection: Upgrade, HTTP2-Settings", "Upgrade: h2c", "HTTP2-Settings: AAMAAABkAAQAoAAAAAIAAAAA")
 
 
 @dataclass
 class Echo:
-    """Answers each request with the length of its body; holds `/wait` back until it is let go."""
+    """Answers each request with the length of its body, and `/large` with far more than any buffer holds."""
 
-    host: str = ""
-    port: int = 0
+    host: str
+    port: int
+    connections: set[Connection] = field(default_factory=set)
     seen: list[str] = field(default_factory=list)
-    may_answer: threading.Event = field(default_factory=threading.Event)
+    refusals: list[int] = field(default_factory=list)
     arrived_at: list[float] = field(default_factory=list)
+    head_arrived: threading.Event = field(default_factory=threading.Event)
 
     async def __call__(self, scope, receive, send):
         self.seen.append(scope["path"])
         self.arrived_at.append(scope["state"]["arrived_at"])
+        self.head_arrived.set()
         size, more = 0, True
         while more:
             message = await receive()
             size += len(message.get("body", b""))
             more = message.get("more_body", False)
-        if scope["path"] == "/wait":
-            self.may_answer.wait(_PATIENCE_S)
-        body = str(size).encode()
+        body = bytes(32_000_000) if scope["path"] == "/large" else str(size).encode()
         headers = [(b"content-length", str(len(body)).encode())]
         await send({"type": "http.response.start", "status": 200, "headers": headers})
         await send({"type": "http.response.body", "body": body})
 
+    def until_received(self, size: int) -> None:
+        """Wait for so many bytes on the only connection."""
+        eventually(lambda: [each._received_bytes for each in self.connections] == [size])
+
+    def sweep(self, now: float) -> None:
+        """Look at the only connection, and let it be cut."""
+        (connection,), swept = self.connections, threading.Event()
+        connection.loop.call_soon_threadsafe(connection.sweep, now)
+        connection.loop.call_soon_threadsafe(connection.loop.call_later, 0.01, swept.set)
+        assert swept.wait(PATIENCE_S)
+
 
 @pytest.fixture
 def server() -> Iterator[Echo]:
-    echo = Echo()
-    config = uvicorn.Config(
-        echo,
-        http=connections(
-            Bounds(timeout_s=_PATIENCE_S, max_connections=10, max_unread_bytes=MAX_UNREAD_BYTES),
-            on_refusal=lambda status, client: None,
-        ),
-        lifespan="off",
-        log_level="critical",
-    )
+    """A server that sweeps only when told to."""
     listener = socket.create_server(("127.0.0.1", 0))
-    echo.host, echo.port = listener.getsockname()
-    running = uvicorn.Server(config)
+    echo = Echo(*listener.getsockname())
+    bounds = Bounds(timeout_s=2, max_connections=MAX_CONNECTIONS, max_unread_bytes=100_000)
+    http = partial(Connection, bounds=bounds, on_refusal=lambda status, client: echo.refusals.append(status))
+    running = uvicorn.Server(uvicorn.Config(echo, http=http, lifespan="off", log_level="critical"))
+    echo.connections = running.server_state.connections
     thread = threading.Thread(target=running.run, args=([listener],))
     thread.start()
     yield echo
-    echo.may_answer.set()
     running.should_exit = True
-    thread.join(_PATIENCE_S)
+    thread.join(PATIENCE_S)
     assert not thread.is_alive()
 
 
@@ -71,14 +79,11 @@ def test_request_arrives_with_its_head(server):
     data = request(b"abc")
     with Wire(server) as wire:
         wire.send(data[:-3])
-        time.sleep(0.3)
+        assert server.head_arrived.wait(PATIENCE_S)
         before_the_body = time.monotonic()
         assert wire.ask(data[-3:]).body == b"3"
     (arrived_at,) = server.arrived_at
     assert arrived_at < before_the_body
-
-
-UPGRADE = ("Connection: Upgrade, HTTP2-Settings", "Upgrade: h2c", "HTTP2-Settings: AAMAAABkAAQAoAAAAAIAAAAA")
 
 
 def test_request_that_offers_another_protocol_keeps_its_body_and_gets_one_answer(server):
@@ -108,21 +113,50 @@ def test_tunnel_is_refused(server):
     with Wire(server) as wire:
         assert wire.ask(request(b"", "Host: a", method="CONNECT", target="a:443")).status == 400
         assert wire.rest() == b""
+    assert server.refusals == [400]
 
 
-@pytest.mark.parametrize(("unsent", "is_cut"), [(True, True), (False, False)])
-def test_sweep_client_that_only_sends_is_cut_while_it_has_answers_to_take(unsent, is_cut):
-    cuts = []
-    connection = SimpleNamespace(
-        _whose_turn=lambda: (1, unsent),
-        _turn=None,
-        _turn_began=(0.0, 0),
-        _received_bytes=0,
-        _bounds=Bounds(timeout_s=2, max_connections=1, max_unread_bytes=1),
-        transport=SimpleNamespace(taken_bytes=0, abort=lambda: cuts.append(True)),
-    )
-    for now in (0.0, 2.0):
-        Connection.sweep(connection, now)
-        connection._received_bytes += 1_000_000
+def test_more_connections_than_the_limit_close_the_most_silent_one(server):
+    with ExitStack() as stack:
+        first = stack.enter_context(Wire(server)).send(b"GET /")
+        server.until_received(5)
+        others = [stack.enter_context(Wire(server)).send(b"GET /") for _ in range(MAX_CONNECTIONS - 1)]
+        assert [others[0].ask(b" HTTP/1.1\r\n\r\n").status, others[0].ask(get("/")).status] == [200, 200]
+        with Wire(server) as honest:
+            assert honest.ask(get("/")).status == 200
+            assert first.rest() == b""
+            assert len(server.connections) == MAX_CONNECTIONS
 
-    assert bool(cuts) == is_cut
+
+@pytest.mark.parametrize(("size", "is_cut"), [(2 * MIN_BYTES_PER_S - 1, True), (2 * MIN_BYTES_PER_S, False)])
+def test_client_that_sends_too_little_of_its_request_over_its_timeout_is_cut(server, size, is_cut):
+    data = request(bytes(10_000))
+    head, body = data[:-10_000], data[-10_000:]
+    with Wire(server) as wire:
+        wire.send(head)
+        server.until_received(len(head))
+        server.sweep(0.0)
+        wire.send(body[:size])
+        server.until_received(len(head) + size)
+        server.sweep(1.99)
+        assert not wire.cut(within_s=0)
+        server.sweep(2.0)
+        if is_cut:
+            assert wire.rest() == b""
+        else:
+            assert wire.ask(body[size:]).body == b"10000"
+
+
+def test_client_that_only_sends_while_it_has_answers_to_take_is_cut(server):
+    sent = [get("/large"), b"GET / HTTP/1.1\r\nX: "]
+    with Wire(server, receive_buffer=4096) as wire:
+        wire.send(*sent)
+        eventually(lambda: [each.transport.unsent_bytes > 0 for each in server.connections] == [True])
+        for timeouts in range(15):  # for a while, the system's buffers take more
+            server.sweep(2.0 * timeouts)
+            if not server.connections:
+                return
+            sent.append(b"y" * 2 * MIN_BYTES_PER_S)
+            wire.send(sent[-1])
+            server.until_received(sum(map(len, sent)))
+    pytest.fail("it held its connection by sending alone")

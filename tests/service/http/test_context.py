@@ -1,29 +1,20 @@
-"""What the routes of a front end work with."""
-
 import socket
 
 import msgspec
 import numpy as np
+from manifests import manifest_of
 
 from models.config import CascadeConfig
 from service.engine.engine import EngineState
 from service.http.context import Context
 from service.link.messages import ToFrontEnd, Welcome
 from weights.calibration.table import CalibrationTable
-from weights.manifest import Manifest
-from weights.preprocessing import Preprocessing
 
 
 def test_context_of_what_the_engine_says_is_its_model_and_its_table():
     table = CalibrationTable(np.array([[0.2, 0.9], [0.6, 0.8]], np.float32), np.array([[False, True], [True, True]]))
-    manifest = Manifest(
-        name="two",
-        architecture=CascadeConfig(image_size=28, num_classes=2, embed_dim=12, depth=1, num_heads=1, grids=(2, 4)),
-        preprocessing=Preprocessing(resize_px=28, crop_px=28),
-        class_names=("cat", "dog"),
-        thresholds=(0.5,),
-        temperatures=(1.0, 1.0),
-        provenance={"data": "none"},
+    manifest = manifest_of(
+        CascadeConfig(image_size=28, num_classes=2, embed_dim=12, depth=1, num_heads=1, grids=(2, 4))
     )
     welcome = Welcome(
         settings={},

@@ -1,6 +1,6 @@
 """Room for connections, within what the operating system allows."""
 
-import resource
+from resource import RLIM_INFINITY
 
 import pytest
 
@@ -13,6 +13,7 @@ def limits(monkeypatch):
     state = {"now": (1024, 4096), "set": []}
     monkeypatch.setattr(descriptors.resource, "getrlimit", lambda _: state["now"])
     monkeypatch.setattr(descriptors.resource, "setrlimit", lambda _, limit: state["set"].append(limit))
+    monkeypatch.setattr(descriptors.os, "listdir", lambda _: ["0"] * 20)
     return state
 
 
@@ -20,12 +21,13 @@ def limits(monkeypatch):
     ("now", "connections", "limit"),
     [
         ((1024, 4096), 2048, [(2304, 4096)]),
-        ((1024, resource.RLIM_INFINITY), 2048, [(2304, resource.RLIM_INFINITY)]),
-        ((1024, 4096), 100, []),
-        ((resource.RLIM_INFINITY, resource.RLIM_INFINITY), 2048, []),
+        ((1024, RLIM_INFINITY), 2048, [(2304, RLIM_INFINITY)]),
+        ((1024, 4096), 5000, [(4096, 4096)]),
+        ((1024, 4096), 768, []),
+        ((RLIM_INFINITY, RLIM_INFINITY), 2048, []),
     ],
 )
-def test_make_room_raises_the_limit_as_far_as_needed(limits, caplog, now, connections, limit):
+def test_make_room_raises_the_limit_as_far_as_needed_and_allowed(limits, caplog, now, connections, limit):
     limits["now"] = now
     descriptors.make_room(connections)
 
@@ -33,26 +35,16 @@ def test_make_room_raises_the_limit_as_far_as_needed(limits, caplog, now, connec
     assert not caplog.records
 
 
-def test_make_room_goes_as_far_as_is_allowed(limits):
-    descriptors.make_room(5000)
-
-    assert limits["set"] == [(4096, 4096)]
-
-
-@pytest.mark.parametrize(("soft", "wanted"), [(2304, 2048), (resource.RLIM_INFINITY, 10**6)])
-def test_affordable_connections_with_enough_descriptors_are_those_wanted(limits, caplog, soft, wanted):
+@pytest.mark.parametrize(
+    ("soft", "wanted", "affordable"),
+    [(2132, 2048, 2048), (RLIM_INFINITY, 10**6, 10**6), (128, 2048, 44), (32, 2048, 1)],
+)
+def test_affordable_connections_are_those_wanted_or_fewer_and_that_is_said(limits, caplog, soft, wanted, affordable):
     limits["now"] = (soft, soft)
 
-    assert descriptors.affordable_connections(wanted) == wanted
-    assert not caplog.records
-
-
-def test_affordable_connections_are_fewer_where_descriptors_are_and_that_is_said(limits, monkeypatch, caplog):
-    monkeypatch.setattr(descriptors.os, "listdir", lambda _: ["0"] * 20)
-    limits["now"] = (128, 128)
-
-    assert descriptors.affordable_connections(2048) == 44
-    assert "128 open files are allowed here, too few for DVT_MAX_CONNECTIONS=2048" in caplog.text
-    assert "at most 44 connections" in caplog.text
-    limits["now"] = (32, 32)
-    assert descriptors.affordable_connections(2048) == 1
+    assert descriptors.affordable_connections(wanted) == affordable
+    if affordable == wanted:
+        assert not caplog.records
+    else:
+        assert f"{soft} open files are allowed here, too few for DVT_MAX_CONNECTIONS=2048" in caplog.text
+        assert f"at most {affordable} connections" in caplog.text

@@ -2,25 +2,18 @@
 
 import asyncio
 import zlib
-from io import BytesIO
 from struct import pack
 
 import pytest
-from PIL import Image
 
 from service.engine.engine import EngineState
 from service.errors import DeviceLostError
 
-PNG = {"content-type": "image/png"}
 MULTIPART = {"content-type": "multipart/form-data; boundary=x"}
 
 
-def part(name, content=b"data", filename='; filename="a"'):
-    return b'--x\r\nContent-Disposition: form-data; name="%s"%s\r\n\r\n%s\r\n' % (
-        name.encode(),
-        filename.encode(),
-        content,
-    )
+def part(name, content=b"data"):
+    return b'--x\r\nContent-Disposition: form-data; name="%s"\r\n\r\n%s\r\n' % (name.encode(), content)
 
 
 def png_header_only(width, height):
@@ -35,24 +28,16 @@ def png_header_only(width, height):
 
 
 def assert_problem(response, status, *words):
-    assert response.status_code == status
-    assert response.headers["content-type"] == "application/problem+json"
     problem = response.json()
-    assert list(problem) == ["type", "title", "status", "detail", "instance", "request_id", "error"]
-    assert problem["status"] == status
-    assert problem["type"].startswith("urn:dvt:problem:")
-    assert problem["error"] == problem["detail"]
-    assert problem["instance"] == response.request.url.path
-    assert problem["request_id"] == response.headers["x-request-id"]
-    for word in words:
-        assert word in problem["detail"]
+    assert response.status_code == problem["status"] == status
+    assert response.headers["content-type"] == "application/problem+json"
+    assert ("retry-after" in response.headers) == (status in (429, 503))
+    assert all(word in problem["detail"] for word in words), problem["detail"]
 
 
-async def test_classify_corrupt_image_is_400(serving, image):
-    response = await serving.client.post("/classify", content=image(size=(64, 64))[:-40], headers=PNG)
-
-    assert_problem(response, 400, "cannot be decoded")
-    assert await serving.metric("dvt_rejected_total", reason="undecodable") == 1
+async def assert_nothing_is_left(serving, **rejected):
+    for reason, count in rejected.items():
+        assert await serving.metric("dvt_rejected_total", reason=reason) == count
     assert await serving.images_are_accounted_for()
     assert serving.at_rest()
 
@@ -60,36 +45,22 @@ async def test_classify_corrupt_image_is_400(serving, image):
 @pytest.mark.parametrize(
     ("body", "headers", "words"),
     [
-        (b"", PNG, ["empty"]),
+        (b"", {}, ["empty"]),
         (b"<svg/>", {"content-type": "image/svg+xml"}, ["not an image"]),
-        (b"garbage", MULTIPART, ["multipart"]),
         (part("file"), MULTIPART, ["last boundary"]),
-        (b"", {"content-type": "multipart/form-data"}, ["boundary"]),
-        (b"", {"content-type": f"multipart/form-data; boundary={'x' * 1000}"}, ["oundary"]),
+        (None, {}, ["cannot be decoded"]),
     ],
 )
-async def test_classify_body_that_is_not_what_it_says_is_400(serving, body, headers, words):
-    assert_problem(await serving.client.post("/classify", content=body, headers=headers), 400, *words)
+async def test_classify_body_that_is_not_what_it_says_is_400(serving, image, body, headers, words):
+    cut = image(size=(64, 64))[:-40]
+    assert_problem(await serving.classify(cut if body is None else body, **headers), 400, *words)
+    await assert_nothing_is_left(serving, undecodable=0 if headers is MULTIPART else 1)
 
 
-async def test_classify_announced_size_over_the_limit_is_413_before_anything_is_read(serve):
-    async with serve(max_body_bytes=100) as serving:
-        sent = []
-
-        async def body():
-            sent.append(1)
-            yield b"x" * 101
-
-        response = await serving.client.post("/classify", content=body(), headers={**PNG, "content-length": "101"})
-
-        assert_problem(response, 413, "101", "100")
-        assert not sent
-        assert await serving.metric("dvt_rejected_total", reason="too_large") == 1
-        assert await serving.images_are_accounted_for()
-
-
-@pytest.mark.parametrize("headers", [PNG, MULTIPART])
-async def test_classify_stream_over_the_limit_is_413_before_the_rest_is_read(serve, headers):
+@pytest.mark.parametrize(
+    ("headers", "most"), [({"content-length": "1001"}, 0), ({}, 11), (MULTIPART, 11)], ids=["announced", "raw", "parts"]
+)
+async def test_classify_body_over_the_limit_is_413_before_the_rest_is_read(serve, headers, most):
     async with serve(max_body_bytes=1000) as serving:
         sent = []
 
@@ -99,37 +70,35 @@ async def test_classify_stream_over_the_limit_is_413_before_the_rest_is_read(ser
                 sent.append(1)
                 yield b"x" * 100
 
-        assert_problem(await serving.client.post("/classify", content=body(), headers=headers), 413, "1000")
-        assert len(sent) <= 11
+        assert_problem(await serving.classify(body(), **headers), 413, "1000")
+        assert len(sent) <= most
+        await assert_nothing_is_left(serving, too_large=1)
 
 
 async def test_classify_body_of_exactly_the_limit_is_taken(serve, image):
     data = image(60)
     async with serve(max_body_bytes=len(data)) as serving:
-        assert (await serving.client.post("/classify", content=data, headers=PNG)).status_code == 200
+        assert (await serving.classify(data)).status_code == 200
 
 
 @pytest.mark.parametrize("side", [11, 20_000])  # the second is beyond Pillow's own limit too
 async def test_classify_too_many_pixels_is_413_before_they_are_decoded(serve, side):
     async with serve(max_image_pixels=100) as serving:
-        response = await serving.client.post("/classify", content=png_header_only(side, side), headers=PNG)
-
-        assert_problem(response, 413, "100")
-        assert await serving.metric("dvt_rejected_total", reason="too_large") == 1
-        assert await serving.images_are_accounted_for()
+        assert_problem(await serving.classify(png_header_only(side, side)), 413, "100")
+        await assert_nothing_is_left(serving, too_large=1)
 
 
 async def test_classify_too_many_files_is_413(serve, image):
     async with serve(max_images_per_request=2) as serving:
-        files = [("file", ("a.png", image(), "image/png"))] * 3
+        body = [part("file", image())] * 3
 
-        assert_problem(await serving.client.post("/classify", files=files), 413, "2")
-        assert (await serving.client.post("/classify", files=files[:2])).status_code == 200
+        assert_problem(await serving.classify(b"".join(body) + b"--x--", **MULTIPART), 413, "2")
+        assert (await serving.classify(b"".join(body[:2]) + b"--x--", **MULTIPART)).status_code == 200
 
 
-@pytest.mark.parametrize("content_type", ["text/json", "text/plain", "application/x-www-form-urlencoded"])
+@pytest.mark.parametrize("content_type", ["text/json", "application/x-www-form-urlencoded"])
 async def test_classify_other_content_type_is_415_naming_the_accepted_ones(serving, content_type):
-    response = await serving.client.post("/classify", content=b"{}", headers={"content-type": content_type})
+    response = await serving.classify(b"{}", **{"content-type": content_type})
 
     assert_problem(response, 415, content_type, "image/*", "application/octet-stream", "multipart/form-data")
 
@@ -141,105 +110,63 @@ async def test_classify_other_content_type_is_415_naming_the_accepted_ones(servi
         ("TOP_K=1", ["TOP_K"]),
         ("top_k=0", ["top_k", "'0'"]),
         ("top_k=11", ["top_k", "11", "10"]),
-        ("top_k=many", ["top_k", "many"]),
         ("top_k=" + "9" * 5000, ["top_k"]),
         ("thresholds=nan", ["threshold", "nan"]),
         ("thresholds=-0.1", ["threshold", "-0.1"]),
-        ("thresholds=high", ["thresholds", "high"]),
-        ("thresholds=", ["thresholds"]),
         ("thresholds=0.9,0.8", ["3", "2"]),
         ("min_stage=4", ["min_stage", "4", "3"]),
         ("min_stage=2&max_stage=1", ["min_stage", "2", "1"]),
-        ("max_stage=4", ["max_stage", "4", "3"]),
         ("max_macs=99", ["max_macs", "99", "100"]),
-        ("deadline_ms=0", ["deadline_ms", "'0'"]),
         ("deadline_ms=inf", ["deadline_ms", "inf"]),
         ("trace=yes", ["trace", "yes"]),
     ],
 )
 async def test_classify_bad_parameter_is_422_naming_it(serving, image, query, words):
-    response = await serving.client.post(f"/classify?{query}", content=image(), headers=PNG)
-
-    assert_problem(response, 422, *words)
+    assert_problem(await serving.classify(image(), f"?{query}"), 422, *words)
     assert await serving.total("dvt_images_total") == 0
 
 
-@pytest.mark.parametrize(
-    ("body", "words"),
-    [
-        (part("picture") + b"--x--\r\n", ["picture", "'file'"]),
-        (part("comment", filename="") + b"--x--\r\n", ["comment"]),
-        (b"--x\r\nContent-Type: image/png\r\n\r\ndata\r\n--x--\r\n", ["file"]),
-        (b"--x--\r\n", ["file"]),
-    ],
-)
-async def test_classify_parts_other_than_files_are_422(serving, body, words):
-    assert_problem(await serving.client.post("/classify", content=body, headers=MULTIPART), 422, *words)
+async def test_classify_part_other_than_a_file_is_422(serving):
+    assert_problem(await serving.classify(part("picture") + b"--x--", **MULTIPART), 422, "picture", "'file'")
 
 
-async def test_classify_file_part_without_a_filename_is_an_image_all_the_same(serving, image):
-    body = part("file", image(60), filename="") + b"--x--\r\n"
-
-    assert (await serving.client.post("/classify", content=body, headers=MULTIPART)).json()["label"] == "dog"
-
-
-async def test_classify_without_a_free_permit_is_429_with_retry_after(serve, image):
-    async with serve(max_inflight=2) as serving:
+@pytest.mark.parametrize(("max_inflight", "count"), [(2, 2), (1, 1)])
+async def test_classify_without_enough_permits_is_429(serve, image, max_inflight, count):
+    async with serve(max_inflight=max_inflight) as serving:
         serving.runner.may_run.clear()
-        admitted = asyncio.create_task(serving.client.post("/classify", content=image(), headers=PNG))
-        await serving.until(lambda: serving.context.engine.inflight == 1)
-        files = [("file", ("a.png", image(), "image/png"))] * 2
-        refused = await serving.client.post("/classify", files=files)
-        serving.runner.may_run.set()
-
-        assert_problem(refused, 429, "1 of 2")
-        assert await serving.metric("dvt_request_duration_seconds_count") == 0
-        assert int(refused.headers["retry-after"]) >= 1
-        assert (await admitted).status_code == 200
-        assert await serving.metric("dvt_rejected_total", reason="full") == 2
-        assert await serving.images_are_accounted_for()
-        assert serving.at_rest()
-
-
-async def test_classify_while_no_permit_is_left_is_429_before_anything_is_read(serve, image):
-    async with serve(max_inflight=1) as serving:
-        serving.runner.may_run.clear()
-        admitted = asyncio.create_task(serving.client.post("/classify", content=image(), headers=PNG))
+        admitted = asyncio.create_task(serving.classify(image()))
         await serving.until(lambda: serving.context.engine.inflight == 1)
 
         async def never_read():
             pytest.fail("the body was asked for")
             yield b""
 
-        refused = await serving.client.post("/classify?no_such=parameter", content=never_read(), headers=PNG)
+        if max_inflight == 1:  # with no permit left, nothing of a request is looked at
+            refused = await serving.classify(never_read(), "?no_such=parameter")
+        else:
+            refused = await serving.classify(part("file", image()) * count + b"--x--", **MULTIPART)
         other = await serving.client.get("/config")
         serving.runner.may_run.set()
 
-        assert_problem(refused, 429, "1 of 1")
+        assert_problem(refused, 429, f"1 of {max_inflight}")
         assert int(refused.headers["retry-after"]) >= 1
-        assert other.status_code == 200
-        assert (await admitted).status_code == 200
-        assert await serving.metric("dvt_rejected_total", reason="full") == 1
-        assert await serving.metric("dvt_requests_total", code="429") == 1
-        assert await serving.images_are_accounted_for()
-        assert serving.at_rest()
+        assert other.status_code == (await admitted).status_code == 200
+        assert await serving.metric("dvt_request_duration_seconds_count") == 2
+        await assert_nothing_is_left(serving, full=count)
 
 
-async def test_classify_while_starting_is_503_with_retry_after(serve, make_runner, image):
+async def test_classify_while_starting_is_503(serve, make_runner, image):
     runner = make_runner()
     runner.warm.clear()
     async with serve(runner=runner, wait_ready=False) as serving:
-        response = await serving.client.post("/classify", content=image(), headers=PNG)
-
-        assert_problem(response, 503, "starting")
-        assert int(response.headers["retry-after"]) >= 1
-        assert await serving.images_are_accounted_for()
+        assert_problem(await serving.classify(image()), 503, "starting")
+        await assert_nothing_is_left(serving)
 
 
 async def test_classify_on_a_lost_device_is_503_and_the_process_is_told_to_end(serve, make_runner, image):
     async with serve(runner=make_runner(error=DeviceLostError("gone"))) as serving:
-        first = await serving.client.post("/classify", content=image(), headers=PNG)
-        second = await serving.client.post("/classify", content=image(), headers=PNG)
+        first = await serving.classify(image())
+        second = await serving.classify(image())
         await serving.until(lambda: bool(serving.deaths))
 
         assert_problem(first, 503)
@@ -250,39 +177,35 @@ async def test_classify_on_a_lost_device_is_503_and_the_process_is_told_to_end(s
 
 async def test_classify_deadline_before_the_first_stage_is_504(serve, make_runner, image):
     async with serve(runner=make_runner(step_s=0.05)) as serving:
-        ahead = asyncio.create_task(serving.client.post("/classify", content=image(), headers=PNG))
+        ahead = asyncio.create_task(serving.classify(image()))
         await serving.until(lambda: len(serving.runner.runs) == 1)
-        response = await serving.client.post("/classify?deadline_ms=5", content=image(), headers=PNG)
+        response = await serving.classify(image(), "?deadline_ms=5")
         await ahead
 
         assert_problem(response, 504)
-        assert await serving.metric("dvt_rejected_total", reason="deadline") == 1
-        assert await serving.images_are_accounted_for()
+        await assert_nothing_is_left(serving, deadline=1)
 
 
 async def test_classify_stage_that_raises_is_500_without_its_details_and_the_next_request_works(serving, image):
-    broken = await serving.client.post("/classify", content=image(250), headers=PNG)
-    healthy = await serving.client.post("/classify", content=image(60), headers=PNG)
+    broken = await serving.classify(image(250))
+    healthy = await serving.classify(image(60))
 
     assert_problem(broken, 500, "stage 0")
     assert "secret" not in broken.text
     assert healthy.json()["label"] == "dog"
-    assert await serving.images_are_accounted_for()
-    assert serving.at_rest()
+    assert not serving.deaths
+    await assert_nothing_is_left(serving)
 
 
 async def test_classify_mixed_requests_are_all_accounted_for(serve, image):
     async with serve(max_image_pixels=100) as serving:
-        big, buffer = Image.new("L", (11, 10)), BytesIO()
-        big.save(buffer, "PNG")
-        contents = [image(0), image(60), image(180), image(250), b"nonsense", buffer.getvalue()]
+        contents = [image(0), image(60), image(180), image(250), b"nonsense", png_header_only(11, 10)]
         files = [("file", ("x", content)) for content in contents]
         response = await serving.client.post("/classify", files=files)
 
         statuses = [result["error"]["status"] if "error" in result else 200 for result in response.json()["results"]]
         assert statuses == [200, 200, 200, 500, 400, 413]
         assert await serving.total("dvt_images_total") == 6
-        assert await serving.images_are_accounted_for()
         assert await serving.metric("dvt_macs_total") == 100 + 400 + 4000
         assert await serving.metric("dvt_baseline_macs_total") == 3 * 4000
-        assert serving.at_rest()
+        await assert_nothing_is_left(serving)
