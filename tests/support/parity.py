@@ -1,7 +1,7 @@
 """Reference outputs of the authors' models: a part of them in the repository, all of them where ../shared is present.
 
 Both folders have the same layout; the part in the repository keeps fewer stages, images and intermediates.
-`tests/data/trim_parity.py` says which.
+`tests/data/README.md` says which.
 """
 
 import gzip
