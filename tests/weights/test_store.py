@@ -25,7 +25,8 @@ def _manifest(config: CascadeConfig) -> Manifest:
 
 @pytest.fixture
 def saved(tmp_path: Path) -> Path:
-    save(tmp_path / "tiny", randomised(TINY), _manifest(TINY), "# card\n")
+    table = CalibrationTable(np.full((4, 2), 0.5, dtype=np.float32), np.ones((4, 2), dtype=bool))
+    save(tmp_path / "tiny", randomised(TINY), _manifest(TINY), "# card\n", table)
     return tmp_path / "tiny"
 
 
@@ -153,6 +154,7 @@ def test_calibration_digest_is_anothers_for_all_that_thresholds_hang_on_and_for_
         ("config.json", b"{}", "config.json: sha256 is .*the file was changed"),
         ("model.safetensors", b"x", "model.safetensors: sha256 is .*the file is damaged"),
         ("model.safetensors", b"version https://git-lfs.github.com/spec/v1\n", r"pointer of git-lfs.*git lfs pull"),
+        ("calibration.safetensors", b"x", "calibration.safetensors: sha256 is .*the file is damaged"),
         ("config.json", None, "has no config.json"),
         ("model.safetensors", None, "has no model.safetensors"),
         ("SHA256SUMS", None, "has no SHA256SUMS"),

@@ -82,3 +82,5 @@ def test_read_checkpoint_cut_short_raises(tmp_path: Path, name: str, share: floa
 def test_read_checkpoint_other_content_raises_naming_it(tmp_path: Path, document: object, message: str) -> None:
     with pytest.raises(ConversionError, match=message):
         read_checkpoint(_saved(tmp_path / "a.pth", document))
+    with pytest.raises(ConversionError, match="nowhere is not a file"):
+        read_checkpoint(tmp_path / "nowhere")
