@@ -75,12 +75,6 @@ async def test_classify_body_over_the_limit_is_413_before_the_rest_is_read(serve
         await assert_nothing_is_left(serving, too_large=1)
 
 
-async def test_classify_body_of_exactly_the_limit_is_taken(serve, image):
-    data = image(60)
-    async with serve(max_body_bytes=len(data)) as serving:
-        assert (await serving.classify(data)).status_code == 200
-
-
 @pytest.mark.parametrize("side", [11, 20_000])  # the second is beyond Pillow's own limit too
 async def test_classify_too_many_pixels_is_413_before_they_are_decoded(serve, side):
     async with serve(max_image_pixels=100) as serving:
@@ -96,38 +90,21 @@ async def test_classify_too_many_files_is_413(serve, image):
         assert (await serving.classify(b"".join(body[:2]) + b"--x--", **MULTIPART)).status_code == 200
 
 
-@pytest.mark.parametrize("content_type", ["text/json", "application/x-www-form-urlencoded"])
-async def test_classify_other_content_type_is_415_naming_the_accepted_ones(serving, content_type):
-    response = await serving.classify(b"{}", **{"content-type": content_type})
-
-    assert_problem(response, 415, content_type, "image/*", "application/octet-stream", "multipart/form-data")
-
-
 @pytest.mark.parametrize(
     ("query", "words"),
     [
         ("colour=red", ["colour"]),
-        ("TOP_K=1", ["TOP_K"]),
-        ("top_k=0", ["top_k", "'0'"]),
         ("top_k=11", ["top_k", "11", "10"]),
         ("top_k=" + "9" * 5000, ["top_k"]),
         ("thresholds=nan", ["threshold", "nan"]),
-        ("thresholds=-0.1", ["threshold", "-0.1"]),
         ("thresholds=0.9,0.8", ["3", "2"]),
-        ("min_stage=4", ["min_stage", "4", "3"]),
         ("min_stage=2&max_stage=1", ["min_stage", "2", "1"]),
-        ("max_macs=99", ["max_macs", "99", "100"]),
-        ("deadline_ms=inf", ["deadline_ms", "inf"]),
         ("trace=yes", ["trace", "yes"]),
     ],
 )
 async def test_classify_bad_parameter_is_422_naming_it(serving, image, query, words):
     assert_problem(await serving.classify(image(), f"?{query}"), 422, *words)
     assert await serving.total("dvt_images_total") == 0
-
-
-async def test_classify_part_other_than_a_file_is_422(serving):
-    assert_problem(await serving.classify(part("picture") + b"--x--", **MULTIPART), 422, "picture", "'file'")
 
 
 @pytest.mark.parametrize(("max_inflight", "count"), [(2, 2), (1, 1)])
