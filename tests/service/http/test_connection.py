@@ -1,5 +1,6 @@
 """Requests on a real connection, to an application that knows nothing of it."""
 
+import asyncio
 import socket
 import threading
 import time
@@ -22,7 +23,7 @@ UPGRADE = ("Connection: Upgrade, HTTP2-Settings", "Upgrade: h2c", "HTTP2-Setting
 
 @dataclass
 class Echo:
-    """Answers each request with the length of its body, and `/large` with far more than any buffer holds."""
+    """Answers each request with the length of its body, `/large` with far more than any buffer holds, `/wait` later."""
 
     host: str
     port: int
@@ -31,6 +32,7 @@ class Echo:
     refusals: list[int] = field(default_factory=list)
     arrived_at: list[float] = field(default_factory=list)
     head_arrived: threading.Event = field(default_factory=threading.Event)
+    may_answer: threading.Event = field(default_factory=threading.Event)
 
     async def __call__(self, scope, receive, send):
         self.seen.append(scope["path"])
@@ -41,6 +43,8 @@ class Echo:
             message = await receive()
             size += len(message.get("body", b""))
             more = message.get("more_body", False)
+        while scope["path"] == "/wait" and not self.may_answer.is_set():
+            await asyncio.sleep(0.005)
         body = bytes(32_000_000) if scope["path"] == "/large" else str(size).encode()
         headers = [(b"content-length", str(len(body)).encode())]
         await send({"type": "http.response.start", "status": 200, "headers": headers})
@@ -116,16 +120,22 @@ def test_tunnel_is_refused(server):
     assert server.refusals == [400]
 
 
-def test_more_connections_than_the_limit_close_the_most_silent_one(server):
+def test_more_connections_than_the_limit_close_the_one_that_is_silent_longest_but_none_that_waits(server):
     with ExitStack() as stack:
-        first = stack.enter_context(Wire(server)).send(b"GET /")
-        server.until_received(5)
-        others = [stack.enter_context(Wire(server)).send(b"GET /") for _ in range(MAX_CONNECTIONS - 1)]
-        assert [others[0].ask(b" HTTP/1.1\r\n\r\n").status, others[0].ask(get("/")).status] == [200, 200]
-        with Wire(server) as honest:
-            assert honest.ask(get("/")).status == 200
-            assert first.rest() == b""
-            assert len(server.connections) == MAX_CONNECTIONS
+
+        def connected() -> Wire:
+            return stack.enter_context(Wire(server))
+
+        waiting = connected().send(get("/wait"))
+        eventually(lambda: server.seen == ["/wait"])
+        silent = connected().send(request(b"", "Content-Length: 10"))
+        eventually(lambda: server.seen == ["/wait", "/classify"])
+        others = [connected() for _ in range(MAX_CONNECTIONS - 2)]
+        assert [each.ask(get("/")).status for each in [*others, connected()]] == [200] * (MAX_CONNECTIONS - 1)
+        assert silent.rest() == b""
+        server.may_answer.set()
+        assert waiting.answer().body == b"0"
+        assert [each.ask(get("/")).status for each in others] == [200] * len(others)
 
 
 @pytest.mark.parametrize(("size", "is_cut"), [(2 * MIN_BYTES_PER_S - 1, True), (2 * MIN_BYTES_PER_S, False)])

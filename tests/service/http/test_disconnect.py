@@ -209,6 +209,7 @@ async def test_engine_that_dies_while_an_image_is_decoded_leaves_nothing_unaccou
             await serving.until(lambda: decoding.begun)
             serving.runner.error = DeviceLostError("gone")
             await serving.classify(image())
+            await serving.until(lambda: not serving.context.alive)
         response = await waiting
 
         problems = [response.json()] if count == 1 else [entry["error"] for entry in response.json()["results"]]

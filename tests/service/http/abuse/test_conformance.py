@@ -11,7 +11,7 @@ from service.capacity.child import served
 @pytest.mark.skipif(find_spec("schemathesis") is None, reason="needs schemathesis")
 def test_server_answers_as_its_description_says():
     with served(environment=SETTINGS) as server:
-        outcome = check(server, max_examples=8, phases="examples,fuzzing")
+        outcome = check(server, max_examples=5, phases="examples,fuzzing")
 
     assert outcome.passed, outcome.report
-    assert outcome.cases > 100
+    assert outcome.cases > 60
