@@ -43,8 +43,8 @@ class Echo:
             message = await receive()
             size += len(message.get("body", b""))
             more = message.get("more_body", False)
-        while scope["path"] == "/wait" and not self.may_answer.is_set():
-            await asyncio.sleep(0.005)
+        if scope["path"] == "/wait":
+            await asyncio.to_thread(self.may_answer.wait, PATIENCE_S)
         body = bytes(32_000_000) if scope["path"] == "/large" else str(size).encode()
         headers = [(b"content-length", str(len(body)).encode())]
         await send({"type": "http.response.start", "status": 200, "headers": headers})
