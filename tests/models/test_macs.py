@@ -4,6 +4,7 @@ from cascades import TINY, TINY_CONFIGS
 from torch.utils.flop_counter import FlopCounterMode
 
 from models import Cascade, CascadeConfig, baseline_macs, stage_macs
+from models.config import VARIANTS
 
 
 def _counted(config: CascadeConfig) -> list[int]:
@@ -26,6 +27,12 @@ def _counted(config: CascadeConfig) -> list[int]:
 )
 def test_stage_macs_and_baseline_equal_flop_counter(kind: str) -> None:
     config = TINY_CONFIGS[kind]
+    assert [macs.total for macs in stage_macs(config)] == _counted(config)
+    assert baseline_macs(config) == _counted(config.plain())[0]
+
+
+def test_stage_macs_shipped_architecture_equals_flop_counter() -> None:
+    config = VARIANTS["looks_224"]
     assert [macs.total for macs in stage_macs(config)] == _counted(config)
     assert baseline_macs(config) == _counted(config.plain())[0]
 
