@@ -40,6 +40,9 @@ def photos(tmp_path: Path) -> Path:
 
 def test_readme_five_lines_train_evaluate_and_serve(photos: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(photos)
+    # The warm-up of larger batches takes longer than everything else.
+    monkeypatch.setenv("DVT_MAX_BATCH_SIZE", "2")
+    monkeypatch.setenv("DVT_DTYPE", "float32")
     train, *commands, serve = _lines()
     for command in (f"{train} {SHORT}", *commands):
         words = shlex.split(command)[1:]
