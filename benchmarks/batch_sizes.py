@@ -22,7 +22,8 @@ from rich.progress import track
 from rich.table import Table
 
 from benchmarks.http.books import tree_rss_mb
-from service.capacity.recording import stage_round
+from service.capacity.stage_seconds import stage_seconds
+from service.capacity.workload import random_images
 from service.engine.runner import TorchRunner
 from weights import load
 
@@ -50,11 +51,9 @@ def begin(model: str, buckets: Sequence[int] | None, limit: int, threads: int) -
 
 def every_size(side: int, limit: int, seed: int) -> tuple[list[float], float]:
     """Milliseconds of each stage over all batches, and this process's resident MB after them."""
-    seconds = stage_round(_runner, random.Random(seed).sample(range(1, limit + 1), limit), side)
-    stages = range(len(_runner.stage_macs))
-    return [1e3 * sum(seconds[stage, size] for size in range(1, limit + 1)) for stage in stages], tree_rss_mb(
-        os.getpid()
-    )
+    images, sizes = random_images(limit, side), random.Random(seed).sample(range(1, limit + 1), limit)
+    seconds = [stage_seconds(_runner, images, size) for size in sizes]
+    return [1e3 * sum(times) for times in zip(*seconds, strict=True)], tree_rss_mb(os.getpid())
 
 
 def main(

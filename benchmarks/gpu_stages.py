@@ -15,12 +15,11 @@ _DTYPE_NAMES = ("float32", "bfloat16")
 def part_stages(args: argparse.Namespace) -> None:
     """Time every stage at every batch size, the models of a kind in turn; results are written after every round."""
     from service.capacity.stage_seconds import stage_seconds
-    from service.engine.policy import Policy
 
     # A CPU may be many times slower in bfloat16.
     dtypes = _DTYPE_NAMES[:1] if args.rehearse else _DTYPE_NAMES
     until, sizes = time.monotonic() + 0.9 * args.seconds, [int(size) for size in args.batch_sizes.split(",")]
-    policy, cases = Policy(thresholds=(), config_version=1, max_stage=0, top_k=1), list(product(args.model, dtypes))
+    cases = list(product(args.model, dtypes))
     times: dict[tuple[str, str, str, bool, int], list[list[float]]] = {}
     for number, (model, dtype) in enumerate(cases):
         case_until = time.monotonic() + (until - time.monotonic()) / (len(cases) - number)
@@ -29,19 +28,19 @@ def part_stages(args: argparse.Namespace) -> None:
             if done > 0 and time.monotonic() > case_until:
                 break
             for size, ((kind, graphs), runner) in product(sizes, runners.items()):
-                seconds = stage_seconds(runner, images, policy, size)
+                seconds = stage_seconds(runner, images, size)
                 rounds = times.setdefault((model, kind, dtype, graphs, size), [])
-                rounds.append([1e3 * statistics.median(each) for each in seconds])
+                rounds.append([1e3 * each for each in seconds])
             write_times(times, args.out)
         print(f"{model}, {dtype}: {done + 1} rounds", flush=True)
 
 
 def runners_of(model: str, dtype: str, sizes: list[int], device: str) -> tuple[list[Any], dict[tuple[str, bool], Any]]:
     """Random images, and warm runners by kind of model and whether they replay CUDA graphs."""
-    import numpy as np
     import torch
 
     from models import Cascade
+    from service.capacity.workload import random_images
     from service.engine.runner import TorchRunner
     from weights import load
 
@@ -64,8 +63,7 @@ def runners_of(model: str, dtype: str, sizes: list[int], device: str) -> tuple[l
             cuda_graphs=graphs,
         )
         runners[kind, graphs].warm_up()
-    shape = (_NUM_IMAGES, 3, config.image_size, config.image_size)
-    return list(np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8)), runners
+    return random_images(_NUM_IMAGES, config.image_size), runners
 
 
 def write_times(times: dict[tuple[str, str, str, bool, int], list[list[float]]], path: Path) -> None:

@@ -23,8 +23,9 @@ from rich.table import Table
 
 from service.capacity.instant import InstantRunner
 from service.capacity.plan import Demand, make_plan
-from service.capacity.recording import alone, stage_round, under_load
+from service.capacity.recording import alone, under_load
 from service.capacity.replica import SimulatedLoad, SimulatedReplica
+from service.capacity.stage_seconds import stage_seconds
 from service.capacity.walks import BatchSizes, Walk, open_loop, running_engine, saturated
 from service.capacity.workload import ReplayedExits, Workload, replayed_workload
 from service.engine.engine import Engine
@@ -86,8 +87,8 @@ def one_round(
     manifest = stored.manifest
     workload = replayed_workload(stored, _SATURATING, manifest.thresholds)
     console.print("recording")
-    side = manifest.architecture.image_size
-    times = alone(stored, runner, [stage_round(runner, runner.sizes, side) for _ in range(15)], "cpu")
+    rounds = [{size: stage_seconds(runner, workload.images, size) for size in runner.sizes} for _ in range(15)]
+    times = alone(stored, runner, rounds, "cpu")
     times = times.model_copy(
         update={
             "ratios": under_load(stored, runner, settings, times),

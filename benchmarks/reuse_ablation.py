@@ -15,8 +15,8 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from weights.calibration.assess import held_out_parts
 from weights.calibration.calibrate import cumulative_macs, held_out_logits
+from weights.calibration.held_out import held_out
 from weights.calibration.solver import Solver
 from weights.calibration.table import calibration_table
 from weights.calibration.thresholds import exit_stages
@@ -54,7 +54,7 @@ def ablated(model: Path, data: Path) -> Ablated:
     assert stored.calibration is not None
     seen = stored.calibration
     manifest = stored.manifest
-    _, images = held_out_parts(manifest, [data], load_images([data], manifest.preprocessing))
+    images = held_out(manifest, [data], load_images([data], manifest.preprocessing)).test
     logits = held_out_logits(stored.cascade, images, manifest.preprocessing)
     table = calibration_table(logits, images.labels, manifest.temperatures)
     walk = cumulative_macs(manifest.architecture)

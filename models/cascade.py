@@ -9,11 +9,11 @@ import torch
 from torch import Tensor, nn
 
 from models.config import CascadeConfig
-from models.embedding import ConvNorm, build_deepening, build_stem, sinusoid_positions
+from models.embedding import build_deepening, build_stem, sinusoid_positions
+from models.layers import FoldableConv
 from models.reuse import ReuseState
 from models.stage import Stage, StageOutput
 from models.t2t import PerformerLayer
-from models.trunk import TrunkConv
 
 
 class Cascade(nn.Module):
@@ -87,7 +87,7 @@ class Cascade(nn.Module):
         if self.training:
             raise RuntimeError("fold_batch_norms needs eval mode")
         for module in self.modules():
-            if isinstance(module, ConvNorm | TrunkConv):
+            if isinstance(module, FoldableConv):
                 module.fold()
 
     def _checked(self, images: Tensor | None, stage: int) -> Tensor:

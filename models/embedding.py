@@ -7,7 +7,6 @@ import torch
 import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor, nn
-from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from models.config import (
     CascadeConfig,
@@ -17,6 +16,7 @@ from models.config import (
     TrunkEmbeddingConfig,
 )
 from models.embedded import Embedded
+from models.layers import FoldableConv
 from models.look import LookEmbedding
 from models.t2t import TokensToToken
 
@@ -71,13 +71,13 @@ def gelu(x: Tensor) -> Tensor:
     return F.gelu(x)
 
 
-class ConvNorm(nn.Module):
-    """3x3 convolution, batch norm, GELU. `fold` merges the norm into the convolution for inference."""
+class ConvNorm(FoldableConv):
+    """3x3 convolution, batch norm, GELU."""
 
     def __init__(self, in_channels: int, out_channels: int, stride: int) -> None:
         super().__init__()
         self.conv = nn.Conv2d(in_channels, out_channels, 3, stride=stride, padding=1, bias=False)
-        self.norm: nn.Module = nn.BatchNorm2d(out_channels)
+        self.norm = nn.BatchNorm2d(out_channels)
 
     def forward(self, x: Tensor) -> Tensor:
         """Apply.
@@ -90,12 +90,6 @@ class ConvNorm(nn.Module):
         """Convolution and norm, without the activation."""
         y: Tensor = self.norm(self.conv(x))
         return y
-
-    def fold(self) -> None:
-        """Merge the norm's running statistics into the convolution; a second call does nothing."""
-        if isinstance(self.norm, nn.BatchNorm2d):
-            self.conv = fuse_conv_bn_eval(self.conv, self.norm)
-            self.norm = nn.Identity()
 
 
 class ResidualBlock(nn.Module):

@@ -10,6 +10,7 @@ import torch
 import torch.nn.functional as F
 from einops import rearrange, repeat
 from torch import Tensor, nn
+from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from models.config import CascadeConfig
 
@@ -36,6 +37,19 @@ class AttentionOutput(NamedTuple):
 
     tokens_BND: Tensor
     relations_BHNN: Tensor | None
+
+
+class FoldableConv(nn.Module):
+    """A convolution with a batch norm behind it, which `fold` merges into the convolution for inference; base class."""
+
+    conv: nn.Conv2d
+    norm: nn.Module
+
+    def fold(self) -> None:
+        """Merge the norm's running statistics into the convolution; a second call does nothing."""
+        if isinstance(self.norm, nn.BatchNorm2d):
+            self.conv = fuse_conv_bn_eval(self.conv, self.norm)
+            self.norm = nn.Identity()
 
 
 class Mlp(nn.Module):

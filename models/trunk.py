@@ -10,8 +10,8 @@ from typing import NamedTuple, Self
 
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.nn.utils.fusion import fuse_conv_bn_eval
 
+from models.layers import FoldableConv
 from models.trunk_config import BlockGeometry, TrunkConfig, same_padding
 
 _NORM_EPS, _NORM_MOMENTUM = 1e-3, 0.01
@@ -29,7 +29,7 @@ class TrunkOutput(NamedTuple):
     pooled: Tensor
 
 
-class TrunkConv(nn.Module):
+class TrunkConv(FoldableConv):
     """Convolution, batch norm and an optional ReLU6, with the zero padding of TensorFlow's SAME."""
 
     def __init__(
@@ -40,7 +40,7 @@ class TrunkConv(nn.Module):
         self.conv = nn.Conv2d(
             in_channels, out_channels, kernel, stride=stride, padding=padding, groups=groups, bias=False
         )
-        self.norm: nn.Module = nn.BatchNorm2d(out_channels, eps=_NORM_EPS, momentum=_NORM_MOMENTUM)
+        self.norm = nn.BatchNorm2d(out_channels, eps=_NORM_EPS, momentum=_NORM_MOMENTUM)
         self.linear = linear
 
     def forward(self, x: Tensor) -> Tensor:
@@ -53,12 +53,6 @@ class TrunkConv(nn.Module):
             x = F.pad(x, (before, after, before, after))
         y: Tensor = self.norm(self.conv(x))
         return y if self.linear else F.relu6(y, inplace=True)
-
-    def fold(self) -> None:
-        """Merge the norm's running statistics into the convolution; a second call does nothing."""
-        if isinstance(self.norm, nn.BatchNorm2d):
-            self.conv = fuse_conv_bn_eval(self.conv, self.norm)
-            self.norm = nn.Identity()
 
 
 class InvertedResidual(nn.Module):

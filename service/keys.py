@@ -50,7 +50,7 @@ def _entry(entry: str, number: int, name: str) -> tuple[str, bytes]:
         )
     for place, character in enumerate(key, 1):
         if not character.isprintable():
-            # Nobody who types the key could send it; in a header some of these are not even allowed.
+            # Nobody could type it, and some of these characters are not allowed in a header.
             raise ValueError(
                 f"entry {number} has a character at place {place} that cannot be seen or sent "
                 f"(U+{ord(character):04X}); write the key anew"

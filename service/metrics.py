@@ -1,4 +1,4 @@
-"""What is counted, as Prometheus metrics; one registry an instance, so that two applications do not mix."""
+"""The Prometheus metrics of a replica."""
 
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -16,6 +16,8 @@ from prometheus_client import (
 )
 from prometheus_client.exposition import choose_encoder
 
+from service.configuration.operating_points import OperatingPoints
+from service.engine.engine import Engine
 from service.engine.interfaces import Observer
 from service.engine.policy import ExitReason
 from service.version import service_version
@@ -65,43 +67,34 @@ class Metrics(Observer):
         self._queue_duration = [queue_duration.labels(stage) for stage in self._stages]
         self._stage_duration = [stage_duration.labels(stage) for stage in self._stages]
         self._batch_size = [batch_size.labels(stage) for stage in self._stages]
-        self._start_at_zero()
+        # A series that appears only with its first event hides that event from rate().
+        for reason in REJECTION_REASONS:
+            self._rejected.labels(reason)
+        for where in CANCELLATION_PLACES:
+            self._cancelled.labels(where)
+        for stage in self._stages:
+            for exit_reason in ExitReason:
+                self._exits.labels(stage, exit_reason.value)
 
-    def watch(
-        self,
-        *,
-        queue_depths: Callable[[], Sequence[int]],
-        thresholds: Callable[[], Sequence[float]],
-        config_version: Callable[[], int],
-        config_stored: Callable[[], bool],
-        load_level: Callable[[], int],
-    ) -> None:
-        """Register the gauges; they are read from these functions at every scrape."""
-        depth = Gauge("dvt_queue_depth", "Images that wait for a stage.", ["stage"], registry=self.registry)
+    def watch(self, engine: Engine, operating_points: OperatingPoints) -> None:
+        """Register the gauges; they are read from these objects at every scrape."""
+        depth = self._gauge("queue_depth", "Images that wait for a stage.", "stage")
         for index, stage in enumerate(self._stages):
-            depth.labels(stage).set_function(partial(_item, queue_depths, index))
-        threshold = Gauge("dvt_threshold", "Confidence at which an image leaves.", ["stage"], registry=self.registry)
+            depth.labels(stage).set_function(partial(_item, engine.queue_depths, index))
+        threshold = self._gauge("threshold", "Confidence at which an image leaves.", "stage")
         for index, stage in enumerate(self._stages[:-1]):
-            threshold.labels(stage).set_function(partial(_item, thresholds, index))
-        version = Gauge("dvt_config_version", "Version of the live configuration.", registry=self.registry)
-        version.set_function(config_version)
-        stored = Gauge(
-            "dvt_config_store_up", "1 while the live configuration is in step with its store.", registry=self.registry
-        )
-        stored.set_function(config_stored)
-        level = Gauge(
-            "dvt_load_level", "How far thresholds give way to the load; 0 is not at all.", registry=self.registry
-        )
-        level.set_function(load_level)
+            threshold.labels(stage).set_function(partial(_item, lambda: operating_points.current.thresholds, index))
+        version = self._gauge("config_version", "Version of the live configuration.")
+        version.set_function(lambda: operating_points.current.version)
+        stored = self._gauge("config_store_up", "1 while the live configuration is in step with its store.")
+        stored.set_function(lambda: operating_points.stored)
+        level = self._gauge("load_level", "How far thresholds give way to the load; 0 is not at all.")
+        level.set_function(lambda: engine.load_level)
 
     def render(self, accept: str = "") -> bytes:
         """All metrics, in the format of Prometheus or OpenMetrics that an `Accept` header asks for."""
         encode, _ = choose_encoder(accept)
         return encode(self.registry)
-
-    async def scrape(self, accept: str = "") -> bytes:
-        """`render`, for callers to whom the metrics may be in another process."""
-        return self.render(accept)
 
     def request_done(self, status: int, duration_s: float | None) -> None:
         """A request was answered with this status; None where it was refused, which says nothing about latency."""
@@ -146,18 +139,11 @@ class Metrics(Observer):
         """A front-end process ended unasked."""
         self._front_end_deaths.inc()
 
-    def _start_at_zero(self) -> None:
-        # A series that appears only with its first event hides that event from rate().
-        for reason in REJECTION_REASONS:
-            self._rejected.labels(reason)
-        for where in CANCELLATION_PLACES:
-            self._cancelled.labels(where)
-        for stage in self._stages:
-            for exit_reason in ExitReason:
-                self._exits.labels(stage, exit_reason.value)
-
     def _counter(self, name: str, text: str, *labels: str) -> Counter:
         return Counter(f"dvt_{name}", text, labels, registry=self.registry)
+
+    def _gauge(self, name: str, text: str, *labels: str) -> Gauge:
+        return Gauge(f"dvt_{name}", text, labels, registry=self.registry)
 
     def _histogram(self, name: str, text: str, *labels: str, buckets: Sequence[float] = _DURATION_BUCKETS) -> Histogram:
         return Histogram(f"dvt_{name}", text, labels, registry=self.registry, buckets=buckets)

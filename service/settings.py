@@ -44,43 +44,7 @@ class SettingsError(ServiceError):
 
 
 class Settings(BaseSettings):
-    """What an operator can set.
-
-    Attributes:
-        http_host: address to listen on; an IPv6 one may be in brackets.
-        http_port: port to listen on; 0 takes a free one.
-        http_workers: front-end processes; 0 serves HTTP in the engine's own process, for debugging.
-        model: a shipped model's name or the path of a model folder.
-        device: `auto`, `cpu`, `cuda`, `cuda:1` …
-        dtype: floating point type the stages are computed in; `auto` measures at start which is faster.
-        cuda_graphs: whether a GPU replays recorded stages instead of launching their kernels one by one.
-        max_inflight: images admitted at one time, over all requests.
-        max_batch_size: most images a stage runs at once; on a CPU less where a batch takes long.
-        max_body_bytes: bytes of one request's body.
-        max_image_pixels: width x height of one image, before resizing.
-        max_images_per_request: images in one request.
-        max_connections: connections of one front end; beyond it, the one that was silent longest is closed.
-        client_timeout_s: seconds in which a client must send or take 1 KiB for each of them, while it is its turn.
-        decode_threads: threads that decode images.
-        torch_threads: threads a stage computes with on a CPU; None leaves one core to HTTP and decoding.
-        admin_key: needed to change the configuration; None accepts changes from loopback only, and only where
-            `http_host` is on loopback or `trust_loopback` is set. Several as `alice:KEY,bob:KEY`, whose holders the
-            configuration's history then names.
-        trust_loopback: without an admin key, take changes from loopback though others can connect too; not where a
-            proxy on this machine, such as a sidecar, passes on requests without naming who sent them.
-        api_key: needed to classify; None accepts anybody. Several like `admin_key`.
-        config_store: where the live configuration is kept: a file's path, `redis://…` or `memory`; None for a file in
-            the user's state folder.
-        admin_key_file: file that holds `admin_key`; one a line if there are several.
-        api_key_file: file that holds `api_key`.
-        config_store_file: file that holds `config_store`, where it contains a password.
-        shed_accuracy_drop: accuracy that thresholds may give up under load, 0.01 for one point; None for none.
-        max_step_s: seconds one batch may take before the device counts as hung.
-        drain_delay_s: seconds to go on accepting after SIGTERM, no longer ready, so that balancers notice.
-        drain_timeout_s: seconds that admitted requests then get to finish.
-        log_level: least severe level that is logged, in any case.
-        access_log: whether each answered request is logged, whatever the level.
-    """
+    """What an operator can set; the README's section "Settings" describes each."""
 
     # A compose file's `DVT_ADMIN_KEY=${KEY:-}` yields an empty value, which counts as unset.
     model_config = SettingsConfigDict(
@@ -99,14 +63,14 @@ class Settings(BaseSettings):
     max_body_bytes: int = Field(default=32 * 2**20, ge=1)
     max_image_pixels: int = Field(default=MAX_PIXELS, ge=1, le=PILLOW_MAX_PIXELS)
     max_images_per_request: int = Field(default=64, ge=1)
-    max_connections: int = Field(default=2048, ge=1)
-    client_timeout_s: float = Field(default=20.0, gt=0, allow_inf_nan=False)
+    max_connections: int = Field(default=2048, ge=1)  # of one front end
+    client_timeout_s: float = Field(default=20.0, gt=0, allow_inf_nan=False)  # to send or take 1 KiB for each second
     decode_threads: int = Field(default_factory=lambda: min(8, usable_cores()), ge=1)
-    torch_threads: int | None = Field(default=None, ge=1)
+    torch_threads: int | None = Field(default=None, ge=1)  # None leaves one core to HTTP and decoding
     admin_key: SecretStr | None = Field(default=None, min_length=1)
     trust_loopback: bool = False
     api_key: SecretStr | None = Field(default=None, min_length=1)
-    config_store: SecretStr | None = Field(default=None, min_length=1)
+    config_store: SecretStr | None = Field(default=None, min_length=1)  # None: a file in the user's state folder
     admin_key_file: Path | None = None
     api_key_file: Path | None = None
     config_store_file: Path | None = None

@@ -5,7 +5,9 @@ import os
 # Tiny models gain nothing by a second thread, which waits for the first one spinning. Before torch is loaded.
 os.environ["OMP_NUM_THREADS"] = "1"
 
+import ssl
 from collections.abc import Callable
+from functools import cache
 
 import numpy as np
 import pytest
@@ -16,6 +18,9 @@ from models.config import CascadeConfig
 
 # No test's server is to find, or leave, a configuration in the home of who runs it.
 os.environ["DVT_CONFIG_STORE"] = "memory"
+
+# Every `httpx.get` would read the certificates of all authorities anew, 40 ms of processor time.
+ssl.create_default_context = cache(ssl.create_default_context)
 
 
 @pytest.fixture(params=TINY_CONFIGS)

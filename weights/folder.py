@@ -29,8 +29,7 @@ def checksums(folder: Path) -> dict[str, str]:
     Raises:
         OSError: when they cannot be read.
     """
-    lines = (line.split(maxsplit=1) for line in current(folder, CHECKSUMS).read_text().splitlines())
-    return {parts[1].lstrip("*"): parts[0] for parts in lines if len(parts) == 2}
+    return _listed(current(folder, CHECKSUMS))
 
 
 def sha256(path: Path) -> str:
@@ -63,12 +62,11 @@ def check_writable(folder: Path) -> None:
 
 
 @contextmanager
-def replaced(folder: Path, unlisted: tuple[str, ...] = (), gone: tuple[str, ...] = ()) -> Iterator[Path]:
-    """Yield a draft folder; at the end its files replace those of the same names, and checksums are recorded.
+def replaced(folder: Path, unlisted: tuple[str, ...] = ()) -> Iterator[Path]:
+    """Yield a draft folder; at the end its files replace those that the folder's checksums list, and get checksums.
 
     Args:
         unlisted: names without a checksum, because users may edit these files.
-        gone: names to remove if the draft does not contain them.
 
     Raises:
         OSError: when a file cannot be written or moved; then all old or all new files are valid.
@@ -91,21 +89,26 @@ def replaced(folder: Path, unlisted: tuple[str, ...] = (), gone: tuple[str, ...]
     except BaseException:
         shutil.rmtree(draft, ignore_errors=True)
         raise
-    for name in gone:
-        if not (folder / _COMMITTED / name).exists():
-            (folder / name).unlink(missing_ok=True)
     _settle(folder)
 
 
 def _settle(folder: Path) -> None:
-    """Move the files of `.new` to their places; the checksums last, because they list all files."""
+    """Remove the files of the old model that the new one has not, then move the files of `.new` to their places."""
     committed = folder / _COMMITTED
     if not committed.exists():
         return
-    for path in sorted(committed.iterdir(), key=lambda path: path.name == CHECKSUMS):
+    if (folder / CHECKSUMS).exists():
+        for name in _listed(folder / CHECKSUMS).keys() - checksums(folder).keys():
+            (folder / name).unlink(missing_ok=True)
+    for path in committed.iterdir():
         path.replace(folder / path.name)
     committed.rmdir()
     _sync(folder)
+
+
+def _listed(file: Path) -> dict[str, str]:
+    lines = (line.split(maxsplit=1) for line in file.read_text().splitlines())
+    return {parts[1].lstrip("*"): parts[0] for parts in lines if len(parts) == 2}
 
 
 def _sync(path: Path) -> None:

@@ -99,6 +99,28 @@ def split(images: npt.NDArray[np.uint8], holdout: float, seed: int) -> Split:
     return parts
 
 
+def split_by_position(labels: npt.NDArray[np.int64], holdout: float, seed: int) -> Split:
+    """The split of older models: by row number and seed, even over classes; `holdout` is halved.
+
+    Raises:
+        DataError: when `holdout` is not inside (0, 1) or a part is empty.
+    """
+    if not 0 < holdout < 1:
+        raise DataError(f"holdout must be between 0 and 1, got {holdout}")
+    generator = np.random.default_rng(seed)
+    parts: tuple[list[np.int64], ...] = ([], [], [])
+    for label in np.unique(labels):
+        rows = generator.permutation(np.flatnonzero(labels == label))
+        held_out = round(len(rows) * holdout)
+        cuts = (held_out // 2, held_out)
+        for part, chunk in zip(parts, (rows[cuts[1] :], rows[: cuts[0]], rows[cuts[0] : cuts[1]]), strict=True):
+            part.extend(chunk)
+    if not all(parts):
+        raise DataError(f"holdout {holdout} of {len(labels)} images leaves a part of the split empty")
+    train, calibration, test = (np.sort(np.asarray(part, dtype=np.int64)) for part in parts)
+    return Split(train, calibration, test, near_duplicates=np.empty(0, dtype=np.int64))
+
+
 def _shares(prints: npt.NDArray[np.uint32], seed: int) -> npt.NDArray[np.float64]:
     """A number in [0, 1) for each fingerprint, drawn with the seed as key."""
     key = str(seed).encode()

@@ -146,7 +146,7 @@ def save(
     """
     check_writable(folder)
     try:
-        with replaced(folder, unlisted=(CARD, _OTHER_CARD), gone=(CALIBRATION,)) as draft:
+        with replaced(folder, unlisted=(CARD, _OTHER_CARD)) as draft:
             (draft / CONFIG).write_text(json.dumps(manifest.model_dump(mode="json"), indent=1) + "\n")
             _write_tensors({key: _compact(value) for key, value in cascade.state_dict().items()}, draft / _TENSORS)
             if calibration is not None:

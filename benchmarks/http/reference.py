@@ -21,7 +21,7 @@ from service.engine.engine import Engine
 from service.engine.policy import Policy
 from service.images.decoder import ImageDecoder
 from service.replica.backend import build_runner
-from service.replica.heap import settle_heap
+from service.replica.process import settle_heap
 from service.settings import Settings, load_settings
 from weights.store import load
 

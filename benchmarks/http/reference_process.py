@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from service.capacity.child import ServerFailedError
-from service.replica.children import child_environment
+from service.replica.process import child_environment
 
 
 class ReferenceProcess:

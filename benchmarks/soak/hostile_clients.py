@@ -16,7 +16,7 @@ from benchmarks.http.connection import ClientConnection
 from benchmarks.http.payload import AnsweredLabel, answers, payloads
 from service.capacity.child import Child
 from service.capacity.sample_images import sample_jpegs
-from service.replica.children import child_environment
+from service.replica.process import child_environment
 
 _SETTLE_S = 20.0
 _PROBE_INTERVAL_S = 0.05

@@ -14,7 +14,7 @@ from http.client import HTTPConnection, HTTPException
 from pathlib import Path
 
 from service.errors import ServiceError
-from service.replica.children import child_environment
+from service.replica.process import child_environment
 
 SERVE = ("-m", "service", "serve")
 _START_TIMEOUT_S = 300.0

@@ -1,9 +1,8 @@
 """The thresholds to plan for: the model's, given ones, or those that meet a target on the calibration table."""
 
 from models.macs import baseline_macs, stage_macs
-from service.capacity.workload import chosen_thresholds
 from service.configuration.forecast import Forecast
-from service.engine.operating import Target
+from service.engine.operating import Target, parse_thresholds
 from service.errors import InvalidParameterError
 from weights.calibration.table import CalibrationTable
 from weights.store import StoredModel
@@ -18,6 +17,21 @@ def calibration_of(stored: StoredModel) -> CalibrationTable:
     if stored.calibration is None:
         raise InvalidParameterError(f"{stored.manifest.name} has no calibration table to take exit shares from")
     return stored.calibration
+
+
+def chosen_thresholds(stored: StoredModel, text: str | None) -> tuple[float, ...]:
+    """The thresholds in a user's text; the model's own for None.
+
+    Raises:
+        InvalidParameterError: when they do not fit the model.
+    """
+    if text is None:
+        return stored.manifest.thresholds
+    try:
+        numbers = [float(item) for item in text.split(",")]
+    except ValueError as error:
+        raise InvalidParameterError(f"thresholds: {text[:100]!r} is not a number or numbers with commas") from error
+    return parse_thresholds(numbers if "," in text else numbers[0], stored.manifest.architecture.num_stages)
 
 
 def thresholds_for(

@@ -1,8 +1,6 @@
 """Measures a machine for a plan: every stage at every batch size, and the cost of HTTP and decoding."""
 
-import time
 from collections.abc import Callable, Mapping, Sequence
-from itertools import count, pairwise
 from statistics import fmean
 
 import numpy as np
@@ -11,13 +9,12 @@ import torch
 from service.capacity.machine import describe, machine
 from service.capacity.overhead import measure_overhead
 from service.capacity.recorded import RecordedTimes
+from service.capacity.stage_seconds import stage_seconds
 from service.capacity.walks import BatchSizes, open_loop, running_engine
-from service.capacity.workload import ReplayedExits, replayed_workload
+from service.capacity.workload import ReplayedExits, random_images, replayed_workload
 from service.engine.cores import usable_cores
 from service.engine.interfaces import Runner
-from service.engine.policy import Policy
 from service.engine.runner import TorchRunner
-from service.engine.task import Task
 from service.replica.backend import build_runner, resolve_device
 from service.settings import Settings
 from weights.store import StoredModel
@@ -52,10 +49,10 @@ def record(
     on_step("warm-up")
     runner = build_runner(stored, settings)
     runner.warm_up()
-    sizes, rounds = runner.sizes, []
+    images, rounds = random_images(max(runner.sizes), stored.manifest.architecture.image_size), []
     for repeat in range(repeats):
         on_step(f"stages alone, round {repeat + 1} of {repeats}")
-        rounds.append(stage_round(runner, sizes, stored.manifest.architecture.image_size))
+        rounds.append({size: stage_seconds(runner, images, size) for size in runner.sizes})
     times = alone(stored, runner, rounds, device)
     on_step("stages under load")
     ratios = under_load(stored, runner, settings, times)
@@ -78,29 +75,10 @@ def steps(repeats: int, image_sizes: Sequence[str]) -> int:
     return 2 + repeats + len(image_sizes)
 
 
-def stage_round(runner: Runner, sizes: Sequence[int], side: int) -> Mapping[tuple[int, int], float]:
-    """Seconds of one batch by (stage, size), including the time to keep the state for the next stage."""
-    last, ids = len(runner.stage_macs) - 1, count()
-    pixels = np.random.default_rng(0).integers(0, 256, (max(sizes), 3, side, side), dtype=np.uint8)
-    policy = Policy(thresholds=(2.0,) * last, config_version=1, max_stage=last)
-    seconds: dict[tuple[int, int], float] = {}
-    for size in sizes:
-        tasks = [Task(task_id=next(ids), pixels=image, policy=policy, submitted_at=0.0) for image in pixels[:size]]
-        ticks = [time.perf_counter()]
-        for stage in range(last + 1):
-            runner.run(stage, tasks)
-            runner.keep(range(size) if stage < last else ())
-            ticks.append(time.perf_counter())
-        runner.release(tasks)
-        seconds |= {(stage, size): end - start for stage, (start, end) in enumerate(pairwise(ticks))}
-    return seconds
-
-
 def alone(
-    stored: StoredModel, runner: TorchRunner, rounds: Sequence[Mapping[tuple[int, int], float]], device: str
+    stored: StoredModel, runner: TorchRunner, rounds: Sequence[Mapping[int, Sequence[float]]], device: str
 ) -> RecordedTimes:
-    """The means over rounds of `stage_round`, with the machine; ratios and overheads are set later."""
-    sizes = sorted({size for _, size in rounds[0]})
+    """The means of the rounds' stage seconds by batch size, and the machine; ratios and overheads are set later."""
     return RecordedTimes(
         model=stored.manifest.name,
         device=device,
@@ -109,9 +87,9 @@ def alone(
         cores=usable_cores(),
         threads=torch.get_num_threads(),
         padded=bool(runner.buckets),
-        sizes=tuple(sizes),
+        sizes=tuple(sorted(rounds[0])),
         seconds=tuple(
-            tuple(round(fmean(times[stage, size] for times in rounds), 7) for size in sizes)
+            tuple(round(fmean(times[size][stage] for times in rounds), 7) for size in sorted(rounds[0]))
             for stage in range(len(runner.stage_macs))
         ),
         ratios=(1.0,),

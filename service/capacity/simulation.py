@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from service.engine.policy import Policy
-from service.engine.scheduler import Batch, Scheduler
+from service.engine.scheduler import Scheduler, Step
 from service.engine.task import Task
 
 Seconds = Callable[[int, int], float]
@@ -105,13 +105,13 @@ class SchedulerSimulation:
         while True:
             self._take_in(now)
             self._on_turn(now)
-            batch = self._scheduler.next_step(now).batch
-            if batch is not None:
-                seconds = self._seconds(batch.stage, len(batch.tasks))
+            step = self._scheduler.next_step(now)
+            if step.batch:
+                seconds = self._seconds(step.stage, len(step.batch))
                 now += seconds
                 # For an image that arrives while the batch runs, the batch's images are still in flight.
                 self._take_in(now)
-                self._finish(batch, seconds, now)
+                self._finish(step, seconds, now)
             elif self._due:
                 self._on_idle(now)
                 now = self._due[0]
@@ -130,13 +130,13 @@ class SchedulerSimulation:
                 task = Task(task_id=number, pixels=_NO_PIXELS, policy=self._policy, submitted_at=at)
                 self._scheduler.add(task, at)
 
-    def _finish(self, batch: Batch, seconds: float, now: float) -> None:
+    def _finish(self, step: Step, seconds: float, now: float) -> None:
         outcome = self._outcome
-        outcome.batches[batch.stage].append(len(batch.tasks))
+        outcome.batches[step.stage].append(len(step.batch))
         outcome.busy_s += seconds
         outcome.ended_at = now
-        for task in batch.tasks:
-            if self._leaves(task, batch.stage):
+        for task in step.batch:
+            if self._leaves(task, step.stage):
                 self.inflight -= 1
                 outcome.answered.append(AnsweredImage(task.task_id, task.submitted_at, now))
                 if self._closed:

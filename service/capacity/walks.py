@@ -41,6 +41,11 @@ class Walk:
     batch_sizes: dict[int, list[int]] = field(default_factory=dict)
     latencies_s: list[float] = field(default_factory=list)
 
+    @property
+    def images(self) -> int:
+        """Number of images."""
+        return self.exits.total()
+
 
 class BatchSizes(Observer):
     """Remembers every batch of an engine.
@@ -170,31 +175,6 @@ def held_together(runner: Runner, images: Sequence[Pixels], policy: Policy, batc
         runner.release(tasks)
         if batch_size == 1:
             walk.latencies_s.append(time.perf_counter() - group_started)
-    walk.seconds = time.perf_counter() - started
-    return walk
-
-
-def regrouped(runner: Runner, images: Sequence[Pixels], policy: Policy, batch_size: int, group_size: int) -> Walk:
-    """Run the batches that an engine should run, without one: the remaining images of a group form new batches.
-
-    A plain loop without queues, threads or admission: an engine's additional time is its own cost.
-
-    Args:
-        group_size: number of images in flight.
-    """
-    walk, started = Walk(), time.perf_counter()
-    for group in _groups(images, policy, group_size):
-        waiting = group
-        for stage in range(len(runner.stage_macs)):
-            batches = [waiting[first : first + batch_size] for first in range(0, len(waiting), batch_size)]
-            waiting = []
-            for tasks in batches:
-                leaving = _run(runner, stage, tasks, walk)
-                walk.exits[stage] += len(leaving)
-                staying = [row for row in range(len(tasks)) if row not in leaving]
-                runner.keep(staying)
-                runner.release([tasks[row] for row in leaving])
-                waiting += [tasks[row] for row in staying]
     walk.seconds = time.perf_counter() - started
     return walk
 

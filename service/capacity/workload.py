@@ -9,11 +9,10 @@ import numpy.typing as npt
 import torch
 
 from service.engine.interfaces import Runner
-from service.engine.operating import parse_thresholds
 from service.engine.policy import Policy
 from service.engine.task import Pixels, StagePrediction, Task
 from service.errors import InvalidParameterError
-from weights.calibration.assess import held_out_parts
+from weights.calibration.held_out import held_out
 from weights.calibration.thresholds import exit_stages
 from weights.data import load_images
 from weights.preprocessing import centre_crop
@@ -36,21 +35,6 @@ class Workload:
     replayed: bool
 
 
-def chosen_thresholds(stored: StoredModel, text: str | None) -> tuple[float, ...]:
-    """The thresholds in a user's text; the model's own for None.
-
-    Raises:
-        InvalidParameterError: when they do not fit the model.
-    """
-    if text is None:
-        return stored.manifest.thresholds
-    try:
-        numbers = [float(item) for item in text.split(",")]
-    except ValueError as error:
-        raise InvalidParameterError(f"thresholds: {text[:100]!r} is not a number or numbers with commas") from error
-    return parse_thresholds(numbers if "," in text else numbers[0], stored.manifest.architecture.num_stages)
-
-
 def held_out_workload(stored: StoredModel, data: Sequence[Path], count: int, thresholds: tuple[float, ...]) -> Workload:
     """Real images that neither the weights nor the thresholds have seen, in a seeded order.
 
@@ -59,7 +43,7 @@ def held_out_workload(stored: StoredModel, data: Sequence[Path], count: int, thr
         InvalidParameterError: when fewer images are held out.
     """
     preprocessing = stored.manifest.preprocessing
-    _, unseen = held_out_parts(stored.manifest, data, load_images(data, preprocessing))
+    unseen = held_out(stored.manifest, data, load_images(data, preprocessing)).test
     if count > len(unseen):
         raise InvalidParameterError(f"{count} images asked for; {len(unseen)} are held out")
     rows = np.random.default_rng(0).permutation(len(unseen))[:count]
@@ -79,18 +63,23 @@ def replayed_workload(stored: StoredModel, count: int, thresholds: tuple[float, 
     # Evenly spaced in the sorted exits, so that the shares hold for any count.
     picked = exits[np.arange(count) * len(exits) // count]
     return Workload(
-        images=_random_images(picked, stored.manifest.architecture.image_size),
+        images=_images_of(picked, stored.manifest.architecture.image_size),
         thresholds=thresholds,
         policy=_policy((0.5,) * len(thresholds)),
         replayed=True,
     )
 
 
-def _random_images(exits: npt.NDArray[np.int64], side: int) -> list[Pixels]:
-    generator = np.random.default_rng(0)
-    images = generator.integers(0, 256, (len(exits), 3, side, side), dtype=np.uint8)
-    images[:, 0, 0, 0] = generator.permutation(exits)
-    return list(images)
+def random_images(count: int, side: int) -> list[Pixels]:
+    """Images of noise, the same in every call."""
+    return list(np.random.default_rng(0).integers(0, 256, (count, 3, side, side), dtype=np.uint8))
+
+
+def _images_of(exits: npt.NDArray[np.int64], side: int) -> list[Pixels]:
+    images = random_images(len(exits), side)
+    for image, stage in zip(images, np.random.default_rng(1).permutation(exits), strict=True):
+        image[0, 0, 0] = stage
+    return images
 
 
 def _policy(thresholds: tuple[float, ...]) -> Policy:

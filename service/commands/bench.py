@@ -17,9 +17,9 @@ def engine(
     data: Annotated[
         list[Path] | None, typer.Option(help="Parquet file or folder of images; random images when left out.")
     ] = None,
-    images: Annotated[int, typer.Option(min=1, help="How many.")] = 512,
-    repeats: Annotated[int, typer.Option(min=1, help="Rounds; figures are medians over them.")] = 5,
-    batch_sizes: Annotated[str, typer.Option(help="Batch sizes each stage is timed at alone.")] = "1,8,32,64",
+    images: Annotated[int, typer.Option(min=1, help="How many, at most.")] = 512,
+    seconds: Annotated[float, typer.Option(min=1.0, help="Time to measure for, at least one round.")] = 60.0,
+    batch_sizes: Annotated[str, typer.Option(help="Batch sizes each stage is timed at alone.")] = "1,8,32",
     thresholds: Annotated[
         str | None, typer.Option(help="One number, or one per exit but the last; the model's own when left out.")
     ] = None,
@@ -32,13 +32,14 @@ def engine(
     """The engine beside request by request, batches held together, and a static ViT, in one run."""
     with errors_as_messages():
         from rich.console import Console
-        from rich.progress import Progress
 
-        from service.capacity.compare import compare, steps
+        from service.capacity.compare import compare
         from service.capacity.comparison_report import print_report, report
-        from service.capacity.workload import chosen_thresholds, held_out_workload, replayed_workload
+        from service.capacity.point import chosen_thresholds
+        from service.capacity.workload import held_out_workload, replayed_workload
         from service.settings import load_settings
         from weights.store import load
+        from weights.training.progress import run_progress
 
         settings = load_settings(
             model=model, device=device, dtype=dtype, max_inflight=max_inflight, max_batch_size=max_batch_size
@@ -48,16 +49,15 @@ def engine(
         point = chosen_thresholds(stored, thresholds)
         workload = held_out_workload(stored, data, images, point) if data else replayed_workload(stored, images, point)
         console = Console()
-        with Progress(console=console, transient=True) as progress:
-            bar = progress.add_task("warm-up", total=steps(repeats))
+        with run_progress(console) as progress:
             comparison = compare(
                 stored,
                 workload,
                 settings,
                 data=data or (),
                 batch_sizes=sizes,
-                repeats=repeats,
-                on_step=lambda what: progress.update(bar, advance=1, description=what),
+                seconds=seconds,
+                on_step=lambda what, passed_s: progress.prepared(what, round(passed_s), round(seconds)),
             )
         figures = report(comparison)
         print_report(figures, console)

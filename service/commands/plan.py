@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from service.commands.terminal import errors_as_messages
+from service.commands.terminal import Device, MaxBatchSize, MaxInflight, ModelArgument, errors_as_messages
 
 if TYPE_CHECKING:
     from rich.progress import Progress
@@ -22,7 +22,7 @@ _POSITIVE = 1e-6
 def plan(
     rate: Annotated[float, typer.Option(min=_POSITIVE, help="Images per second over all replicas.")],
     p99_ms: Annotated[float, typer.Option(min=_POSITIVE, help="99th percentile of the latency.")],
-    model: Annotated[str | None, typer.Argument(help="A shipped model's name, or a model folder.")] = None,
+    model: ModelArgument = None,
     spare: Annotated[int, typer.Option(min=0, help="Replicas that may be lost while the p99 holds.")] = 1,
     price_per_hour: Annotated[float | None, typer.Option(min=0.0, help="Of one replica, in any currency.")] = None,
     thresholds: Annotated[
@@ -40,10 +40,10 @@ def plan(
     ] = None,
     image: Annotated[str, typer.Option(help="To measure them with: small (64x64 px) or large (500x375 px).")] = "small",
     front_ends: Annotated[int | None, typer.Option(min=0, help="As DVT_HTTP_WORKERS.")] = None,
-    device: Annotated[str | None, typer.Option(help="auto, cpu, cuda, cuda:1 …")] = None,
+    device: Device = None,
     dtype: Annotated[str | None, typer.Option(help="As DVT_DTYPE.")] = None,
-    max_inflight: Annotated[int | None, typer.Option(help="Images admitted at one time.")] = None,
-    max_batch_size: Annotated[int | None, typer.Option(help="Images a stage runs at once.")] = None,
+    max_inflight: MaxInflight = None,
+    max_batch_size: MaxBatchSize = None,
     images: Annotated[int, typer.Option(min=1000, help="Of every simulated load.")] = 60_000,
     seed: Annotated[int, typer.Option(help="Of arrivals, images and what a batch takes.")] = 0,
     out: Annotated[Path | None, typer.Option("--json", help="Also write the figures as JSON.")] = None,

@@ -23,19 +23,14 @@ class Adaptation:
     solve: Callable[[Target], tuple[float, ...]]
 
     def fits(self, point: OperatingPoint) -> bool:
-        """Whether the point can be used unchanged."""
-        # Points stored by older versions have no calibration. They are used unchanged, so that an update of this
-        # program changes no thresholds.
+        """Whether the point can be used unchanged; points that older versions stored, without a calibration, can."""
         return point.calibration in (None, self.calibration)
 
     def adapted(self, point: OperatingPoint, own: tuple[float, ...]) -> OperatingPoint:
-        """Adapt a point that does not fit; logs the result.
+        """Adapt a point that does not fit; logs the result. Solving takes some tens of milliseconds.
 
-        Thresholds that a user chose stay. Thresholds that were solved for a target are solved again, which takes some
-        tens of milliseconds. If this model cannot meet the target, the model's own thresholds are used.
-
-        Args:
-            own: the model's own thresholds.
+        Thresholds that a user chose stay. Thresholds that were solved for a target are solved again; if this model
+        cannot meet the target, its `own` thresholds are used.
         """
         other = f"version {point.version} of the configuration was set for other weights, or another calibration"
         before = list(point.thresholds)

@@ -13,7 +13,7 @@ from urllib.parse import quote
 
 import msgspec
 
-from service.configuration.store import Store, decode, encode, require_version
+from service.configuration.store import Store, decode, require_version
 from service.engine.operating import History
 from service.errors import StoreUnavailableError
 
@@ -46,17 +46,17 @@ class FileStore(Store):
         self._num_stages = num_stages
         self.durable = self._is_writable()
 
-    def check(self) -> History | None:
+    async def read(self) -> History | None:
+        """As `Store.read`."""
+        return await asyncio.to_thread(self.read_now)
+
+    def read_now(self) -> History | None:
         """`read` without an event loop.
 
         Raises:
             StoreUnavailableError: as `Store.read`; caused by an OSError if the file cannot be opened.
         """
-        return self._read()
-
-    async def read(self) -> History | None:
-        """As `Store.read`."""
-        return await asyncio.to_thread(self._read)
+        return decode(self._models().get(self._model), self._num_stages, f"{self._path}, {self._model!r},")
 
     async def replace(self, history: History, *, over: int) -> None:
         """As `Store.replace`."""
@@ -80,17 +80,12 @@ class FileStore(Store):
         except (OSError, msgspec.MsgspecError, UnicodeDecodeError) as error:
             raise StoreUnavailableError(f"{self._path} cannot be read: {error}") from error
 
-    def _read(self) -> History | None:
-        entry = self._models().get(self._model)
-        place = f"{self._path}, {self._model!r},"
-        return None if entry is None else decode(entry, self._num_stages, place)
-
     def _replace(self, history: History, over: int) -> None:
         path = Path(os.path.realpath(self._path))
         try:
             with _locked(path):
-                require_version(self._read(), over)
-                models: _Models = {**self._models(), self._model: msgspec.Raw(encode(history))}
+                require_version(self.read_now(), over)
+                models: _Models = {**self._models(), self._model: msgspec.Raw(msgspec.json.encode(history))}
                 _write_whole(path, msgspec.json.format(msgspec.json.encode(models)))
         except OSError as error:
             raise StoreUnavailableError(f"{self._path} cannot be written: {error}") from error
@@ -119,10 +114,14 @@ def _write_whole(path: Path, data: bytes) -> None:
     descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     try:
         with os.fdopen(descriptor, "wb") as file:
-            _take_over_permissions(path, descriptor)
+            if path.exists():
+                status = path.stat()
+                with suppress(PermissionError):  # only root may change the owner
+                    os.fchown(descriptor, status.st_uid, status.st_gid)
+                os.fchmod(descriptor, stat.S_IMODE(status.st_mode))
             file.write(data)
             file.flush()
-            os.fsync(file.fileno())
+            os.fsync(descriptor)
         os.replace(temporary, path)
     except BaseException:
         with suppress(FileNotFoundError):
@@ -133,13 +132,3 @@ def _write_whole(path: Path, data: bytes) -> None:
         os.fsync(folder)  # or a power failure may undo the rename
     finally:
         os.close(folder)
-
-
-def _take_over_permissions(path: Path, descriptor: int) -> None:
-    try:
-        status = path.stat()
-    except FileNotFoundError:
-        return
-    with suppress(PermissionError):  # only root may change the owner
-        os.fchown(descriptor, status.st_uid, status.st_gid)
-    os.fchmod(descriptor, stat.S_IMODE(status.st_mode))

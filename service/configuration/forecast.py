@@ -1,6 +1,5 @@
 """Solves targets for thresholds, and predicts the outcome of thresholds, with the calibration table."""
 
-import threading
 from collections.abc import Sequence
 from functools import cached_property
 from itertools import accumulate
@@ -25,8 +24,6 @@ class Forecast:
         self._table = table
         self._walk_macs = tuple(accumulate(stage_macs))
         self._baseline_macs = baseline_macs
-        self._building = threading.Lock()
-        self._built: Solver | None = None
 
     def expected(self, thresholds: tuple[float, ...]) -> Outcome | None:
         """Expected accuracy, mean MACs and exit shares; None without a calibration table."""
@@ -41,7 +38,7 @@ class Forecast:
     @cached_property
     def curve(self) -> Sequence[Solution]:
         """The most accurate thresholds for a range of costs, the cheapest first; empty without a calibration table."""
-        return () if self._table is None else self._solver().frontier(_MAX_CURVE_POINTS)
+        return () if self._table is None else self._solver.frontier(_MAX_CURVE_POINTS)
 
     def solve(self, target: Target) -> tuple[float, ...]:
         """The best thresholds for a target. The first call builds the solver, in some tens of milliseconds.
@@ -49,7 +46,7 @@ class Forecast:
         Raises:
             InvalidParameterError: no thresholds meet it, or there is no calibration table.
         """
-        solver = self._solver()
+        solver = self._solver
         try:
             match target.kind:
                 case "mean_macs":
@@ -63,10 +60,9 @@ class Forecast:
         except InfeasibleTargetError as error:
             raise InvalidParameterError(f"target {target.kind} {target.value:g} cannot be met: {error}") from error
 
+    @cached_property
     def _solver(self) -> Solver:
+        # Takes some tens of milliseconds. Two threads that come first at once both build one.
         if self._table is None:
             raise InvalidParameterError("the model has no calibration table to solve a target with; see dvt calibrate")
-        with self._building:
-            if self._built is None:
-                self._built = Solver(self._table.confidence_EN, self._table.correct_EN, self._walk_macs)
-            return self._built
+        return Solver(self._table.confidence_EN, self._table.correct_EN, self._walk_macs)

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from service.configuration.file_store import FileStore, default_path
 from service.configuration.store import MemoryStore, Store
+from service.engine.operating import History
 from service.errors import StoreUnavailableError
 from service.settings import SettingsError
 
@@ -22,64 +23,45 @@ def open_store(setting: str | None, *, model: str, num_stages: int) -> Store:
     Raises:
         SettingsError: the file cannot be used, or the Redis client is not installed.
     """
-    if setting is None:
-        return _default_store(model, num_stages)
     if setting == "memory":
         return MemoryStore()
-    if setting.startswith(_REDIS_SCHEMES):
+    if setting is not None and "://" in setting:
         return _redis_store(setting, model, num_stages)
-    if "://" in setting:
-        known = ", ".join(_REDIS_SCHEMES)
-        # The rest of the URL may contain a password.
-        raise SettingsError(f"DVT_CONFIG_STORE: {setting.split('://')[0]}:// is not one of {known}")
-    path = Path(setting)
-    store = FileStore(path, model=model, num_stages=num_stages)
     try:
-        store.check()
+        path = default_path(model) if setting is None else Path(setting)
+    except RuntimeError:
+        return _fallback("this user has no home folder", None)
+    store, history = FileStore(path, model=model, num_stages=num_stages), None
+    try:
+        history = store.read_now()
     except StoreUnavailableError as error:
-        raise _unusable(path, error) from error
+        unreadable = isinstance(error.__cause__, OSError)
+        if setting is not None or not unreadable:
+            start_anew = f"move {path} away to start with the model's own thresholds"
+            remedy = "make it readable, or name another file" if unreadable else start_anew
+            raise SettingsError(f"DVT_CONFIG_STORE: {error}; {remedy}") from error
+    if setting is None and not store.durable:
+        return _fallback(f"{path} cannot be written", history)
     return store
 
 
-def _default_store(model: str, num_stages: int) -> Store:
-    try:
-        path = default_path(model)
-    except RuntimeError:
-        _warn_of_memory("this user has no home folder")
-        return MemoryStore()
-    store = FileStore(path, model=model, num_stages=num_stages)
-    history = None
-    try:
-        history = store.check()
-    except StoreUnavailableError as error:
-        if not isinstance(error.__cause__, OSError):
-            raise _unusable(path, error) from error
-    if store.durable:
-        return store
-    # The default file may be unwritable; memory then counts as durable, so that the replica reports no failure.
-    _warn_of_memory(f"{path} cannot be written")
-    return MemoryStore(history)
-
-
-def _warn_of_memory(reason: str) -> None:
+def _fallback(reason: str, history: History | None) -> MemoryStore:
+    # Nobody asked for the default file, so memory counts as durable and the replica reports no failure.
     _logger.warning(
         "changes of the configuration will not survive a restart: %s; name a file that can in DVT_CONFIG_STORE", reason
     )
-
-
-def _unusable(path: Path, error: StoreUnavailableError) -> SettingsError:
-    if isinstance(error.__cause__, OSError):
-        return SettingsError(f"DVT_CONFIG_STORE: {error}; make it readable, or name another file")
-    return SettingsError(f"DVT_CONFIG_STORE: {error}; move {path} away to start with the model's own thresholds")
+    return MemoryStore(history)
 
 
 def _redis_store(url: str, model: str, num_stages: int) -> Store:
+    if not url.startswith(_REDIS_SCHEMES):
+        # The rest of the URL may contain a password.
+        raise SettingsError(f"DVT_CONFIG_STORE: {url.split('://')[0]}:// is not one of {', '.join(_REDIS_SCHEMES)}")
     if importlib.util.find_spec("redis") is None:
         raise SettingsError("DVT_CONFIG_STORE: Redis needs the extra: pip install 'dynamic-vit-service[redis]'")
     from service.configuration.redis_store import RedisStore, connect
 
     try:
-        client = connect(url)
+        return RedisStore(connect(url), model=model, num_stages=num_stages)
     except ValueError as error:
         raise SettingsError(f"DVT_CONFIG_STORE: not a URL of a Redis server: {error}") from error
-    return RedisStore(client, model=model, num_stages=num_stages)

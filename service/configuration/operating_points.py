@@ -97,14 +97,14 @@ class OperatingPoints:
             with self._reachability_noted():
                 for _ in range(_MAX_ATTEMPTS):
                     await self._refresh()
-                    current = self.current
-                    if if_version is not None and current.version not in if_version:
+                    version = self.current.version
+                    if if_version is not None and version not in if_version:
                         wanted = " or ".join(map(str, if_version)) or "what If-Match names"
-                        raise VersionConflictError(f"the configuration is at version {current.version}, not {wanted}")
-                    point = current.changed(change, self._calibration)
+                        raise VersionConflictError(f"the configuration is at version {version}, not {wanted}")
+                    point = self.current.changed(change, self._calibration)
                     history = (*self._shared, point)[-HISTORY_LENGTH:]
                     with suppress(VersionConflictError):  # another change came first: try again
-                        await self._store.replace(history, over=current.version)
+                        await self._store.replace(history, over=version)
                         await self._adopt(history)
                         return self.current
         raise VersionConflictError(f"others changed the configuration {_MAX_ATTEMPTS} times meanwhile; try again")
@@ -115,7 +115,6 @@ class OperatingPoints:
             await self._synchronise()
 
     async def _synchronise(self) -> None:
-        """Synchronise with the store if it can be reached."""
         async with self._changing:
             with suppress(StoreUnavailableError), self._reachability_noted():
                 await self._refresh()
@@ -150,10 +149,6 @@ class OperatingPoints:
             # Solving would block the event loop; the old version stays in force meanwhile.
             point = await asyncio.to_thread(self._adaptation.adapted, point, self._own)
         self._shared, self._current = history, point
-        _logger.info(
-            "version %d of the configuration, by %s: thresholds %s",
-            point.version,
-            point.changed_by,
-            list(point.thresholds),
-        )
+        version, by, thresholds = point.version, point.changed_by, list(point.thresholds)
+        _logger.info("version %d of the configuration, by %s: thresholds %s", version, by, thresholds)
         self.on_change(self.history)

@@ -4,12 +4,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+import msgspec
 from redis.asyncio import Redis
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import RedisError, WatchError
 
-from service.configuration.store import Store, decode, encode, require_version
+from service.configuration.store import Store, decode, require_version
 from service.engine.operating import History
 from service.errors import StoreUnavailableError, VersionConflictError
 
@@ -45,7 +46,7 @@ class RedisStore(Store):
                 await pipeline.watch(self._key)
                 require_version(self._decoded(await pipeline.get(self._key)), over)
                 pipeline.multi()
-                pipeline.set(self._key, encode(history))
+                pipeline.set(self._key, msgspec.json.encode(history))
                 await pipeline.execute()
 
     async def close(self) -> None:
@@ -53,7 +54,7 @@ class RedisStore(Store):
         await self._client.aclose()
 
     def _decoded(self, data: bytes | None) -> History | None:
-        return None if data is None else decode(data, self._num_stages, f"the key {self._key}")
+        return decode(data, self._num_stages, f"the key {self._key}")
 
     @contextmanager
     def _translated(self) -> Iterator[None]:

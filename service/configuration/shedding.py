@@ -9,9 +9,7 @@ from weights.calibration.solver import Solver
 from weights.calibration.table import CalibrationTable
 from weights.calibration.thresholds import simulate
 
-_ALWAYS_LEAVES = 2.0
-"""A confidence above every threshold."""
-
+_ALWAYS_LEAVES = 2.0  # a confidence above every threshold
 _REMEMBERED = 16
 
 
@@ -45,23 +43,17 @@ class ThresholdLadder:
 
     def prepare(self, thresholds: Thresholds) -> tuple[Thresholds, ...]:
         """Solve the levels for a configuration with these thresholds now."""
-        steps = self._solved(thresholds)
-        if len(self._steps) > _REMEMBERED:
-            self._steps.clear()
-        self._steps[thresholds] = steps
-        return steps
-
-    def _solved(self, thresholds: Thresholds) -> tuple[Thresholds, ...]:
         confidence_EN, correct_EN = self._table.confidence_EN, self._table.correct_EN
         expected = simulate(confidence_EN, correct_EN, self._walk_macs, thresholds).accuracy
         # Images that leave by the configuration's thresholds leave by any, so the solver can only lower thresholds.
-        leaves_EN = confidence_EN[:-1] >= np.asarray(thresholds)[:, None]
         bound_EN = confidence_EN.copy()
-        bound_EN[:-1][leaves_EN] = _ALWAYS_LEAVES
+        bound_EN[:-1][confidence_EN[:-1] >= np.asarray(thresholds)[:, None]] = _ALWAYS_LEAVES
         solver = Solver(bound_EN, correct_EN, self._walk_macs, include=[thresholds])
-        floors = [expected - self._accuracy_drop * level / NUM_LEVELS for level in range(1, NUM_LEVELS + 1)]
-        solutions = [solver.for_accuracy(floor).thresholds for floor in floors]
-        return tuple(
-            tuple(min(own, lowered) for own, lowered in zip(thresholds, solution, strict=True))
-            for solution in solutions
-        )
+        steps = []
+        for level in range(1, NUM_LEVELS + 1):
+            solved = solver.for_accuracy(expected - self._accuracy_drop * level / NUM_LEVELS).thresholds
+            steps.append(tuple(map(min, thresholds, solved)))
+        if len(self._steps) > _REMEMBERED:
+            self._steps.clear()
+        self._steps[thresholds] = tuple(steps)
+        return tuple(steps)

@@ -70,17 +70,14 @@ def require_version(stored: History | None, version: int) -> None:
         raise VersionConflictError(f"the configuration is at version {found}, not {version}")
 
 
-def encode(history: History) -> bytes:
-    """The history as JSON."""
-    return msgspec.json.encode(history)
-
-
-def decode(data: bytes | msgspec.Raw, num_stages: int, place: str) -> History:
-    """Read and check what `encode` wrote.
+def decode(data: bytes | msgspec.Raw | None, num_stages: int, place: str) -> History | None:
+    """Read and check a history that `msgspec.json.encode` wrote; None stays None.
 
     Raises:
         StoreUnavailableError: for anything else; the text names `place`.
     """
+    if data is None:
+        return None
     try:
         history = msgspec.json.decode(data, type=tuple[OperatingPoint, ...])
         for point in history:

@@ -33,8 +33,7 @@ def device_errors() -> Iterator[None]:
     except RuntimeError as error:
         import torch
 
-        # Older versions of torch raise a RuntimeError that only its text identifies.
-        lost = "CUDA error" in str(error) or isinstance(error, getattr(torch, "AcceleratorError", ()))
-        if lost and not is_out_of_memory(error):
+        # Some versions of torch raise a RuntimeError that only its text identifies.
+        if not is_out_of_memory(error) and ("CUDA error" in str(error) or isinstance(error, torch.AcceleratorError)):
             raise DeviceLostError("the accelerator failed and cannot compute any more") from error
         raise

@@ -1,8 +1,7 @@
 """Replays the kernels of a stage as one CUDA graph, which avoids about a hundred kernel launches."""
 
 import logging
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass, fields
 
 import torch
@@ -33,35 +32,28 @@ class GraphedForward:
 
     Args:
         forward: the function to record; it also runs when there is no recording.
-        capture: records on the device.
+
+    Attributes:
+        recording: whether each new stage and batch size is recorded; a failure ends this and drops all recordings.
     """
 
     def __init__(self, forward: Forward, capture: Capture) -> None:
+        self.recording = False
         self._forward = forward
         self._capture = capture
         self._graphs: dict[tuple[int, int], _Graph] = {}
-        self._recording = False
 
     def __len__(self) -> int:
         """Number of recordings."""
         return len(self._graphs)
 
-    @contextmanager
-    def recording(self) -> Iterator[None]:
-        """Record every stage and batch size that runs inside; a failure stops recording and drops all recordings."""
-        self._recording = True
-        try:
-            yield
-        finally:
-            self._recording = False
-
     def __call__(self, stage: int, images: Tensor | None, state: ReuseState | None) -> StageOutput:
         """Run one stage; see `Cascade.forward_stage`."""
         inputs = _tensors(images, state)
         key = stage, next((len(value) for value in inputs if value is not None), 0)
+        if self.recording and key not in self._graphs:
+            self._record(key, images, state)
         graph = self._graphs.get(key)
-        if graph is None and self._recording:
-            graph = self._record(key, images, state)
         if graph is None:
             return self._forward(stage, images, state)
         for value, buffer in zip(inputs, graph.inputs, strict=True):
@@ -70,21 +62,17 @@ class GraphedForward:
         graph.replay()
         return graph.output
 
-    def _record(self, key: tuple[int, int], images: Tensor | None, state: ReuseState | None) -> _Graph | None:
+    def _record(self, key: tuple[int, int], images: Tensor | None, state: ReuseState | None) -> None:
         # Buffers with the memory layout of the inputs: the recorded kernels depend on it.
         buffers = [None if value is None else value.clone() for value in _tensors(images, state)]
         images, state = buffers[0], None if state is None else ReuseState(*buffers[1:])
         try:
-            output, replay = self._capture(lambda: self._forward(key[0], images, state))
+            self._graphs[key] = _Graph(buffers, *self._capture(lambda: self._forward(key[0], images, state)))
         except Exception as error:
-            _logger.warning(
-                "stage %d cannot be recorded for %d images: running without CUDA graphs", *key, exc_info=error
-            )
-            self._recording = False
+            message = "stage %d cannot be recorded for %d images: running without CUDA graphs"
+            _logger.warning(message, *key, exc_info=error)
+            self.recording = False
             self._graphs.clear()
-            return None
-        graph = self._graphs[key] = _Graph(buffers, output, replay)
-        return graph
 
 
 class CudaCapture:

@@ -28,13 +28,10 @@ def parse_thresholds(value: float | Sequence[float], num_stages: int) -> tuple[f
         raise InvalidParameterError(f"thresholds must be a number or a list of {expected}, got {value!r}")
     if len(values) != expected:
         raise InvalidParameterError(f"expected {expected} thresholds, one per exit but the last; got {len(values)}")
-    return tuple(_threshold(number) for number in values)
-
-
-def _threshold(value: float) -> float:
-    if isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value <= sys.float_info.max:
-        return float(value)
-    raise InvalidParameterError(f"a threshold must be a finite number of at least 0, got {value!r}")
+    for each in values:
+        if isinstance(each, bool) or not isinstance(each, int | float) or not 0 <= each <= sys.float_info.max:
+            raise InvalidParameterError(f"a threshold must be a finite number of at least 0, got {each!r}")
+    return tuple(map(float, values))
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,12 +49,7 @@ class Target:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Change:
-    """A requested change.
-
-    Attributes:
-        target: the target the thresholds were solved for, if any.
-        changed_by: name of the key.
-    """
+    """A requested change: new thresholds, the target they were solved for, and the name of the key."""
 
     thresholds: tuple[float, ...]
     target: Target | None = None
@@ -71,7 +63,6 @@ class OperatingPoint:
     Attributes:
         version: counts the changes, from 1.
         thresholds: one per exit but the last.
-        target: the target they were solved for, if any.
         calibration: digest of the weights and the calibration they belong to; None if unknown.
         changed_by: name of the key, or `OF_THE_MODEL`.
         updated_at: when it came into force, UTC.

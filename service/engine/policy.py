@@ -26,12 +26,10 @@ class Policy:
         thresholds: one per exit but the last; 0 always exits, anything above 1 never does.
         config_version: the configuration these thresholds came from.
         min_stage: no exit before this stage, however confident.
-        max_stage: the last stage allowed to run.
         max_macs: budget for the whole walk; a stage that would exceed it is not started.
         deadline: reading of `time.monotonic` at which the last prediction so far becomes the answer; one clock for all
             processes of a machine.
         follows_config: whether the thresholds are the configuration's; only these are lowered under load.
-        top_k: number of classes to return.
         trace: whether to return every stage's prediction.
     """
 
@@ -46,10 +44,7 @@ class Policy:
     trace: bool = False
 
     def check(self, stage_macs: Sequence[int]) -> None:
-        """Check the rule against a cascade of these stages.
-
-        Args:
-            stage_macs: MACs of each stage for one image.
+        """Check the rule against a cascade whose stages take these MACs for one image.
 
         Raises:
             InvalidParameterError: for the first parameter out of its range.
@@ -62,9 +57,8 @@ class Policy:
         if not 0 <= self.min_stage <= self.max_stage:
             raise InvalidParameterError(f"min_stage must be from 0 to {self.max_stage}, got {self.min_stage}")
         if self.max_macs is not None and self.max_macs < stage_macs[0]:
-            raise InvalidParameterError(
-                f"max_macs must be at least {stage_macs[0]}, the first stage's, got {self.max_macs}"
-            )
+            least = f"{stage_macs[0]}, the first stage's"
+            raise InvalidParameterError(f"max_macs must be at least {least}, got {self.max_macs}")
         if self.top_k < 1:
             raise InvalidParameterError(f"top_k must be at least 1, got {self.top_k}")
 

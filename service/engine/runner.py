@@ -5,7 +5,6 @@ Shapes: B batch, padded or not, S image side in pixels, K classes.
 
 import logging
 from collections.abc import Sequence
-from contextlib import nullcontext
 
 import numpy as np
 import torch
@@ -15,11 +14,10 @@ from models import macs
 from models.cascade import Cascade
 from models.look import look_at
 from models.reuse import ReuseState
-from service.engine.buckets import bucket_sizes
 from service.engine.device_errors import device_errors
 from service.engine.graphs import CudaCapture, GraphedForward
 from service.engine.policy import Policy
-from service.engine.preparation import prepared
+from service.engine.preparation import bucket_sizes, prepared
 from service.engine.state_pool import StatePool
 from service.engine.task import StagePrediction, Task
 from service.engine.warm_up import Times, run_every_size, run_growing_sizes
@@ -32,17 +30,13 @@ class TorchRunner:
 
     Args:
         cascade: is copied, not changed.
-        mean: per channel, of pixels scaled to 0..1.
-        std: likewise.
+        mean: per channel, of pixels scaled to 0..1; `std` likewise.
         temperatures: one per stage.
         max_batch_size: the largest batch `run` is given.
         capacity: the most images in flight, each with reuse state.
         dtype: type of weights and activations; confidences are computed in float32.
         buckets: batch sizes to pad to; an empty sequence disables padding. By default those of `bucket_sizes`.
         cuda_graphs: whether stages are recorded in the warm-up and replayed, on a GPU.
-
-    Attributes:
-        buckets: batch sizes that batches are padded to; empty without padding.
     """
 
     def __init__(
@@ -62,24 +56,21 @@ class TorchRunner:
         config = cascade.config
         if len(temperatures) != config.num_stages:
             raise ValueError(f"expected {config.num_stages} temperatures, got {len(temperatures)}")
+        self.stage_macs = tuple(stage.total for stage in macs.stage_macs(config))
+        self.baseline_macs = macs.baseline_macs(config)
+        self.dtype = str(dtype).removeprefix("torch.")
         self._device = torch.device(device)
         self._dtype = dtype
-        on_cpu = self._device.type == "cpu"
-
         self._cascade = prepared(cascade, self._device, dtype)
         self._graphs: GraphedForward | None = None
         if cuda_graphs and self._device.type == "cuda":
             self._graphs = GraphedForward(self._cascade.forward_stage, CudaCapture(self._device))
         self._temperatures = tuple(temperatures)
-        self.stage_macs = tuple(stage.total for stage in macs.stage_macs(config))
-        self.baseline_macs = macs.baseline_macs(config)
-        self.dtype = str(dtype).removeprefix("torch.")
 
         # (pixel / 255 - mean) / std, as one product and one sum.
-        mean_of, std_of = (
-            torch.tensor(values, dtype=torch.float32, device=self._device).view(1, 3, 1, 1) for values in (mean, std)
-        )
-        self._scale, self._shift = 1 / (255 * std_of), -mean_of / std_of
+        channels = torch.tensor([mean, std], dtype=torch.float32, device=self._device)
+        mean_C11, std_C11 = channels[..., None, None].unbind()
+        self._scale, self._shift = 1 / (255 * std_C11), -mean_C11 / std_C11
 
         if buckets is None:
             buckets = bucket_sizes(max_batch_size, self._device, dtype)
@@ -87,7 +78,7 @@ class TorchRunner:
         self._max_batch_size = max_batch_size
         # Every batch is collected here; page-locked for a GPU, which saves a copy.
         shape = (max_batch_size, 3, config.image_size, config.image_size)
-        self._staging = torch.zeros(shape, dtype=torch.uint8, pin_memory=not on_cpu)
+        self._staging = torch.zeros(shape, dtype=torch.uint8, pin_memory=self._device.type != "cpu")
         # The warm-up runs full batches, even if fewer images may be in flight.
         self._pool = StatePool(max(capacity, max_batch_size), self._device, config.map_origins)
         self._pending: tuple[int, Sequence[Task], ReuseState] | None = None
@@ -113,18 +104,17 @@ class TorchRunner:
         if self._device.type == "cpu":
             times = run_growing_sizes(self, tasks, self.sizes)
         else:
-            with self._graphs.recording() if self._graphs is not None else nullcontext():
-                run_every_size(self, tasks, self.sizes)
+            if self._graphs is not None:
+                self._graphs.recording = True
+            run_every_size(self, tasks, self.sizes)
+            if self._graphs is not None:
+                self._graphs.recording = False
+                _logger.info("%d CUDA graphs were recorded", len(self._graphs))
             # Measured separately, without recording.
             times = run_every_size(self, tasks, self.sizes)
-        _logger.info(
-            "the reuse state of %d images takes %.1f MB, %.1f kB each",
-            self._pool.capacity,
-            self._pool.capacity * self._pool.bytes_per_image / 1e6,
-            self._pool.bytes_per_image / 1e3,
-        )
-        if self._graphs is not None:
-            _logger.info("%d CUDA graphs were recorded", len(self._graphs))
+        images, each = self._pool.capacity, self._pool.bytes_per_image
+        message = "the reuse state of %d images takes %.1f MB, %.1f kB each"
+        _logger.info(message, images, images * each / 1e6, each / 1e3)
         return times
 
     @torch.inference_mode()
@@ -158,7 +148,7 @@ class TorchRunner:
             self._pool.store(stage, [tasks[row].task_id for row in rows], state, rows)
 
     def release(self, tasks: Sequence[Task]) -> None:
-        """Free the reuse state of these tasks."""
+        """Free the reuse state of these tasks; see `Runner.release`."""
         self._pool.release([task.task_id for task in tasks])
 
     def _upload(self, stage: int, tasks: Sequence[Task], size: int) -> Tensor:
@@ -171,15 +161,14 @@ class TorchRunner:
     def _read_back(self, stage: int, logits: Tensor, tasks: Sequence[Task]) -> list[StagePrediction]:
         """Copy the most probable classes to the host, values and indices in one copy."""
         all_probs = torch.softmax(logits.to(torch.float32) / self._temperatures[stage], dim=-1)
-        top_k = min(max(task.policy.top_k for task in tasks), all_probs.shape[-1])
-        probs, indices = all_probs.topk(top_k, dim=-1)
+        most = min(max(task.policy.top_k for task in tasks), all_probs.shape[-1])
         # Indices below 2^24 are exact in float32.
-        table = torch.cat([probs, indices.to(torch.float32)], dim=-1).cpu().tolist()
+        table_2BK = torch.stack([values.to(torch.float32) for values in all_probs.topk(most, dim=-1)]).cpu()
         return [
             StagePrediction(
                 stage=stage,
-                indices=tuple(int(index) for index in row[top_k : top_k + task.policy.top_k]),
-                probs=tuple(row[: min(top_k, task.policy.top_k)]),
+                indices=tuple(map(int, indices[: task.policy.top_k])),
+                probs=tuple(probs[: task.policy.top_k]),
             )
-            for task, row in zip(tasks, table, strict=True)
+            for task, probs, indices in zip(tasks, *table_2BK.tolist(), strict=True)
         ]

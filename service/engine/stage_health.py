@@ -22,21 +22,19 @@ class StageHealth:
         self._failed_batches = [0] * num_stages
         self._failed_images: list[set[bytes]] = [set() for _ in range(num_stages)]
 
-    def succeeded(self, stage: int) -> None:
-        """At least one image of a batch succeeded."""
-        if self._failed_batches[stage]:
-            self._failed_batches[stage] = 0
-            self._failed_images[stage].clear()
-
-    def failed(self, stage: int, tasks: Sequence[Task]) -> None:
-        """Every image of a batch failed.
+    def batch_ended(self, stage: int, size: int, failed: Sequence[Task]) -> None:
+        """Record which tasks of a batch of `size` images failed.
 
         Raises:
             StageBrokenError: when the stage is broken.
         """
         images = self._failed_images[stage]
+        if len(failed) < size:
+            self._failed_batches[stage] = 0
+            images.clear()
+            return
         self._failed_batches[stage] += 1
-        for task in tasks:
+        for task in failed:
             if len(images) < _MAX_FAILED_BATCHES:
                 images.add(task.pixels.tobytes())
         if self._failed_batches[stage] >= _MAX_FAILED_BATCHES and len(images) >= _MAX_FAILED_BATCHES:

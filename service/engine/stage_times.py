@@ -1,7 +1,5 @@
 """Estimates the duration of a batch by stage and size, from past batches. Plain Python without a clock."""
 
-from dataclasses import dataclass
-
 _MEMORY = 0.95
 """Decay of earlier batches: about the last 20 batches count."""
 _MAX_RISE = 3.0
@@ -12,42 +10,34 @@ _DOUBT = 0.95
 """Factor of an estimate after each refusal it causes."""
 
 
-@dataclass(slots=True)
 class _Line:
     """Seconds as a line over batch size, by least squares with decaying weights; coefficients are at least 0."""
 
-    weight: float = 0.0
-    size: float = 0.0
-    size_size: float = 0.0
-    seconds: float = 0.0
-    size_seconds: float = 0.0
-    fixed: float = 0.0
-    per_row: float = 0.0
+    def __init__(self) -> None:
+        # Decaying sums of 1, size, size^2, seconds and size * seconds.
+        self._sums: tuple[float, ...] = (0.0,) * 5
+        self._fixed = self._per_row = 0.0
 
     def add(self, size: int, seconds: float) -> None:
-        self.weight = self.weight * _MEMORY + 1.0
-        self.size = self.size * _MEMORY + size
-        self.size_size = self.size_size * _MEMORY + size * size
-        self.seconds = self.seconds * _MEMORY + seconds
-        self.size_seconds = self.size_seconds * _MEMORY + size * seconds
-        mean_size, mean_seconds = self.size / self.weight, self.seconds / self.weight
-        variance = self.size_size / self.weight - mean_size**2
-        covariance = self.size_seconds / self.weight - mean_size * mean_seconds
+        news = (1.0, size, size * size, seconds, size * seconds)
+        self._sums = tuple(total * _MEMORY + new for total, new in zip(self._sums, news, strict=True))
+        weight, *sums = self._sums
+        mean_size, mean_square, mean_seconds, mean_product = (total / weight for total in sums)
+        variance = mean_square - mean_size**2
+        covariance = mean_product - mean_size * mean_seconds
         proportional = mean_seconds / mean_size
         prior = _PRIOR * mean_size**2
         slope = (covariance + prior * proportional) / (variance + prior)
-        self.per_row = min(max(slope, 0.0), proportional)
-        self.fixed = mean_seconds - self.per_row * mean_size
+        self._per_row = min(max(slope, 0.0), proportional)
+        self._fixed = mean_seconds - self._per_row * mean_size
 
     def scale(self, factor: float) -> None:
-        """Multiply all observed seconds by `factor`."""
-        self.seconds *= factor
-        self.size_seconds *= factor
-        self.fixed *= factor
-        self.per_row *= factor
+        """Multiply all observed seconds by `factor`; takes effect with the next batch."""
+        *sizes, seconds, products = self._sums
+        self._sums = (*sizes, factor * seconds, factor * products)
 
     def at(self, size: int) -> float:
-        return self.fixed + self.per_row * size
+        return self._fixed + self._per_row * size
 
 
 class StageTimes:

@@ -4,7 +4,6 @@ Shapes: C capacity of the pool, B batch.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import torch
 from einops import rearrange
@@ -19,21 +18,8 @@ class StateMemoryError(ServiceError):
     """No memory for the reuse state of `max_inflight` images; raised during the warm-up."""
 
 
-@dataclass(slots=True)
-class _Slot:
-    """The place of a task's state.
-
-    Attributes:
-        row: its row in every tensor of the pool.
-        boundary: the stage that wrote it last; None before the first write is complete.
-    """
-
-    row: int
-    boundary: int | None = None
-
-
 class StatePool:
-    """One slot per image for its whole walk, in one tensor [C, ...] per kind of state and boundary.
+    """One row per image for its whole walk, in one tensor [C, ...] per kind of state and boundary.
 
     Boundary k lies between stages k and k + 1. Each boundary has its own tensors: a stage never overwrites its input,
     so a failed batch can run again. A feature map is stored at the boundary where it was made or changed, and later
@@ -41,7 +27,6 @@ class StatePool:
 
     Args:
         capacity: the most images with state at a time.
-        device: device of the tensors.
         map_origins: for each boundary, the boundary that stores its feature map.
     """
 
@@ -50,20 +35,21 @@ class StatePool:
         self._device = device
         self._map_origins = tuple(map_origins)
         self._free = list(range(capacity))
-        self._slots: dict[int, _Slot] = {}
+        self._rows: dict[int, int] = {}
+        self._boundaries: dict[int, int] = {}  # the last one that was written completely, by task
         self._tensors: dict[tuple[str, int], Tensor] = {}
 
     def __len__(self) -> int:
         """Number of images with state."""
-        return len(self._slots)
+        return len(self._rows)
 
     @property
     def bytes_per_image(self) -> int:
-        """Bytes of one image's slot, over the boundaries and kinds of state seen so far."""
+        """Bytes of one image's state, over the boundaries and kinds of state seen so far."""
         return sum(tensor.nbytes for tensor in self._tensors.values()) // self.capacity
 
     def store(self, boundary: int, task_ids: Sequence[int], state: ReuseState, rows: Sequence[int]) -> None:
-        """Write these rows of a batch's state into the tasks' slots.
+        """Write these rows of a batch's state into the tasks' rows of the pool.
 
         Shape: state [B, ...]; as many rows as task_ids
 
@@ -71,22 +57,23 @@ class StatePool:
             RuntimeError: when the pool is full; then nothing is written.
             StateMemoryError: when there is no memory for a new kind of state.
         """
-        arrivals = [task_id for task_id in task_ids if task_id not in self._slots]
+        arrivals = [task_id for task_id in task_ids if task_id not in self._rows]
         if len(arrivals) > len(self._free):
             raise RuntimeError(f"no reuse state slots for {len(arrivals)} images; {len(self._free)} are free")
         for task_id in arrivals:
-            self._slots[task_id] = _Slot(self._free.pop())
-        slots = [self._slots[task_id] for task_id in task_ids]
+            self._rows[task_id] = self._free.pop()
 
-        source, target = self._index(rows), self._index([slot.row for slot in slots])
-        self._write("tokens", boundary, state.tokens, source, target)
-        self._write("relations", boundary, state.relations, source, target)
-        self._write("logits", boundary, state.logits, source, target)
+        parts = {"tokens": state.tokens, "relations": state.relations, "logits": state.logits}
         if state.feature_map is not None and self._map_origins[boundary] == boundary:
             # Channels last, as in a stem's output, so that rows are contiguous.
-            self._write("feature_map", boundary, rearrange(state.feature_map, "b c h w -> b h w c"), source, target)
-        for slot in slots:
-            slot.boundary = boundary
+            parts["feature_map"] = rearrange(state.feature_map, "b c h w -> b h w c")
+        source, target = self._index(rows), self._index([self._rows[task_id] for task_id in task_ids])
+        for kind, value in parts.items():
+            if value is not None:
+                if (kind, boundary) not in self._tensors:
+                    self._tensors[kind, boundary] = self._allocate(value)
+                self._tensors[kind, boundary].index_copy_(0, target, value.index_select(0, source))
+        self._boundaries.update(dict.fromkeys(task_ids, boundary))
 
     def load(self, boundary: int, task_ids: Sequence[int]) -> ReuseState:
         """Gather the state that stage `boundary` stored for these tasks; ids may repeat.
@@ -97,35 +84,28 @@ class StatePool:
             LookupError: when a task holds no state of that stage.
         """
         for task_id in task_ids:
-            slot = self._slots.get(task_id)
-            if slot is None or slot.boundary != boundary:
+            if self._boundaries.get(task_id) != boundary:
                 raise LookupError(f"task {task_id} holds no reuse state of stage {boundary}")
-        index = self._index([self._slots[task_id].row for task_id in task_ids])
-        map_BHWC = self._read("feature_map", self._map_origins[boundary], index)
-        return ReuseState(
-            tokens=self._read("tokens", boundary, index),
-            relations=self._read("relations", boundary, index),
-            logits=self._read("logits", boundary, index),
-            feature_map=None if map_BHWC is None else rearrange(map_BHWC, "b h w c -> b c h w"),
-        )
+        index = self._index([self._rows[task_id] for task_id in task_ids])
+        origins = {"feature_map": self._map_origins[boundary]}
+        parts = {
+            kind: tensor.index_select(0, index)
+            for (kind, origin), tensor in self._tensors.items()
+            if origin == origins.get(kind, boundary)
+        }
+        if "feature_map" in parts:
+            parts["feature_map"] = rearrange(parts["feature_map"], "b h w c -> b c h w")
+        return ReuseState(**parts)
 
     def release(self, task_ids: Sequence[int]) -> None:
-        """Free the slots of these tasks; tasks without a slot are allowed."""
+        """Free the rows of these tasks; tasks without state are allowed."""
         for task_id in task_ids:
-            slot = self._slots.pop(task_id, None)
-            if slot is not None:
-                self._free.append(slot.row)
+            self._boundaries.pop(task_id, None)
+            if task_id in self._rows:
+                self._free.append(self._rows.pop(task_id))
 
     def _index(self, rows: Sequence[int]) -> Tensor:
         return torch.tensor(rows, dtype=torch.int64, device=self._device)
-
-    def _write(self, kind: str, boundary: int, value: Tensor | None, source: Tensor, target: Tensor) -> None:
-        if value is None:
-            return
-        tensor = self._tensors.get((kind, boundary))
-        if tensor is None:
-            tensor = self._tensors[kind, boundary] = self._allocate(value)
-        tensor.index_copy_(0, target, value.index_select(0, source))
 
     def _allocate(self, value: Tensor) -> Tensor:
         try:
@@ -138,7 +118,3 @@ class StatePool:
                 f"no memory for the reuse state of max_inflight = {self.capacity} images: it takes "
                 f"{needed_bytes / 1e6:.1f} MB or more"
             ) from error
-
-    def _read(self, kind: str, boundary: int, index: Tensor) -> Tensor | None:
-        tensor = self._tensors.get((kind, boundary))
-        return None if tensor is None else tensor.index_select(0, index)

@@ -1,5 +1,6 @@
 """One image's walk through the cascade and its result. Plain Python and NumPy, no torch."""
 
+import math
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 
@@ -14,13 +15,7 @@ Pixels = npt.NDArray[np.uint8]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StagePrediction:
-    """One stage's best classes for one image, most probable first.
-
-    Attributes:
-        stage: index of the stage.
-        indices: class indices, [top_k].
-        probs: softmax probabilities after the stage's temperature, [top_k].
-    """
+    """One stage's best classes for one image and their softmax probabilities, [top_k] each, most probable first."""
 
     stage: int
     indices: tuple[int, ...]
@@ -38,10 +33,8 @@ class Answer:
 
     Attributes:
         prediction: the exit stage's prediction.
-        reason: why the image left there.
         threshold: the exit stage's threshold in force; None at the last stage.
         macs: MACs executed for this image, over all stages.
-        config_version: the configuration it was admitted with.
         queue_s: seconds spent waiting in stage queues.
         compute_s: seconds spent in batches (their whole durations).
         trace: every stage's prediction if requested, else empty.
@@ -63,19 +56,15 @@ class Task:
 
     Attributes:
         task_id: unique in this engine.
-        pixels: uint8, [3, crop_px, crop_px].
         submitted_at: seconds on the engine's clock.
-        deadline: seconds on the engine's clock, or None.
-        stage: the current stage, waiting or running.
-        enqueued_at: time of joining that stage's queue.
-        predictions: predictions of the finished stages.
+        stage: the current stage, waiting or running; `enqueued_at` is the time of joining its queue.
+        predictions: those of the finished stages.
     """
 
     task_id: int
     pixels: Pixels
     policy: Policy
     submitted_at: float
-    deadline: float | None = None
     stage: int = 0
     enqueued_at: float = 0.0
     queue_s: float = 0.0
@@ -83,3 +72,8 @@ class Task:
     predictions: list[StagePrediction] = field(default_factory=list)
     cancelled: bool = False
     future: Future[Answer] = field(default_factory=Future)
+
+    @property
+    def deadline(self) -> float:
+        """The policy's deadline, infinite if there is none."""
+        return math.inf if self.policy.deadline is None else self.policy.deadline

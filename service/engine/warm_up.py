@@ -16,11 +16,7 @@ _BETWEEN_S = 3.0
 
 
 def run_every_size(runner: Runner, tasks: Sequence[Task], sizes: Sequence[int]) -> Times:
-    """Run every stage with every size, as required for recording.
-
-    Args:
-        tasks: one task per image of the largest size.
-    """
+    """Run every stage with every size, as required for recording; `tasks` are as many as the largest size."""
     times: Times = []
     # The largest first, so that the allocator's memory suffices for the others.
     for size in sorted(sizes, reverse=True):
@@ -34,10 +30,8 @@ def run_every_size(runner: Runner, tasks: Sequence[Task], sizes: Sequence[int]) 
 def run_growing_sizes(runner: Runner, tasks: Sequence[Task], sizes: Sequence[int]) -> Times:
     """Run each stage with growing sizes until a batch takes `ENOUGH_S`; returns the seconds of each second run.
 
-    A stage stops at the largest size of the stage before. After 3 s only powers of two are run.
-
-    Args:
-        tasks: one task per image of the largest size.
+    A stage stops at the largest size of the stage before. After 3 s only powers of two are run. `tasks` are as many as
+    the largest size.
     """
     times: Times = []
     largest, until = len(tasks), time.perf_counter() + _BETWEEN_S

@@ -4,7 +4,8 @@ import logging
 import math
 from collections.abc import Callable, Iterable, Sequence
 from enum import Enum, auto
-from queue import Empty, SimpleQueue
+from itertools import accumulate
+from queue import SimpleQueue
 
 from service.engine.batch_limits import BatchLimits
 from service.engine.device_errors import is_out_of_memory
@@ -16,7 +17,7 @@ from service.engine.scheduler import Scheduler
 from service.engine.stage_health import StageHealth
 from service.engine.stage_times import StageTimes
 from service.engine.task import StagePrediction, Task
-from service.errors import DeviceLostError, InferenceError
+from service.errors import ClientLeftError, DeadlineExceededError, DeviceLostError, InferenceError, ServiceError
 
 _logger = logging.getLogger(__name__)
 
@@ -32,57 +33,36 @@ class Signal(Enum):
     """Stop after the step in progress."""
 
 
-class _Verdict(Enum):
-    """The outcome of a row other than an exit."""
-
-    ESCALATE = auto()
-    CANCELLED = auto()
-    NOT_FINITE = auto()
-
-
-_Row = tuple[Task, StagePrediction, ExitReason | _Verdict]
+_Row = tuple[Task, StagePrediction, ExitReason | ServiceError | None]
+"""A row of a computed batch and how it ends; None escalates."""
 
 
 class Worker:
     """Forms batches, runs them, and ends or escalates their tasks until it is stopped.
 
     Tasks and signals arrive in `inbox`. An error of one row fails that row. Other errors, including a broken stage, are
-    raised by `serve`; the caller then ends the remaining tasks.
-
-    Attributes:
-        times: expected durations of the stages; may be set before `serve`.
+    raised by `serve`; the caller then ends the tasks that are left in `ledger`.
 
     Args:
-        walk_macs: MACs of the walk up to each stage, that stage included.
         clock: seconds, monotonic.
-        shedding: lowers thresholds under load; None switches it off.
     """
 
     def __init__(
-        self,
-        runner: Runner,
-        *,
-        ledger: Ledger,
-        observer: Observer,
-        walk_macs: Sequence[int],
-        max_batch_size: int,
-        clock: Callable[[], float],
-        shedding: Shedding | None = None,
+        self, runner: Runner, *, observer: Observer, max_batch_size: int, clock: Callable[[], float], shedding: Shedding
     ) -> None:
         self.inbox: SimpleQueue[Task | Signal] = SimpleQueue()
-        self._runner = runner
-        self._ledger = ledger
-        self._observer = observer
-        self._walk_macs = tuple(walk_macs)
+        self._walk_macs = tuple(accumulate(runner.stage_macs))
         num_stages = len(self._walk_macs)
+        self.ledger = Ledger(observer, self._walk_macs)
         self.times = StageTimes(num_stages)
+        self._runner = runner
+        self._observer = observer
         self._limits = BatchLimits(num_stages, max_batch_size)
         self._health = StageHealth(num_stages)
         self._scheduler = Scheduler(num_stages, self._limits, self.times)
-        self._shedding = shedding or Shedding()
+        self._shedding = shedding
         self._clock = clock
-        self._draining = False
-        self._stopped = False
+        self._draining = self._stopped = False
         self._busy_since: float | None = None
 
     @property
@@ -97,11 +77,7 @@ class Worker:
         return first + self.inbox.qsize(), *others
 
     def learn(self, times: Iterable[tuple[int, int, float]]) -> None:
-        """Learn durations and the largest useful batch sizes from the warm-up.
-
-        Args:
-            times: (stage, batch size, seconds)
-        """
+        """Learn durations and the largest useful batch sizes from the warm-up's (stage, batch size, seconds)."""
         largest: dict[int, int] = {}
         for stage, size, seconds in times:
             self.times.observe(stage, size, seconds)
@@ -127,11 +103,8 @@ class Worker:
         block = not self._scheduler and not self._draining
         if block and self.inbox.empty():
             self._shedding.idle(self._clock())
-        while True:
-            try:
-                message = self.inbox.get(block)
-            except Empty:
-                return
+        while block or not self.inbox.empty():
+            message = self.inbox.get()
             block = False
             match message:
                 case Task():
@@ -147,35 +120,29 @@ class Worker:
         now = self._busy_since = self._clock()
         self._shedding.update(now)
         step = self._scheduler.next_step(now)
-        self._drop(step.dropped, now)
-        if step.batch is not None:
-            stage, tasks = step.batch.stage, step.batch.tasks
-            for task in tasks:
-                task.queue_s += now - task.enqueued_at
-            failed = self._attempt(stage, tasks, now)
-            if len(failed) < len(tasks):
-                self._health.succeeded(stage)
-            else:
-                self._health.failed(stage, failed)
-        self._busy_since = None
-
-    def _drop(self, tasks: Sequence[Task], now: float) -> None:
-        self._runner.release(tasks)
-        for task in tasks:
+        for task in (*step.dropped, *step.batch):
             task.queue_s += now - task.enqueued_at
+        self._runner.release(step.dropped)
+        for task in step.dropped:
             if task.cancelled:
-                self._ledger.cancel(task, "queue")
+                self.ledger.end(task, _client_left(), "queue")
+            elif task.predictions:
+                self.ledger.answer(task, ExitReason.DEADLINE, "queue")
             else:
-                self._ledger.expire(task)
+                self.ledger.end(task, DeadlineExceededError("no stage could finish by the deadline"), "queue")
+        if step.batch:
+            failed = self._attempt(step.stage, step.batch, now)
+            self._health.batch_ended(step.stage, len(step.batch), failed)
+        self._busy_since = None
 
     def _attempt(self, stage: int, tasks: Sequence[Task], step_started: float) -> list[Task]:
         """Run a batch; if it fails, run its halves, down to single rows. Returns the failed tasks."""
         attempt_started = self._clock()
         try:
             predictions = self._runner.run(stage, tasks)
-            verdicts = [self._judge(stage, *row) for row in zip(tasks, predictions, strict=True)]
+            rows = [(*row, self._judge(stage, *row)) for row in zip(tasks, predictions, strict=True)]
             # No row is settled before the state is stored, so that a failure here can be retried.
-            self._runner.keep([row for row, verdict in enumerate(verdicts) if verdict is _Verdict.ESCALATE])
+            self._runner.keep([index for index, (_, _, verdict) in enumerate(rows) if verdict is None])
         except DeviceLostError:
             raise
         except Exception as error:
@@ -185,57 +152,54 @@ class Worker:
             elif len(tasks) == 1:
                 _logger.warning("stage %d failed for one image", stage, exc_info=error)
         else:
-            return self._finish(
-                stage, list(zip(tasks, predictions, verdicts, strict=True)), attempt_started, step_started
-            )
+            return self._settle(stage, rows, attempt_started, step_started)
         # Outside of `except`: the error's traceback holds the batch's memory, which the halves may need.
         if len(tasks) > 1:
             middle = len(tasks) // 2
             failed = self._attempt(stage, tasks[:middle], step_started)
             return failed + self._attempt(stage, tasks[middle:], step_started)
         self._runner.release(tasks)
-        self._ledger.fail(tasks[0], InferenceError(f"stage {stage} could not be computed for this image"))
+        failure = InferenceError(f"stage {stage} could not be computed for this image")
+        self.ledger.end(tasks[0], failure, "compute")
         return list(tasks)
 
-    def _finish(self, stage: int, rows: Sequence[_Row], attempt_started: float, step_started: float) -> list[Task]:
-        """Settle the rows of a computed batch; returns the tasks with non-finite probabilities."""
+    def _judge(self, stage: int, task: Task, prediction: StagePrediction) -> ExitReason | ServiceError | None:
+        if task.cancelled:
+            return _client_left()
+        if not all(map(math.isfinite, prediction.probs)):
+            return InferenceError(f"stage {stage} gave probabilities that are not finite")
+        next_macs = self._walk_macs[stage + 1] if stage + 1 < len(self._walk_macs) else None
+        reason = task.policy.exit_reason(stage, prediction.confidence, next_macs)
+        if reason is None and stage >= task.policy.min_stage:
+            lowered = self._shedding.threshold(stage, task.policy)
+            if lowered is not None and prediction.confidence >= lowered:
+                return ExitReason.LOAD
+        return reason
+
+    def _settle(self, stage: int, rows: Sequence[_Row], attempt_started: float, step_started: float) -> list[Task]:
+        """End or escalate the rows of a computed batch; returns the tasks with non-finite probabilities."""
         now = self._clock()
         queued_s = [step_started - task.enqueued_at for task, _, _ in rows]
         self._observer.batch_done(stage, len(rows), now - attempt_started, queued_s)
         self.times.observe(stage, len(rows), now - attempt_started)
         self._limits.fitted(stage, len(rows))
         # Released before the answers are set: an answered image holds no state.
-        self._runner.release([task for task, _, verdict in rows if verdict is not _Verdict.ESCALATE])
+        self._runner.release([task for task, _, verdict in rows if verdict is not None])
         for task, prediction, verdict in rows:
             task.compute_s += now - step_started
             task.predictions.append(prediction)
-            self._settle(stage, task, verdict, now)
-        return [task for task, _, verdict in rows if verdict is _Verdict.NOT_FINITE]
+            match verdict:
+                case None:
+                    task.stage += 1
+                    self._scheduler.add(task, now)
+                case ServiceError():
+                    self.ledger.end(task, verdict, "compute")
+                case ExitReason.LOAD:
+                    self.ledger.answer(task, verdict, lowered_threshold=self._shedding.threshold(stage, task.policy))
+                case _:
+                    self.ledger.answer(task, verdict)
+        return [task for task, _, verdict in rows if isinstance(verdict, InferenceError)]
 
-    def _judge(self, stage: int, task: Task, prediction: StagePrediction) -> ExitReason | _Verdict:
-        if task.cancelled:
-            return _Verdict.CANCELLED
-        if not all(map(math.isfinite, prediction.probs)):
-            return _Verdict.NOT_FINITE
-        policy, confidence = task.policy, prediction.confidence
-        next_macs = self._walk_macs[stage + 1] if stage + 1 < len(self._walk_macs) else None
-        reason = policy.exit_reason(stage, confidence, next_macs)
-        if reason is None and stage >= policy.min_stage:
-            lowered = self._shedding.threshold(stage, policy)
-            if lowered is not None and confidence >= lowered:
-                return ExitReason.LOAD
-        return reason or _Verdict.ESCALATE
 
-    def _settle(self, stage: int, task: Task, verdict: ExitReason | _Verdict, now: float) -> None:
-        match verdict:
-            case _Verdict.ESCALATE:
-                task.stage += 1
-                self._scheduler.add(task, now)
-            case _Verdict.CANCELLED:
-                self._ledger.cancel(task, "compute")
-            case _Verdict.NOT_FINITE:
-                self._ledger.fail(task, InferenceError(f"stage {stage} gave probabilities that are not finite"))
-            case ExitReason.LOAD:
-                self._ledger.answer(task, verdict, lowered_threshold=self._shedding.threshold(stage, task.policy))
-            case ExitReason():
-                self._ledger.answer(task, verdict)
+def _client_left() -> ClientLeftError:
+    return ClientLeftError("the client left before the answer was ready")

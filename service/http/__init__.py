@@ -1,1 +1,1 @@
-"""How the engine is asked over HTTP: FastAPI routes, pydantic schemas and problem documents."""
+"""The HTTP interface: connections, routes, schemas and problem documents."""

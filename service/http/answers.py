@@ -1,4 +1,4 @@
-"""From what the engine says to the answers a client reads."""
+"""Converts the engine's answers to the documents that clients read."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -6,7 +6,7 @@ from typing import Any
 import msgspec
 from fastapi import Response
 
-from service.engine.task import Answer, StagePrediction
+from service.engine.task import StagePrediction
 from service.http.context import Context
 from service.http.schemas import ClassScore, Compute, Exit, ImageResult, Timing, TracedStage
 from service.http.walk import Walked
@@ -14,22 +14,28 @@ from service.http.walk import Walked
 _encode = msgspec.json.Encoder().encode
 
 
-def json_response(document: Any, headers: Mapping[str, str] | None = None, status: int = 200) -> Response:
-    """A document as an answer."""
-    return Response(_encode(document), status, headers, media_type="application/json")
+def json_response(document: Any, headers: Mapping[str, str] | None = None) -> Response:
+    """A response with a JSON document."""
+    return Response(_encode(document), headers=headers, media_type="application/json")
 
 
 def image_result(walked: Walked, context: Context) -> ImageResult:
-    """What is said of one image; `trace` only when the engine was asked for one."""
-    answer = walked.answer
+    """The answer to one image; it has a `trace` only if the engine's answer has one."""
+    answer, architecture, baseline_macs = walked.answer, context.manifest.architecture, context.engine.baseline_macs
+    stage = answer.prediction.stage
     top = scores(answer.prediction, context)
     result = ImageResult(
         label=top[0]["label"],
         index=top[0]["index"],
         confidence=top[0]["confidence"],
         top=top,
-        exit=_exit(answer, context),
-        compute=_compute(answer, context),
+        exit=Exit(stage=stage, grid=architecture.grids[stage], reason=answer.reason, threshold=answer.threshold),
+        compute=Compute(
+            macs=answer.macs,
+            baseline_macs=baseline_macs,
+            fraction=round(answer.macs / baseline_macs, 6),
+            tokens=sum(architecture.num_tokens(ran) for ran in range(stage + 1)),
+        ),
         timing_ms=Timing(
             decode=_ms(walked.decode_s),
             queue=_ms(answer.queue_s),
@@ -42,30 +48,8 @@ def image_result(walked: Walked, context: Context) -> ImageResult:
     return result
 
 
-def server_timing(timing: Timing) -> str:
-    """The times as a `Server-Timing` header."""
-    return ", ".join(f"{name};dur={value}" for name, value in timing.items())
-
-
-def _exit(answer: Answer, context: Context) -> Exit:
-    stage = answer.prediction.stage
-    grid = context.manifest.architecture.grids[stage]
-    return Exit(stage=stage, grid=grid, reason=answer.reason, threshold=answer.threshold)
-
-
-def _compute(answer: Answer, context: Context) -> Compute:
-    architecture = context.manifest.architecture
-    baseline_macs = context.engine.baseline_macs
-    return Compute(
-        macs=answer.macs,
-        baseline_macs=baseline_macs,
-        fraction=round(answer.macs / baseline_macs, 6),
-        tokens=sum(architecture.num_tokens(stage) for stage in range(answer.prediction.stage + 1)),
-    )
-
-
 def scores(prediction: StagePrediction, context: Context) -> list[ClassScore]:
-    """The classes a stage said, the best first."""
+    """The classes of a prediction, the most probable first."""
     names = context.manifest.class_names
     return [
         ClassScore(label=names[index], index=index, confidence=prob)
@@ -75,7 +59,7 @@ def scores(prediction: StagePrediction, context: Context) -> list[ClassScore]:
 
 def _traced(prediction: StagePrediction, walked: Walked, context: Context) -> TracedStage:
     stage, answer = prediction.stage, walked.answer
-    # Where it left, the policy's may have given way to the load.
+    # At the exit, the threshold may have been lowered under load.
     threshold = answer.threshold if stage == answer.prediction.stage else walked.thresholds[stage]
     grid = context.manifest.architecture.grids[stage]
     return TracedStage(stage=stage, grid=grid, threshold=threshold, **scores(prediction, context)[0])

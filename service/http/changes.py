@@ -1,10 +1,10 @@
-"""What may be said about a configuration: thresholds, a target, or a name the model has for thresholds."""
+"""The bodies that change a configuration: thresholds, a target, or the name of an operating point."""
 
-from typing import Annotated, Self
+from typing import Annotated, Self, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, StrictFloat, model_validator
 
-from service.engine.operating import Target, parse_thresholds
+from service.engine.operating import Target, TargetKind, parse_thresholds
 from service.errors import InvalidParameterError
 from weights.manifest import Manifest
 
@@ -15,17 +15,17 @@ _Positive = Annotated[StrictFloat, Field(gt=0, allow_inf_nan=False)]
 
 
 class TargetDocument(BaseModel):
-    """Exactly one of these; the calibration table says which thresholds meet it."""
+    """Exactly one target; the calibration table gives the thresholds that meet it."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, json_schema_extra={"minProperties": 1, "maxProperties": 1})
 
-    mean_macs: _Positive = Field(default=0.0, description="At most so many MACs per image, in the mean.")
+    mean_macs: _Positive = Field(default=0.0, description="The most MACs per image, in the mean.")
     fraction: _Positive = Field(
-        default=0.0, description="At most this fraction of the baseline's MACs per image, in the mean."
+        default=0.0, description="The most MACs per image, in the mean, as a fraction of the baseline's."
     )
-    accuracy: _Share = Field(default=0.0, description="At least this accuracy, with the fewest MACs; 0.9 is 90 %.")
+    accuracy: _Share = Field(default=0.0, description="The least accuracy, with the fewest MACs; 0.9 is 90 %.")
     accuracy_drop: _Share = Field(
-        default=0.0, description="At most so far below the full cascade's accuracy; 0.005 is half a point."
+        default=0.0, description="The most accuracy lost against the full cascade; 0.005 is half a point."
     )
 
     @model_validator(mode="after")
@@ -35,11 +35,12 @@ class TargetDocument(BaseModel):
         return self
 
     def to_target(self) -> Target:
-        """The target this stands for."""
-        for kind in ("mean_macs", "fraction", "accuracy", "accuracy_drop"):
-            if kind in self.model_fields_set:
-                return Target(kind, float(getattr(self, kind)))
-        raise AssertionError("validated")
+        """The target of this document."""
+        (kind,) = (kind for kind in _KINDS if kind in self.model_fields_set)
+        return Target(kind, float(getattr(self, kind)))
+
+
+_KINDS: tuple[TargetKind, ...] = get_args(TargetKind)
 
 
 class ConfigurationPatch(BaseModel):
@@ -53,32 +54,31 @@ class ConfigurationPatch(BaseModel):
     )
     target: TargetDocument = Field(
         default_factory=lambda: TargetDocument(accuracy_drop=0.0),
-        description="What thresholds are to be found for: a cost, or an accuracy.",
+        description="The cost or the accuracy that thresholds are solved for.",
     )
-    operating_point: str = Field(
-        default="", description="The thresholds of one of the model's operating points, by its name."
-    )
+    operating_point: str = Field(default="", description="The name of one of the model's operating points.")
 
     @model_validator(mode="after")
-    def _one_way_to_say_it(self) -> Self:
+    def _at_most_one(self) -> Self:
         if len(self.model_fields_set) > 1:
             raise ValueError("give thresholds, a target or an operating_point, only one of them")
         return self
 
     @property
     def says_nothing(self) -> bool:
-        """Whether everything stays as it is."""
+        """Whether the configuration stays as it is."""
         return not self.model_fields_set
 
+    @property
     def wanted_target(self) -> Target | None:
-        """The target, where one is given."""
+        """The target, if one is given."""
         return self.target.to_target() if "target" in self.model_fields_set else None
 
     def wanted_thresholds(self, manifest: Manifest) -> tuple[float, ...]:
-        """The thresholds, given as they are or by name.
+        """The thresholds, given as numbers or by the name of an operating point.
 
         Raises:
-            InvalidParameterError: they do not fit the model, or it has no such name.
+            InvalidParameterError: they do not fit the model, or it has no such operating point.
         """
         if "thresholds" in self.model_fields_set:
             return parse_thresholds(self.thresholds, manifest.architecture.num_stages)
@@ -91,16 +91,16 @@ class ConfigurationPatch(BaseModel):
 
 
 class ConfigurationReplacement(ConfigurationPatch):
-    """A whole configuration: all that can be set, in one of three ways."""
+    """A whole configuration: thresholds, a target or an operating point."""
 
     model_config = ConfigDict(json_schema_extra={"minProperties": 1, "maxProperties": 1})
 
     @model_validator(mode="after")
-    def _something(self) -> Self:
+    def _at_least_one(self) -> Self:
         if self.says_nothing:
             raise ValueError("give thresholds, a target or an operating_point")
         return self
 
 
 class Simulated(ConfigurationPatch):
-    """A configuration to try; an empty one stands for what holds now."""
+    """A configuration to simulate; an empty one stands for the one in force."""

@@ -1,12 +1,13 @@
-"""`/config`: the live thresholds, read by anyone and changed by the operator, without a restart."""
+"""`/config`: reads, changes and simulates the live thresholds."""
 
 import asyncio
 from codecs import BOM_UTF8
+from dataclasses import asdict
 from itertools import accumulate
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, TypeVar
 
 from fastapi import APIRouter, Header, Request, Response
-from pydantic import BaseModel, ValidationError
+from pydantic import ValidationError
 
 from service.engine.operating import Change, OperatingPoint, Target, TargetKind
 from service.errors import InvalidParameterError, UnsupportedMediaError, VersionConflictError
@@ -15,7 +16,7 @@ from service.http.authorization import require_admin
 from service.http.bodies import read_body
 from service.http.changes import BODY_TYPES, ConfigurationPatch, ConfigurationReplacement, Simulated
 from service.http.context import Context, ContextDep
-from service.http.inputs import described
+from service.http.description import body_schema
 from service.http.parameters import refuse_query
 from service.http.schemas import (
     Configuration,
@@ -28,91 +29,83 @@ from service.http.schemas import (
     Limits,
     Simulation,
 )
-from weights.calibration.thresholds import Outcome
 
 router = APIRouter()
 
 _MAX_BODY_BYTES = 65_536
 _ETAG = {"ETag": {"description": "The version, quoted.", "required": True, "schema": {"type": "string"}}}
-_REFUSALS = (401, 403, 412, 413, 415, 422, 500, 503)
+_CHANGED = {200: {"headers": _ETAG}, **problems.responses(401, 403, 412, 413, 415, 422, 500, 503)}
 
-IfMatch = Annotated[str | None, Header(description="Change only the version with this ETag.")]
-BodyT = TypeVar("BodyT", bound=BaseModel)
+_IfMatch = Annotated[str | None, Header(description="Change only the version with this ETag.")]
+_PatchT = TypeVar("_PatchT", bound=ConfigurationPatch)
 
 
-def _body_of(model: type[BaseModel]) -> dict[str, object]:
-    schema = described(model)
-    content = {media_type: {"schema": schema} for media_type in BODY_TYPES}
+def _body_of(model: type[ConfigurationPatch]) -> dict[str, object]:
+    content = {media_type: {"schema": body_schema(model)} for media_type in BODY_TYPES}
     return {"requestBody": {"required": True, "content": content}}
 
 
-@router.get(
-    "/config",
-    summary="The live configuration",
-    response_model=Configuration,
-    responses={200: {"headers": _ETAG}, **problems.responses(500)},
-)
-async def get_config(context: ContextDep) -> Response:
-    """What requests admitted now are given."""
-    return _document(context.operating_points.current, context)
+@router.get("/config", summary="The live configuration", responses={200: {"headers": _ETAG}, **problems.responses(500)})
+async def get_config(context: ContextDep, response: Response) -> Configuration:
+    """The configuration of requests that are admitted now."""
+    return _document(context.operating_points.current, context, response)
 
 
 @router.patch(
     "/config",
     summary="Change the live configuration",
-    response_model=Configuration,
-    responses={200: {"headers": _ETAG}, **problems.responses(*_REFUSALS)},
+    responses=_CHANGED,
     openapi_extra=_body_of(ConfigurationPatch),
 )
-async def patch_config(request: Request, context: ContextDep, if_match: IfMatch = None) -> Response:
-    """Change what requests admitted from now on are given; taken whole or refused whole."""
-    return await _changed(request, context, if_match, ConfigurationPatch)
+async def patch_config(
+    request: Request, context: ContextDep, response: Response, if_match: _IfMatch = None
+) -> Configuration:
+    """Changes the configuration of requests that are admitted from now on, as a whole or not at all."""
+    return _document(await _changed(request, context, if_match, ConfigurationPatch), context, response)
 
 
 @router.put(
     "/config",
     summary="Replace the live configuration",
-    response_model=Configuration,
-    responses={200: {"headers": _ETAG}, **problems.responses(*_REFUSALS)},
+    responses=_CHANGED,
     openapi_extra=_body_of(ConfigurationReplacement),
 )
-async def put_config(request: Request, context: ContextDep, if_match: IfMatch = None) -> Response:
-    """Say everything that can be said about requests admitted from now on: thresholds, or a target."""
-    return await _changed(request, context, if_match, ConfigurationReplacement)
+async def put_config(
+    request: Request, context: ContextDep, response: Response, if_match: _IfMatch = None
+) -> Configuration:
+    """Replaces the configuration of requests that are admitted from now on: thresholds, or a target."""
+    return _document(await _changed(request, context, if_match, ConfigurationReplacement), context, response)
 
 
 @router.post(
     "/config/simulate",
     summary="What a configuration would do",
-    response_model=Simulation,
     responses=problems.responses(413, 415, 422, 500),
     openapi_extra=_body_of(Simulated),
 )
-async def simulate(request: Request, context: ContextDep) -> Response:
+async def simulate(request: Request, context: ContextDep) -> Simulation:
     """Accuracy, mean MACs and exit shares on the held-out images of the calibration table; changes nothing."""
-    body = await _read(request, Simulated)
-    thresholds, target = await _wanted(body, context)
+    thresholds, target = await _wanted(await _read(request, Simulated), context)
     expected = _expected(thresholds, context)
     if expected is None:
         raise InvalidParameterError("the model has no calibration table to simulate with; see dvt calibrate")
-    simulation = Simulation(
-        thresholds=list(thresholds),
+    return Simulation(
+        thresholds=thresholds,
         target=_shown(target),
-        operating_point=_named(thresholds, context),
+        operating_point=_name_of(thresholds, context),
         expected=expected,
     )
-    return Response(simulation.to_json(), media_type="application/json")
 
 
 @router.get("/config/curve", summary="What accuracy each cost can buy", responses=problems.responses(500))
 async def curve(context: ContextDep) -> Curve:
-    """The thresholds worth having: on the held-out images, no others are as accurate for as few MACs."""
+    """The best thresholds: on the held-out images, no others are as accurate for as few MACs."""
     loop = asyncio.get_running_loop()
     points = await loop.run_in_executor(context.decode_pool, lambda: context.forecast.curve)
     exits = zip(context.forecast.exit_accuracies, accumulate(context.engine.stage_macs), strict=False)
     return Curve(
         baseline_macs=context.engine.baseline_macs,
-        points=[CurvePoint(thresholds=list(point.thresholds), **_fields(point.outcome)) for point in points],
+        points=[CurvePoint(thresholds=point.thresholds, **asdict(point.outcome)) for point in points],
         exits=[
             ExitPoint(stage=stage, accuracy=accuracy, mean_macs=macs) for stage, (accuracy, macs) in enumerate(exits)
         ],
@@ -121,12 +114,12 @@ async def curve(context: ContextDep) -> Curve:
 
 @router.get("/config/history", summary="The last versions of the configuration", responses=problems.responses(500))
 async def history(context: ContextDep) -> ConfigurationHistory:
-    """Which thresholds held from when, and whose key set them; the newest first."""
+    """The thresholds of each version, when they came into force, and the name of the key; the newest first."""
     return ConfigurationHistory(
         versions=[
             ConfigurationVersion(
                 version=point.version,
-                thresholds=list(point.thresholds),
+                thresholds=point.thresholds,
                 target=_shown(point.target),
                 changed_by=point.changed_by,
                 updated_at=point.updated_at,
@@ -138,7 +131,7 @@ async def history(context: ContextDep) -> ConfigurationHistory:
 
 async def _changed(
     request: Request, context: Context, if_match: str | None, model: type[ConfigurationPatch]
-) -> Response:
+) -> OperatingPoint:
     changed_by = require_admin(request, context)
     body = await _read(request, model)
     versions = _matched_versions(if_match)
@@ -148,13 +141,13 @@ async def _changed(
             raise VersionConflictError(
                 f"the configuration is at version {current.version}, If-Match is {(if_match or '')[:100]}"
             )
-        return _document(current, context)
+        return current
     thresholds, target = await _wanted(body, context)
     change = Change(thresholds=thresholds, target=target, changed_by=changed_by)
-    return _document(await context.operating_points.change(change, if_version=versions), context)
+    return await context.operating_points.change(change, if_version=versions)
 
 
-async def _read(request: Request, model: type[BodyT]) -> BodyT:
+async def _read(request: Request, model: type[_PatchT]) -> _PatchT:
     refuse_query(request.scope["query_string"], "say it in the body, or try it with /config/simulate")
     content_type = request.headers.get("content-type", "")
     if content_type.partition(";")[0].strip().lower() not in BODY_TYPES:
@@ -169,14 +162,14 @@ async def _read(request: Request, model: type[BodyT]) -> BodyT:
 
 
 async def _wanted(body: ConfigurationPatch, context: Context) -> tuple[tuple[float, ...], Target | None]:
-    """The thresholds a body stands for, and the target they were solved for."""
+    """The thresholds a body asks for, and the target they were solved for."""
     current = context.operating_points.current
     if body.says_nothing:
         return current.thresholds, current.target
-    target = body.wanted_target()
+    target = body.wanted_target
     if target is None:
         return body.wanted_thresholds(context.manifest), None
-    # Building the solver takes longer than an event loop should be kept.
+    # Building the solver takes too long for the event loop.
     loop = asyncio.get_running_loop()
     return await loop.run_in_executor(context.decode_pool, context.forecast.solve, target), target
 
@@ -185,7 +178,7 @@ def _matched_versions(if_match: str | None) -> tuple[int, ...] | None:
     """The versions a change is conditional on; None for any."""
     if if_match is None or if_match.strip() == "*":
         return None
-    # Weak tags (W/…) never match here (RFC 9110, 13.1.1), and neither does what no version's tag looks like.
+    # Weak tags (W/…) never match (RFC 9110, 13.1.1), nor does a tag that no version has.
     tags = (tag.strip() for tag in if_match.split(","))
     return tuple(
         int(tag[1:-1]) for tag in tags if tag[:1] == tag[-1:] == '"' and tag[1:-1].isascii() and tag[1:-1].isdecimal()
@@ -196,40 +189,25 @@ def _shown(target: Target | None) -> dict[TargetKind, float] | None:
     return None if target is None else {target.kind: target.value}
 
 
-def _named(thresholds: tuple[float, ...], context: Context) -> str | None:
+def _name_of(thresholds: tuple[float, ...], context: Context) -> str | None:
     points = context.manifest.operating_points
     return next((point.name for point in points if point.thresholds == thresholds), None)
 
 
 def _expected(thresholds: tuple[float, ...], context: Context) -> Expected | None:
     outcome = context.forecast.expected(thresholds)
-    return None if outcome is None else Expected(**_fields(outcome))
+    return None if outcome is None else Expected(**asdict(outcome))
 
 
-def _fields(outcome: Outcome) -> dict[str, Any]:
-    return {
-        "accuracy": outcome.accuracy,
-        "mean_macs": outcome.mean_macs,
-        "exit_shares": list(outcome.exit_shares),
-    }
-
-
-def _document(point: OperatingPoint, context: Context) -> Response:
-    settings = context.settings
-    document = Configuration(
+def _document(point: OperatingPoint, context: Context, response: Response) -> Configuration:
+    response.headers["ETag"] = f'"{point.version}"'
+    return Configuration(
         version=point.version,
-        thresholds=list(point.thresholds),
+        thresholds=point.thresholds,
         target=_shown(point.target),
-        operating_point=_named(point.thresholds, context),
-        temperatures=list(context.manifest.temperatures),
-        limits=Limits(
-            max_inflight=settings.max_inflight,
-            max_batch_size=settings.max_batch_size,
-            max_image_pixels=settings.max_image_pixels,
-            max_body_bytes=settings.max_body_bytes,
-            max_images_per_request=settings.max_images_per_request,
-        ),
+        operating_point=_name_of(point.thresholds, context),
+        temperatures=context.manifest.temperatures,
+        limits=Limits.model_validate(context.settings, from_attributes=True),
         expected=_expected(point.thresholds, context),
         updated_at=point.updated_at,
     )
-    return Response(document.to_json(), headers={"ETag": f'"{point.version}"'}, media_type="application/json")

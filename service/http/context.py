@@ -4,7 +4,6 @@ import socket
 from collections.abc import MutableSequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from functools import partial
 from typing import Annotated, Self
 
 from fastapi import Depends, Request
@@ -14,11 +13,9 @@ from service.engine.engine import EngineState
 from service.images.decoder import ImageDecoder
 from service.images.lanes import Lanes
 from service.keys import KeyRing
-from service.link.channel import Channel
 from service.link.counts import Counts
-from service.link.messages import ToFrontEnd, Welcome
-from service.link.remote import RemoteEngine
-from service.link.remote_points import RemoteOperatingPoints
+from service.link.messages import Welcome
+from service.link.remote import RemoteEngine, RemoteOperatingPoints
 from service.settings import Settings
 from weights.calibration.table import CalibrationTable
 from weights.manifest import Manifest
@@ -82,7 +79,7 @@ class Context:
         manifest = Manifest.model_validate_json(welcome.manifest)
         engine = RemoteEngine(
             welcome,
-            partial(Channel[ToFrontEnd].open, channel, ToFrontEnd),
+            channel,
             max_inflight=settings.max_inflight,
             permits_taken=permits_taken,
             index=index,

@@ -1,21 +1,25 @@
-"""The API's description, made true for the model that is loaded: its name, its exits, its classes, and the limits set.
+"""The OpenAPI description: schemas of request bodies, and the limits of the loaded model and of the settings.
 
-What one request may hold depends on the model and on the settings; the routes only know at run time.
+The limits are added when the description is first read, since the routes are declared before the model is known.
 """
 
 from collections.abc import Callable, Iterator
 from typing import Any
 
 from fastapi import FastAPI
+from pydantic import BaseModel
 
 from service.http.context import Context
 from service.http.parameters import NUMBER
 
 Schema = dict[str, Any]
 
+BINARY: Schema = {"schema": {"type": "string", "format": "binary"}}
+IMAGE: Schema = {"type": "string", "format": "byte", "description": "An image in base64."}
+
 
 def describe(app: FastAPI, context: Context) -> Callable[[], Schema]:
-    """The application's `openapi`, with limits in it."""
+    """The application's `openapi` method, with limits."""
     original = app.openapi
 
     def openapi() -> Schema:
@@ -31,8 +35,50 @@ def describe(app: FastAPI, context: Context) -> Callable[[], Schema]:
     return openapi
 
 
+def body_schema(model: type[BaseModel]) -> Schema:
+    """The JSON schema of a body; nested models are inlined, since `openapi_extra` has no place for definitions."""
+    schema = model.model_json_schema()
+    definitions = schema.pop("$defs", {})
+    for each in schema["properties"].values():
+        if (reference := each.pop("$ref", None)) is not None:
+            each.update(definitions[reference.removeprefix("#/$defs/")] | each)
+    return schema
+
+
+def parameters_schema(model: type[BaseModel]) -> Schema:
+    """The JSON schema of parameters in a body; each may be null."""
+    schema = body_schema(model)
+    schema["properties"] = {name: or_null(each) for name, each in schema["properties"].items()}
+    return schema
+
+
+def or_null(schema: Schema) -> Schema:
+    """A schema that also accepts null."""
+    null = {"type": "null"}
+    return schema if null in schema.get("anyOf", ()) else {"anyOf": [*schema.get("anyOf", [schema]), null]}
+
+
+def images_body(description: str, parameters: type[BaseModel], **more: Schema) -> Schema:
+    """The request body of images: one image, or JSON with one or several and these parameters.
+
+    Args:
+        more: further content types.
+    """
+    document = {
+        "type": "object",
+        "properties": {
+            "inputs": {"anyOf": [IMAGE, {"type": "array", "items": IMAGE, "minItems": 1}]},
+            "parameters": or_null(parameters_schema(parameters)),
+        },
+        "required": ["inputs"],
+        "additionalProperties": False,
+    }
+    content = {"application/octet-stream": BINARY, "image/*": BINARY, **more, "application/json": {"schema": document}}
+    return {"requestBody": {"description": description, "required": True, "content": content}}
+
+
 def _limits(context: Context) -> dict[str, dict[str, Schema]]:
-    """For each name of a parameter or property, what holds for a value of each JSON type."""
+    """The limits of each parameter or property, by its name and by JSON type."""
     manifest, settings = context.manifest, context.settings
     last = manifest.architecture.num_stages - 1
     stage = {"integer": {"maximum": last}}

@@ -1,4 +1,4 @@
-"""`GET /docs`: the API's description as a page that needs no script and nothing from another host."""
+"""`GET /docs`: the API's description as a page without scripts and without requests to other hosts."""
 
 import json
 from functools import lru_cache
@@ -9,7 +9,7 @@ from fastapi import APIRouter, Request, Response
 
 router = APIRouter()
 
-# Nothing is loaded, nothing runs, and nobody frames it.
+# No loading, no scripts, no frames.
 _POLICY = "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 _STYLE = (
     "body{font:16px/1.5 system-ui,sans-serif;max-width:60rem;margin:2rem auto;padding:0 1rem;color-scheme:light dark}"
@@ -20,7 +20,7 @@ _STYLE = (
 
 @router.get("/docs", include_in_schema=False)
 async def docs(request: Request) -> Response:
-    """Every operation with its parameters, bodies and answers."""
+    """Every operation with its parameters, bodies and responses."""
     page = _page(json.dumps(request.app.openapi()))
     return Response(page, media_type="text/html", headers={"Content-Security-Policy": _POLICY})
 

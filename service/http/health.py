@@ -62,7 +62,7 @@ async def metrics(request: Request, context: ContextDep) -> Response:
     """All metrics of this replica: in Prometheus' text format, or in that of OpenMetrics where `Accept` asks for it."""
     accept = request.headers.get("accept", "")
     _, content_type = choose_encoder(accept)
-    return Response(await context.metrics.scrape(accept), headers={"Vary": "Accept"}, media_type=content_type)
+    return Response(await context.engine.scrape(accept), headers={"Vary": "Accept"}, media_type=content_type)
 
 
 @router.get("/models", summary="What is loaded", responses=problems.responses(500))

@@ -1,4 +1,4 @@
-"""`POST /`: the image classification task as Hugging Face's clients ask for it."""
+"""`POST /`: the image classification task of Hugging Face's clients."""
 
 from http import HTTPStatus
 from typing import Any, Literal
@@ -12,29 +12,26 @@ from service.http.answers import json_response, scores
 from service.http.authorization import require_api_key
 from service.http.context import Context
 from service.http.deadlines import arriving, deadline_of
+from service.http.description import images_body
 from service.http.disconnect import unless_client_leaves
-from service.http.inputs import check_parameters, json_body, read_inputs
-from service.http.parameters import Count, JsonParameters, policy_maker, refuse_query
+from service.http.inputs import read_inputs
+from service.http.parameters import Count, JsonParameters, check_parameters, policy_maker, refuse_query
 from service.http.walk import Walked, classify_images, require_answers, require_room
 
 router = APIRouter()
 
-_BINARY = {"schema": {"type": "string", "format": "binary"}}
-
 
 class TaskParameters(BaseModel):
-    """What the task lets a client ask for; anything else is refused."""
+    """The parameters of the task; unknown ones are refused."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    top_k: Count | None = Field(default=None, description="Classes to return; 5 or all there are by default.")
-    function_to_apply: Literal["softmax"] | None = Field(
-        default=None, description="Scores are softmax probabilities; they are what an exit is decided by."
-    )
+    top_k: Count | None = Field(default=None, description="The number of classes; by default 5, or all of fewer.")
+    function_to_apply: Literal["softmax"] | None = Field(default=None, description="Scores are softmax probabilities.")
 
 
 class Score(TypedDict):
-    """One class with its softmax probability."""
+    """A class with its softmax probability, in the task's terms."""
 
     label: str
     score: float
@@ -45,22 +42,12 @@ class Score(TypedDict):
     summary="Hugging Face: image classification",
     response_model=list[Score] | list[list[Score]],
     responses={HTTPStatus.OK: {}, **problems.responses(400, 401, 403, 413, 415, 422, 429, 500, 503, 504)},
-    openapi_extra={
-        "requestBody": {
-            "description": "One image as it is, or one or a list of them in base64 inside JSON.",
-            "required": True,
-            "content": {
-                "application/octet-stream": _BINARY,
-                "image/*": _BINARY,
-                "application/json": {"schema": json_body(TaskParameters)},
-            },
-        }
-    },
+    openapi_extra=images_body("One image as it is, or one or a list of them in base64 inside JSON.", TaskParameters),
 )
 async def image_classification(request: Request) -> Response:
-    """The best classes, the best first; for a list of images a list of such lists.
+    """The most probable classes; for a list of images, a list of such lists.
 
-    An image that cannot be answered fails the request, since the task has no other way to say it.
+    An image that fails makes the request fail, since the task has no errors of single images.
     """
     context: Context = request.app.state.context
     require_api_key(request, context)

@@ -1,4 +1,4 @@
-"""`GET /`: leads people to the console, and tells programs what there is."""
+"""`GET /`: redirects browsers to the console, and lists the endpoints for programs."""
 
 from functools import lru_cache
 
@@ -7,7 +7,7 @@ from starlette.responses import RedirectResponse
 
 from service.http import problems
 from service.http.answers import json_response
-from service.http.context import Context
+from service.http.context import ContextDep
 from service.http.schemas import Index
 from service.version import SERVICE_NAME, service_version
 
@@ -20,14 +20,13 @@ _VARY = {"Vary": "Accept"}
     "/",
     summary="What there is",
     response_model=Index,
-    responses={307: {"description": "Where HTML is accepted: to the console."}, **problems.responses(500)},
+    responses={307: {"description": "To the console, if HTML is accepted."}, **problems.responses(500)},
 )
-async def index(request: Request) -> Response:
-    """Every operation, with the pages that explain them; a browser is led to the console."""
-    # Relative, so that it holds behind a proxy with a prefix.
+async def index(request: Request, context: ContextDep) -> Response:
+    """Every operation, and the pages that explain them; a browser is redirected to the console."""
+    # Relative, so that it works behind a proxy with a path prefix.
     if "text/html" in request.headers.get("accept", ""):
         return RedirectResponse("console", status_code=307, headers=_VARY)
-    context: Context = request.app.state.context
     document = Index(
         name=SERVICE_NAME,
         version=service_version(),

@@ -1,7 +1,6 @@
-"""The shapes of all answers.
+"""The schemas of all answers.
 
-Those given for every image are typed dictionaries: as quick to build and to write as any, and pydantic describes them
-all the same.
+Frequent answers are typed dictionaries, which are fast to build and to encode; pydantic describes both kinds.
 """
 
 from datetime import datetime
@@ -17,13 +16,9 @@ _CONFIG = ConfigDict(extra="forbid", frozen=True)
 
 
 class Schema(BaseModel):
-    """Base of the answers that are made now and then; a field that was never set does not appear."""
+    """Base of the infrequent answers."""
 
     model_config = _CONFIG
-
-    def to_json(self) -> str:
-        """The answer's JSON text."""
-        return self.model_dump_json(exclude_unset=True)
 
 
 @with_config(_CONFIG)
@@ -41,7 +36,7 @@ class Problem(TypedDict):
 
 @with_config(_CONFIG)
 class ClassScore(TypedDict):
-    """One class with its softmax probability."""
+    """A class with its softmax probability."""
 
     label: str
     index: int
@@ -50,7 +45,7 @@ class ClassScore(TypedDict):
 
 @with_config(_CONFIG)
 class Exit(TypedDict):
-    """Where and why the image left the cascade; the last stage has no threshold."""
+    """The stage at which the image left the cascade, and the reason; the last stage has no threshold."""
 
     stage: int
     grid: int
@@ -60,7 +55,7 @@ class Exit(TypedDict):
 
 @with_config(_CONFIG)
 class Compute(TypedDict):
-    """What the answer cost, over all stages that ran; `fraction` is of the plain ViT's MACs."""
+    """The cost of all stages that ran; `fraction` is of the baseline's MACs."""
 
     macs: int
     baseline_macs: int
@@ -70,7 +65,7 @@ class Compute(TypedDict):
 
 @with_config(_CONFIG)
 class Timing(TypedDict):
-    """Milliseconds; `compute` counts the whole duration of each batch the image was in."""
+    """Milliseconds; `compute` is the sum of the whole durations of the image's batches."""
 
     decode: float
     queue: float
@@ -80,7 +75,7 @@ class Timing(TypedDict):
 
 @with_config(_CONFIG)
 class TracedStage(ClassScore):
-    """What one stage said, and the confidence at which an image may leave there; the last stage has no threshold."""
+    """The prediction and the threshold of one stage; the last stage has no threshold."""
 
     stage: int
     grid: int
@@ -89,7 +84,7 @@ class TracedStage(ClassScore):
 
 @with_config(_CONFIG)
 class ImageResult(TypedDict):
-    """One image's answer; `trace` only when asked for."""
+    """The answer to one image; `trace` only on request."""
 
     label: str
     index: int
@@ -103,14 +98,14 @@ class ImageResult(TypedDict):
 
 @with_config(_CONFIG)
 class ImageError(TypedDict):
-    """In a list, one image's error; the others are not affected."""
+    """The error of one image in a list; the other images are not affected."""
 
     error: Problem
 
 
 @with_config(_CONFIG)
 class Answered(TypedDict):
-    """What every answer says about its request."""
+    """The fields that every answer has for its request."""
 
     id: str
     model: str
@@ -124,14 +119,14 @@ class Classification(Answered, ImageResult):
 
 @with_config(_CONFIG)
 class ClassificationList(Answered):
-    """The answers to several images, in their order."""
+    """The answers to several images, in the order of the images."""
 
     results: list[ImageResult | ImageError]
 
 
 @with_config(_CONFIG)
 class Index(TypedDict):
-    """Where things are: pages relative to this one, and a line about each operation."""
+    """Relative URLs of the pages, and a summary of each operation."""
 
     name: str
     version: str
@@ -144,7 +139,7 @@ class Index(TypedDict):
 
 @with_config(_CONFIG)
 class Live(TypedDict):
-    """The process can make progress."""
+    """The process makes progress."""
 
     live: bool
     state: str
@@ -152,14 +147,14 @@ class Live(TypedDict):
 
 @with_config(_CONFIG)
 class Ready(TypedDict):
-    """Requests are taken."""
+    """The replica accepts requests."""
 
     ready: bool
     state: str
 
 
 class Limits(Schema):
-    """What a request has to stay within."""
+    """The limits of a request."""
 
     max_inflight: int
     max_batch_size: int
@@ -169,30 +164,30 @@ class Limits(Schema):
 
 
 class Expected(Schema):
-    """What thresholds did to the held-out images of the model's calibration table."""
+    """The outcome of thresholds on the held-out images of the calibration table."""
 
     accuracy: float
     mean_macs: float
-    exit_shares: list[float]
+    exit_shares: tuple[float, ...]
 
 
 class Simulation(Schema):
-    """What a configuration would do, `target` being what its thresholds were solved for."""
+    """The expected outcome of a configuration; `target` is what the thresholds were solved for."""
 
-    thresholds: list[float]
+    thresholds: tuple[float, ...]
     target: dict[TargetKind, float] | None
     operating_point: str | None
     expected: Expected
 
 
 class CurvePoint(Expected):
-    """Thresholds that nothing cheaper is as accurate as, with what they did to those images."""
+    """Thresholds with their outcome; no cheaper thresholds are as accurate."""
 
-    thresholds: list[float]
+    thresholds: tuple[float, ...]
 
 
 class ExitPoint(Schema):
-    """What would be if all images left at one exit."""
+    """The outcome if all images left at one exit."""
 
     stage: int
     accuracy: float
@@ -200,7 +195,7 @@ class ExitPoint(Schema):
 
 
 class Curve(Schema):
-    """Accuracy over mean MACs, the cheapest first; empty for a model without a calibration table."""
+    """Accuracy against mean MACs, the cheapest first; empty for a model without a calibration table."""
 
     baseline_macs: int
     points: list[CurvePoint]
@@ -208,10 +203,10 @@ class Curve(Schema):
 
 
 class ConfigurationVersion(Schema):
-    """What held from `updated_at` on; `changed_by` is the name of a key, `loopback`, or `model` for its own."""
+    """A version in force from `updated_at` on; `changed_by` is a key's name, `loopback`, or `model` for the first."""
 
     version: int
-    thresholds: list[float]
+    thresholds: tuple[float, ...]
     target: dict[TargetKind, float] | None
     changed_by: str
     updated_at: datetime
@@ -226,25 +221,25 @@ class ConfigurationHistory(Schema):
 class Configuration(Schema):
     """The live configuration.
 
-    `target` is what the thresholds were solved for, null where they were given; `operating_point` is the model's name
-    for them, null where it has none; `expected` is null for a model without a calibration table.
+    `target` is what the thresholds were solved for, null if they were given; `operating_point` is the model's name
+    for them, null if it has none; `expected` is null for a model without a calibration table.
     """
 
     version: int
-    thresholds: list[float]
+    thresholds: tuple[float, ...]
     target: dict[TargetKind, float] | None
     operating_point: str | None
-    temperatures: list[float]
+    temperatures: tuple[float, ...]
     limits: Limits
     expected: Expected | None
     updated_at: datetime
 
 
 class StageInfo(Schema):
-    """One exit: its own cost, and the cost of leaving there, also as a fraction of the plain ViT's.
+    """One exit: the cost of its stage, and the cost up to it, also as a fraction of the baseline.
 
     Attributes:
-        px: side of the square it looks at.
+        px: side of the stage's input image.
     """
 
     stage: int
@@ -257,10 +252,10 @@ class StageInfo(Schema):
 
 
 class NamedPoint(Schema):
-    """Thresholds that `/config` takes by name, and what they are said to bring."""
+    """An operating point of the model, with its expected accuracy and cost."""
 
     name: str
-    thresholds: list[float]
+    thresholds: tuple[float, ...]
     accuracy: float
     mean_macs: float
 
@@ -286,7 +281,7 @@ class ModelList(Schema):
 
 
 class Info(Schema):
-    """The running service; `device` and `dtype` are what the stages really use."""
+    """The running service; `device` and `dtype` are those that the stages use."""
 
     name: str
     version: str

@@ -1,4 +1,4 @@
-"""The images of one request, from bytes to outcomes: admission, decoding, and the engine."""
+"""The walk of a request's images from bytes to outcomes: admission, decoding, and the engine."""
 
 import asyncio
 import logging
@@ -18,11 +18,11 @@ from service.link.permits import Permits
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Walked:
-    """One image's answer, with the time spent around the engine.
+    """The answer to one image, with the times outside the engine.
 
     Attributes:
         thresholds: those of its policy, one per exit but the last.
-        decode_s: seconds from the request's admission to the pixels, waiting for a thread included.
+        decode_s: seconds from the request's admission to the pixels, including the wait for a thread.
         total_s: seconds from the request's admission to the answer.
     """
 
@@ -36,10 +36,10 @@ _REFUSALS = {TooLargeError: "too_large", DeadlineExceededError: "deadline", Over
 _logger = logging.getLogger(__name__)
 
 Encoded = bytes | ServiceError
-"""One image as it came, or why it could not be taken out of its request."""
+"""An encoded image, or the error of an image that cannot be taken out of its request."""
 
 Outcome = Walked | ServiceError
-"""What became of one image."""
+"""The answer to one image, or its error."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,9 +52,9 @@ class Outcomes:
 
 
 def require_room(context: Context) -> None:
-    """Refuse a request before anything of it is read, while not a single permit is left.
+    """Refuse a request before its body is read if no permit is left.
 
-    Under overload a refusal must cost a fraction of an answer, or the refusals leave no time for answers.
+    Under overload, refusals must be cheap so that there is time for answers.
 
     Raises:
         OverloadedError: all permits are out.
@@ -62,7 +62,7 @@ def require_room(context: Context) -> None:
     try:
         context.engine.require_room()
     except OverloadedError:
-        # How many images it holds was not read; it counts as one, so that the refusal is seen.
+        # The number of images is unknown; the request counts as one.
         context.metrics.images_presented(1)
         context.metrics.image_rejected("full")
         raise
@@ -73,12 +73,12 @@ async def classify_images(
 ) -> Outcomes:
     """Admit and classify the images of one request.
 
-    When cancelled, it drops what it can at once; a permit goes back when the engine has let go of its image,
-    since until then the image still takes up room there.
+    On cancellation, images that the engine does not have are dropped at once. The permit of an image that it has goes
+    back when the engine has released the image, which takes up room until then.
 
     Raises:
-        OverloadedError: there are not enough permits for all of them.
-        NotReadyError: the engine takes no images now.
+        OverloadedError: there are not enough permits for all images.
+        NotReadyError: the engine accepts no images now.
     """
     context.metrics.images_presented(len(images))
     permits = context.engine.admit(len(images))
@@ -88,18 +88,18 @@ async def classify_images(
 
 
 def require_answers(outcomes: Sequence[Outcome], name: str) -> list[Walked]:
-    """All answers, for protocols in which one image that has none fails its request.
+    """All answers, for protocols in which one failed image makes the request fail.
 
     Args:
-        name: of the list the images came in; empty where there was none.
+        name: of the list of images in the request; empty if there is none.
 
     Raises:
-        ServiceError: the first image's that has no answer, naming its place in the list.
+        ServiceError: the first error, with the image's place in the list.
     """
     walked: list[Walked] = []
     for index, outcome in enumerate(outcomes):
         if isinstance(outcome, ServiceError):
-            error = copy(outcome)  # the engine's own may be that of several images
+            error = copy(outcome)  # several images may share the engine's error
             if name:
                 error.args = (f"{name}[{index}]: {outcome}",)
             raise error
@@ -108,13 +108,13 @@ def require_answers(outcomes: Sequence[Outcome], name: str) -> list[Walked]:
 
 
 class _Walk:
-    """The images of one admitted request. Owns their permits until they are with the engine."""
+    """The images of one admitted request. Owns their permits until the engine has them."""
 
     def __init__(self, context: Context, permits: Permits, policy: Policy, num_images: int) -> None:
         self.policy = policy
         self._context = context
         self._permits = permits
-        self._undecided = num_images  # neither refused nor with the engine yet
+        self._undecided = num_images  # neither refused nor submitted
         self._started_at = time.perf_counter()
 
     async def run(self, images: Sequence[Encoded]) -> list[Outcome]:
@@ -135,9 +135,9 @@ class _Walk:
             decode_s = self.elapsed_s()
             answer = await self._answer(pixels)
         except ServiceError as error:
-            return error.with_traceback(None)  # which would hold the image, in a circle, until the next collection
+            return error.with_traceback(None)  # its frames hold the image until the next garbage collection
         except Exception:
-            # A mistake of ours; the other images of the request have nothing to do with it.
+            # Our own fault; it must not affect the other images of the request.
             _logger.exception("an image failed unexpectedly")
             return ServiceError("an unexpected error; the log has it")
         return Walked(answer=answer, thresholds=self.policy.thresholds, decode_s=decode_s, total_s=self.elapsed_s())
@@ -154,7 +154,7 @@ class _Walk:
             raise
 
     async def _answer(self, pixels: Pixels) -> Answer:
-        self._undecided -= 1  # the engine counts it from here on, also when it refuses
+        self._undecided -= 1  # from here on the engine counts it, even if it refuses it
         try:
             task = self._context.engine.submit(pixels, self.policy)
         except Exception:

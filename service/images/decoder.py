@@ -64,6 +64,20 @@ class ImageDecoder:
         assert pixels is not None, "only a limit on pixels or formats gives None"
         return pixels
 
+    def preprocess(self, image: Image.Image) -> Pixels:
+        """Preprocess an image that is decoded already, or that Pillow decodes; it stays as it is.
+
+        Raises:
+            TooLargeError: more pixels than allowed.
+            UndecodableImageError: its data is damaged.
+        """
+        if image.width * image.height > self.max_pixels:
+            raise TooLargeError(f"the image has {image.width} x {image.height} pixels; the limit is {self.max_pixels}")
+        try:
+            return self._preprocessing.apply(image.copy())
+        except OSError as error:
+            raise UndecodableImageError(f"the image cannot be decoded: {error}") from error
+
     def _decode(self, data: bytes, up_to_pixels: int | None, formats: Sequence[str]) -> Pixels | None:
         if len(data) > self.max_bytes:
             raise TooLargeError(f"the image has {len(data)} bytes; the limit is {self.max_bytes}")

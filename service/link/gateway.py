@@ -1,8 +1,7 @@
-"""The engine's side of a channel: what one front end asks for, and what becomes of it."""
+"""The engine's end of the channels to its front ends."""
 
 import asyncio
 import math
-import threading
 from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Future
@@ -12,40 +11,24 @@ import numpy as np
 
 from service.configuration.operating_points import OperatingPoints
 from service.engine.engine import Engine, EngineState
-from service.engine.operating import Change, History, OperatingPoint
+from service.engine.operating import Change, OperatingPoint
 from service.engine.task import Answer, Pixels, Task
 from service.errors import ServiceError
-from service.link import failures
+from service.link import messages
 from service.link.channel import Channel
-from service.link.messages import (
-    Beat,
-    Cancel,
-    Configure,
-    Configured,
-    Counted,
-    Ended,
-    Failed,
-    FromFrontEnd,
-    Reply,
-    Scrape,
-    Seen,
-    State,
-    Submit,
-    ToFrontEnd,
-)
-from service.link.pulse import BEAT_S, Pulse
+from service.link.pulse import Pulse, beat
 from service.metrics import Metrics
 
 _SEEN_TIMEOUT_S = 1.0
-# Beats. A front end that is killed loses its connections: one that only waits for a processor must not be.
+# In beats. A front end that is killed loses its connections; one that only waits for a processor must not be killed.
 _FRONT_END_PATIENCE = 10
 
 
 class Gateway:
-    """Serves one engine to any number of front ends. Belongs to one event loop.
+    """Connects one engine to any number of front ends. Belongs to one event loop.
 
     Attributes:
-        reached: set once a front end has begun to serve.
+        reached: set after a front end has begun to serve.
     """
 
     def __init__(self, engine: Engine, operating_points: OperatingPoints, metrics: Metrics) -> None:
@@ -55,28 +38,28 @@ class Gateway:
         self.reached = asyncio.Event()
         self._state = engine.state
         self._connections: set[_Connection] = set()
-        operating_points.on_change = self._tell_of_change
+        operating_points.on_change = lambda history: self.broadcast(messages.Configured(history))
 
-    def broadcast(self, message: ToFrontEnd) -> None:
-        """Send to every front end."""
+    def broadcast(self, message: messages.ToFrontEnd) -> None:
+        """Send to all front ends."""
         for connection in self._connections:
             connection.channel.send(message)
 
     def tell_of_state(self) -> EngineState:
-        """Tell every front end of the engine's state if it is another one than at the last time; returns it."""
+        """Send the engine's state to all front ends if it has changed; returns it."""
         state = self.engine.state
         if state is not self._state:
             self._state = state
-            self.broadcast(State(state))
+            self.broadcast(messages.State(state))
         return state
 
     async def serve(
         self,
-        channel: Channel[FromFrontEnd],
-        welcome: Callable[[], ToFrontEnd],
-        on_silence: Callable[[], None] = lambda: None,
+        channel: Channel[messages.FromFrontEnd],
+        welcome: Callable[[], messages.ToFrontEnd],
+        on_silence: Callable[[], object] = lambda: None,
     ) -> None:
-        """Serve one front end until it is gone and the engine has let go of everything it had sent.
+        """Serve one front end until it is gone and the engine has released all of its images.
 
         Args:
             welcome: makes the first message.
@@ -84,30 +67,25 @@ class Gateway:
         """
         connection = _Connection(self, channel)
         self._connections.add(connection)
-        # Made only now: whatever changes from here on is broadcast to this connection too.
+        # Made after the connection was added, so that every later change is sent to it.
         channel.send(welcome())
         pulse = Pulse(on_silence, _FRONT_END_PATIENCE)
-        beating = asyncio.create_task(_beat(channel))
-        watching: asyncio.Task[None] | None = None
+        background = [asyncio.create_task(beat(channel))]
         try:
             async for message in channel.receive():
-                if watching is None:  # while it starts, a front end says nothing
-                    watching = asyncio.create_task(pulse.watch())
+                if len(background) == 1:  # the first message: a front end that is starting sends nothing
+                    background.append(asyncio.create_task(pulse.watch()))
                 pulse.heard()
                 connection.handle(message)
         finally:
-            beating.cancel()
-            if watching is not None:
-                watching.cancel()
+            for task in background:
+                task.cancel()
             self._connections.discard(connection)
             await connection.abandon()
             await channel.close()
 
-    def _tell_of_change(self, history: History) -> None:
-        self.broadcast(Configured(history))
-
     async def configure(self, change: Change, if_version: tuple[int, ...] | None) -> OperatingPoint:
-        """Change the configuration; returns once it holds in every front end, or one was too slow to say so.
+        """Change the configuration; returns when it is in force in every front end that confirms within a second.
 
         Raises:
             InvalidParameterError: the thresholds are not valid.
@@ -123,23 +101,16 @@ class Gateway:
         return point
 
 
-async def _beat(channel: Channel[FromFrontEnd]) -> None:
-    while True:
-        await asyncio.sleep(BEAT_S)
-        channel.send(Beat())
-
-
 class _Connection:
-    """One front end: its tasks, its counts and its calls."""
+    """One front end: its tasks, counts and calls."""
 
-    def __init__(self, gateway: Gateway, channel: Channel[FromFrontEnd]) -> None:
+    def __init__(self, gateway: Gateway, channel: Channel[messages.FromFrontEnd]) -> None:
         self.channel = channel
         self._gateway = gateway
         self._loop = asyncio.get_running_loop()
         self._tasks: dict[int, Task] = {}
         self._ended: deque[tuple[int, Future[Answer]]] = deque()
-        self._lock = threading.Lock()
-        self._woken = False
+        self._report_scheduled = False
         self._all_ended = asyncio.Event()
         self._all_ended.set()
         self._undecided = 0  # images presented, neither refused nor submitted yet
@@ -147,21 +118,21 @@ class _Connection:
         self._seen_changed = asyncio.Event()
         self._calls: set[asyncio.Task[None]] = set()
 
-    def handle(self, message: FromFrontEnd) -> None:
+    def handle(self, message: messages.FromFrontEnd) -> None:
         match message:
-            case Submit():
+            case messages.Submit():
                 self._submit(message)
-            case Cancel():
+            case messages.Cancel():
                 if (task := self._tasks.get(message.task_id)) is not None:
                     self._gateway.engine.cancel(task)
-            case Counted():
+            case messages.Counted():
                 self._count(message)
-            case Seen():
+            case messages.Seen():
                 self._gateway.reached.set()
                 self._see(message.version)
-            case Scrape():
-                self.channel.send(Reply(message.call, self._gateway.metrics.render(message.accept)))
-            case Configure():
+            case messages.Scrape():
+                self.channel.send(messages.Reply(message.call, self._gateway.metrics.render(message.accept)))
+            case messages.Configure():
                 call = self._loop.create_task(self._configure(message))
                 self._calls.add(call)
                 call.add_done_callback(self._calls.discard)
@@ -172,7 +143,7 @@ class _Connection:
             await self._seen_changed.wait()
 
     async def abandon(self) -> None:
-        """Drop what the front end will not read the answers to."""
+        """Cancel the images of a front end that is gone, and wait until the engine has released them."""
         self._see(math.inf)
         for task in self._tasks.values():
             self._gateway.engine.cancel(task)
@@ -180,41 +151,39 @@ class _Connection:
             self._gateway.metrics.image_cancelled("decode", self._undecided)
         await self._all_ended.wait()
 
-    def _submit(self, message: Submit) -> None:
+    def _submit(self, message: messages.Submit) -> None:
         self._undecided -= 1
         try:
             task = self._gateway.engine.submit(_pixels(message.pixels), message.policy)
         except ServiceError as error:
-            self.channel.send(Ended([(message.task_id, failures.pack(error))]))
+            self.channel.send(messages.Ended([(message.task_id, messages.Failed.of(error))]))
             return
         self._tasks[message.task_id] = task
         self._all_ended.clear()
         task.future.add_done_callback(partial(self._note_end, message.task_id))
 
     def _note_end(self, task_id: int, future: Future[Answer]) -> None:
-        # On the worker's thread, once for every row of a batch: as little as possible, and one wake-up for all.
-        # Some end on the loop's thread meanwhile.
+        # Called for every image of a batch, mostly on the worker's thread: it must be fast, and one report is enough
+        # for all. Without a lock: two threads may schedule two reports, of which the second finds nothing.
         self._ended.append((task_id, future))
-        with self._lock:
-            asleep, self._woken = not self._woken, True
-        if asleep:
+        if not self._report_scheduled:
+            self._report_scheduled = True
             self._loop.call_soon_threadsafe(self._report_ends)
 
     def _report_ends(self) -> None:
-        outcomes: list[tuple[int, Answer | Failed]] = []
-        with self._lock:
-            self._woken = False  # what is added from here on is reported now, or wakes again
+        self._report_scheduled = False  # before the loop, which must not miss a later entry
+        outcomes: list[tuple[int, Answer | messages.Failed]] = []
         while self._ended:
             task_id, future = self._ended.popleft()
             del self._tasks[task_id]
             error = future.exception()
-            outcomes.append((task_id, future.result() if error is None else failures.pack(error)))
+            outcomes.append((task_id, future.result() if error is None else messages.Failed.of(error)))
         if outcomes:
-            self.channel.send(Ended(outcomes))
+            self.channel.send(messages.Ended(outcomes))
         if not self._tasks:
             self._all_ended.set()
 
-    def _count(self, counted: Counted) -> None:
+    def _count(self, counted: messages.Counted) -> None:
         metrics = self._gateway.metrics
         metrics.images_presented(counted.presented)
         for status, duration_s in counted.requests:
@@ -229,13 +198,13 @@ class _Connection:
         self._seen_version = max(self._seen_version, version)
         self._seen_changed.set()
 
-    async def _configure(self, message: Configure) -> None:
-        result: OperatingPoint | Failed
+    async def _configure(self, message: messages.Configure) -> None:
+        result: OperatingPoint | messages.Failed
         try:
             result = await self._gateway.configure(message.change, message.if_version)
         except ServiceError as error:
-            result = failures.pack(error)
-        self.channel.send(Reply(message.call, result))
+            result = messages.Failed.of(error)
+        self.channel.send(messages.Reply(message.call, result))
 
 
 def _pixels(data: bytes) -> Pixels:

@@ -1,20 +1,30 @@
-"""What the engine process and its front ends say to each other.
+"""Messages between the engine process and its front ends.
 
-Order matters: one channel delivers in the order sent, and a front end reports what it counted before it sends the
-image it counted, so that the engine never sees the end of an image it has not heard of.
+A channel keeps their order. A front end sends its counts before it submits an image that they include, so the engine
+process never counts the end of an image that it has not counted as presented.
 """
 
-from typing import Any
+from typing import Any, Self
 
 import msgspec
 
+from service import errors
 from service.engine.engine import EngineState
 from service.engine.operating import Change, History, OperatingPoint
 from service.engine.policy import Policy
 from service.engine.task import Answer
+from service.errors import InferenceError, OverloadedError, ServiceError
+
+_ERRORS: dict[str, type[ServiceError]] = {
+    kind.__name__: kind for kind in vars(errors).values() if isinstance(kind, type)
+}
 
 
-class Submit(msgspec.Struct, tag="submit", frozen=True, array_like=True):
+class _Message(msgspec.Struct, tag=True, array_like=True):
+    """Encoded as an array that starts with the name of its class."""
+
+
+class Submit(_Message):
     """One admitted image for the engine.
 
     Attributes:
@@ -27,29 +37,29 @@ class Submit(msgspec.Struct, tag="submit", frozen=True, array_like=True):
     pixels: bytes
 
 
-class Cancel(msgspec.Struct, tag="cancel", frozen=True, array_like=True):
+class Cancel(_Message):
     """The client of an image has left."""
 
     task_id: int
 
 
-class Counted(msgspec.Struct, tag="counted", frozen=True, array_like=True):
-    """What a front end counted since it last said so.
+class Counted(_Message):
+    """Events in a front end since its last report.
 
     Attributes:
-        requests: status of each request that was answered, and seconds where it was not refused.
-        presented: images that came in requests.
+        requests: (status, seconds) of each answered request; no seconds for a refused one.
+        presented: images in requests.
         rejected: images refused before they reached the engine, by reason.
         cancelled: images dropped before they reached the engine, by place.
     """
 
-    requests: list[tuple[int, float | None]]
-    presented: int
-    rejected: dict[str, int]
-    cancelled: dict[str, int]
+    requests: list[tuple[int, float | None]] = []
+    presented: int = 0
+    rejected: dict[str, int] = {}
+    cancelled: dict[str, int] = {}
 
 
-class Configure(msgspec.Struct, tag="configure", frozen=True, array_like=True):
+class Configure(_Message):
     """Change the live configuration; answered by a `Reply`."""
 
     call: int
@@ -57,43 +67,57 @@ class Configure(msgspec.Struct, tag="configure", frozen=True, array_like=True):
     if_version: tuple[int, ...] | None
 
 
-class Scrape(msgspec.Struct, tag="scrape", frozen=True, array_like=True):
-    """Ask for the metrics in a format that an `Accept` header names; answered by a `Reply`."""
+class Scrape(_Message):
+    """Request the metrics in the format of an `Accept` header; answered by a `Reply`."""
 
     call: int
     accept: str
 
 
-class Seen(msgspec.Struct, tag="seen", frozen=True, array_like=True):
-    """A version of the configuration holds in this front end from now on."""
+class Seen(_Message):
+    """This version of the configuration is in force in the front end."""
 
     version: int
 
 
-class Beat(msgspec.Struct, tag="beat", frozen=True, array_like=True):
-    """The process that sends it still runs."""
+class Beat(_Message):
+    """The sending process is running."""
 
 
 FromFrontEnd = Submit | Cancel | Counted | Configure | Scrape | Seen | Beat
 
 
-class Failed(msgspec.Struct, tag="failed", frozen=True, array_like=True):
-    """An error of `service.errors`, by its name."""
+class Failed(_Message):
+    """An error of `service.errors`, by the name of its class."""
 
-    error: str
+    name: str
     text: str
     retry_after_s: float | None = None
 
+    @classmethod
+    def of(cls, error: BaseException) -> Self:
+        """The message for an error; one from outside `service.errors` becomes an `InferenceError` without its text."""
+        if not isinstance(error, ServiceError):
+            return cls(InferenceError.__name__, "the engine failed unexpectedly")
+        return cls(type(error).__name__, str(error), getattr(error, "retry_after_s", None))
 
-class Welcome(msgspec.Struct, tag="welcome", frozen=True, array_like=True):
-    """The first message to a front end: what it needs to know before it can serve.
+    def error(self) -> ServiceError:
+        """The error this message stands for; an `InferenceError` for an unknown name."""
+        kind = _ERRORS.get(self.name, InferenceError)
+        if issubclass(kind, OverloadedError) and self.retry_after_s is not None:
+            return kind(self.text, self.retry_after_s)
+        return kind(self.text)
+
+
+class Welcome(_Message):
+    """The first message to a front end: all that it needs to serve.
 
     Attributes:
-        settings: as keyword arguments for `Settings`, secrets in the clear.
-        manifest: of the model that the engine has loaded, as JSON; the folder may hold another one by now.
-        calibration: its table, as `CalibrationTable.to_bytes` gives it; None where there is none.
+        settings: keyword arguments for `Settings`, with secrets in plain text.
+        manifest: JSON, of the model in the engine; the model's folder may have changed since it was loaded.
+        calibration: the calibration table as `CalibrationTable.to_bytes` returns it; None without one.
         device: where the stages run.
-        dtype: floating point type the stages are computed in.
+        dtype: floating point type of the stages.
     """
 
     settings: dict[str, Any]
@@ -107,37 +131,37 @@ class Welcome(msgspec.Struct, tag="welcome", frozen=True, array_like=True):
     dtype: str
 
 
-class Ended(msgspec.Struct, tag="ended", frozen=True, array_like=True):
-    """What became of some tasks."""
+class Ended(_Message):
+    """The outcomes of some tasks, by task id."""
 
     outcomes: list[tuple[int, Answer | Failed]]
 
 
-class Reply(msgspec.Struct, tag="reply", frozen=True, array_like=True):
-    """The answer to a call."""
+class Reply(_Message):
+    """The answer to `Configure` or `Scrape`."""
 
     call: int
     result: OperatingPoint | bytes | Failed
 
 
-class Configured(msgspec.Struct, tag="configured", frozen=True, array_like=True):
-    """A new configuration; to be confirmed with `Seen`."""
+class Configured(_Message):
+    """A new configuration; confirmed by `Seen`."""
 
     configuration: History
 
 
-class State(msgspec.Struct, tag="state", frozen=True, array_like=True):
-    """The engine's state has changed."""
+class State(_Message):
+    """The engine has a new state."""
 
     state: EngineState
 
 
-class Drain(msgspec.Struct, tag="drain", frozen=True, array_like=True):
-    """The replica was asked to end: be unready, and go on serving."""
+class Drain(_Message):
+    """The replica will end soon: stop being ready, but continue to serve."""
 
 
-class ShutDown(msgspec.Struct, tag="shut_down", frozen=True, array_like=True):
-    """Accept nothing more, finish, and end."""
+class ShutDown(_Message):
+    """Accept no more connections, finish the requests in progress, and end."""
 
 
 ToFrontEnd = Welcome | Ended | Reply | Configured | State | Beat | Drain | ShutDown

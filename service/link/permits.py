@@ -1,10 +1,7 @@
-"""Bounded admission: one permit per image for its whole walk, granted or refused at once."""
+"""Limits the images in flight: each takes one permit for its whole walk, at once or not at all."""
 
-import threading
 from collections import deque
 from collections.abc import Callable, MutableSequence
-from types import TracebackType
-from typing import Self
 
 from service.errors import InvalidParameterError, OverloadedError, TooLargeError
 
@@ -15,12 +12,11 @@ _REMEMBERED_RELEASES = 64
 
 
 class Permits:
-    """The permits of one request. As a context manager it returns the permits that are still held."""
+    """The permits of one request, which returns them."""
 
     def __init__(self, pool: "PermitPool", count: int) -> None:
         self._pool = pool
         self._held = count
-        self._lock = threading.Lock()
 
     def release(self, count: int = 1) -> None:
         """Return permits.
@@ -28,26 +24,14 @@ class Permits:
         Raises:
             ValueError: when `count` is below 1 or above the number held.
         """
-        with self._lock:
-            if not 1 <= count <= self._held:
-                raise ValueError(f"cannot give back {count} permits of {self._held} held")
-            self._held -= count
+        if not 1 <= count <= self._held:
+            raise ValueError(f"cannot give back {count} permits of {self._held} held")
+        self._held -= count
         self._pool.put_back(count)
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        with self._lock:
-            count, self._held = self._held, 0
-        if count:
-            self._pool.put_back(count)
 
 
 class PermitPool:
-    """A fixed number of permits for several threads, and for several processes that share `counts`.
+    """A fixed number of permits for several processes that share `counts`; in each for one thread.
 
     Each process writes only its own count, so that a killed process leaves no lock. It first adds to its count, then
     checks the sum: two processes that race for the last permits may both be refused, but never both be admitted.
@@ -59,21 +43,12 @@ class PermitPool:
         index: this process's place in `counts`.
     """
 
-    def __init__(
-        self,
-        capacity: int,
-        clock: Callable[[], float],
-        counts: MutableSequence[int],
-        index: int,
-    ) -> None:
-        if capacity < 1:
-            raise ValueError(f"capacity must be at least 1, got {capacity}")
+    def __init__(self, capacity: int, clock: Callable[[], float], counts: MutableSequence[int], index: int) -> None:
         self._capacity = capacity
         self._clock = clock
         self._counts = counts
         self._index = index
         self._releases: deque[tuple[float, int]] = deque(maxlen=_REMEMBERED_RELEASES)
-        self._lock = threading.Lock()
 
     @property
     def taken(self) -> int:
@@ -92,15 +67,11 @@ class PermitPool:
             raise InvalidParameterError(f"a request needs at least 1 image, got {count}")
         if count > self._capacity:
             raise TooLargeError(f"{count} images in one request; the limit is {self._capacity}")
-        with self._lock:
-            self._counts[self._index] += count
-            taken = self.taken
-            if taken > self._capacity:
-                self._counts[self._index] -= count
-                raise OverloadedError(
-                    f"no room for {count} more: {taken - count} of {self._capacity} images are in flight",
-                    self._retry_after_s(taken - self._capacity),
-                )
+        self.hold(count)
+        others = self.taken - count
+        if others + count > self._capacity:
+            self._counts[self._index] -= count
+            raise self._overloaded(count, others)
         return Permits(self, count)
 
     def require_any(self) -> None:
@@ -109,24 +80,25 @@ class PermitPool:
         Raises:
             OverloadedError: when all permits are taken.
         """
-        taken = self.taken
-        if taken >= self._capacity:
-            with self._lock:
-                retry_after_s = self._retry_after_s(1)
-            raise OverloadedError(
-                f"no room for 1 more: {taken} of {self._capacity} images are in flight", retry_after_s
-            )
+        if (taken := self.taken) >= self._capacity:
+            raise self._overloaded(1, taken)
 
     def hold(self, count: int) -> None:
-        """Take permits for images that still use memory after their own permits are returned; see `put_back`."""
-        with self._lock:
-            self._counts[self._index] += count
+        """Take permits whether they are free or not, for images that still use memory after their own were returned.
+
+        They go back by `put_back`.
+        """
+        self._counts[self._index] += count
 
     def put_back(self, count: int) -> None:
         """Return permits to the pool."""
-        with self._lock:
-            self._counts[self._index] -= count
-            self._releases.append((self._clock(), count))
+        self._counts[self._index] -= count
+        self._releases.append((self._clock(), count))
+
+    def _overloaded(self, count: int, taken: int) -> OverloadedError:
+        retry_after_s = self._retry_after_s(taken + count - self._capacity)
+        text = f"no room for {count} more: {taken} of {self._capacity} images are in flight"
+        return OverloadedError(text, retry_after_s)
 
     def _retry_after_s(self, missing: int) -> float:
         """Estimated time until `missing` permits are returned, at the rate of the last returns.

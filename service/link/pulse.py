@@ -1,43 +1,53 @@
-"""Whether the process at the other end of a channel still runs: each sends a beat every second."""
+"""Detects that the process at the other end of a channel stands still: each end sends a beat every second."""
 
 import asyncio
 from collections.abc import Callable
+from typing import Any
+
+from service.link.channel import Channel
+from service.link.messages import Beat
 
 BEAT_S = 1.0
-_LOOKS_PER_BEAT = 4
+_CHECKS_PER_BEAT = 4
 _PATIENCE = 3
 
 
+async def beat(channel: Channel[Any]) -> None:
+    """Send beats until cancelled."""
+    while True:
+        channel.send(Beat())
+        await asyncio.sleep(BEAT_S)
+
+
 class Pulse:
-    """Notices that the other process was not heard for some beats.
+    """Calls `on_silence` when nothing was heard from the other process for some beats.
 
     Args:
-        on_silence: called once so many beats were missed.
-        patience: how many.
+        patience: number of missed beats.
 
     Attributes:
-        silent: whether they were, and nothing was heard since.
+        silent: whether so many beats were missed and nothing was heard since.
     """
 
-    def __init__(self, on_silence: Callable[[], None], patience: int = _PATIENCE) -> None:
+    def __init__(self, on_silence: Callable[[], object], patience: int = _PATIENCE) -> None:
         self.silent = False
         self._on_silence = on_silence
         self._patience = patience
-        self._quiet_looks = 0
+        self._quiet_checks = 0
 
     def heard(self) -> None:
         """A message arrived."""
-        self._quiet_looks = 0
+        self._quiet_checks = 0
         self.silent = False
 
     async def watch(self) -> None:
-        """Look at it until cancelled.
+        """Check until cancelled.
 
-        Looks are counted, not seconds: where this process itself stood still, it has not looked.
+        Counts checks instead of seconds: while this process itself stood still, it did not check.
         """
         while True:
-            await asyncio.sleep(BEAT_S / _LOOKS_PER_BEAT)
-            self._quiet_looks += 1
-            if self._quiet_looks > self._patience * _LOOKS_PER_BEAT and not self.silent:
+            await asyncio.sleep(BEAT_S / _CHECKS_PER_BEAT)
+            self._quiet_checks += 1
+            if self._quiet_checks > self._patience * _CHECKS_PER_BEAT and not self.silent:
                 self.silent = True
                 self._on_silence()

@@ -1,4 +1,4 @@
-"""The parts of a replica that exist once, whatever speaks HTTP for them: model, engine, configuration, metrics."""
+"""The parts of a replica that exist once, however many front ends it has: model, engine, configuration, metrics."""
 
 import logging
 from dataclasses import dataclass
@@ -26,15 +26,13 @@ from weights.store import StoredModel, load
 
 _logger = logging.getLogger(__name__)
 
-_DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Backend:
-    """What a replica computes with.
+    """Everything of a replica but its front ends.
 
     Attributes:
-        device: where the stages really run.
+        device: where the stages run; never `auto`.
     """
 
     model: StoredModel
@@ -45,20 +43,20 @@ class Backend:
 
 
 def build(settings: Settings) -> Backend:
-    """Load the model and build the engine around it; nothing runs yet.
+    """Load the model and build the engine around it, without starting it.
 
     Raises:
         ModelFormatError: the model cannot be used.
-        SettingsError: the device does not exist here, the configuration's store cannot be used, or thresholds may give
-            way but nothing says how far.
+        SettingsError: the device does not exist here, the configuration's store cannot be used, or load shedding is on
+            and the model has no calibration table.
     """
+    # All settings are checked before `build_runner`, which may measure for minutes.
     resolve_device(settings.device)
     store = store_of(settings, read_manifest(find(settings.model)))
     model = load(settings.model)
     _table(model, settings.shed_accuracy_drop)
-    manifest = model.manifest
-    if "warning" in manifest.provenance:
-        _logger.warning("%s: %s", manifest.name, manifest.provenance["warning"])
+    if (warning := model.manifest.provenance.get("warning")) is not None:
+        _logger.warning("%s: %s", model.manifest.name, warning)
     return around(build_runner(model, settings), model, settings, store)
 
 
@@ -66,9 +64,8 @@ def around(runner: Runner, model: StoredModel, settings: Settings, store: Store)
     """A backend that computes with this runner.
 
     Raises:
-        SettingsError: thresholds may give way but nothing says how far.
+        SettingsError: load shedding is on and the model has no calibration table.
     """
-    manifest = model.manifest
     metrics = Metrics(len(runner.stage_macs), runner.baseline_macs)
     engine = Engine(
         runner,
@@ -79,14 +76,8 @@ def around(runner: Runner, model: StoredModel, settings: Settings, store: Store)
     )
     forecast = Forecast(model.calibration, runner.stage_macs, runner.baseline_macs)
     adaptation = Adaptation(calibration=model.calibration_digest, solve=forecast.solve)
-    operating_points = OperatingPoints(manifest.thresholds, store, adaptation)
-    metrics.watch(
-        queue_depths=engine.queue_depths,
-        thresholds=lambda: operating_points.current.thresholds,
-        config_version=lambda: operating_points.current.version,
-        config_stored=lambda: operating_points.stored,
-        load_level=lambda: engine.load_level,
-    )
+    operating_points = OperatingPoints(model.manifest.thresholds, store, adaptation)
+    metrics.watch(engine, operating_points)
     return Backend(
         model=model,
         engine=engine,
@@ -97,7 +88,7 @@ def around(runner: Runner, model: StoredModel, settings: Settings, store: Store)
 
 
 def welcome(backend: Backend, settings: Settings) -> Welcome:
-    """What a front end has to know before it can serve."""
+    """The first message to a front end."""
     values = settings.model_dump(mode="json", exclude={*SECRETS, *(f"{name}_file" for name in SECRETS)})
     secrets = {"admin_key": settings.admin_key, "api_key": settings.api_key}
     engine, model = backend.engine, backend.model
@@ -125,16 +116,16 @@ def store_of(settings: Settings, manifest: Manifest) -> Store:
 
 
 def resolve_device(name: str) -> str:
-    """The device that `auto`, or a name, stands for.
+    """The device of this name; for `auto`, a GPU if there is one.
 
     Raises:
-        SettingsError: when it does not exist here.
+        SettingsError: it does not exist here.
     """
     if name == "auto":
         return "cuda" if torch.cuda.is_available() else "cpu"
     try:
         torch.empty(0, device=name)
-    # torch raises RuntimeError for a name it does not know, AssertionError where it was built without CUDA.
+    # RuntimeError for an unknown name, AssertionError from a torch without CUDA.
     except (RuntimeError, AssertionError) as error:
         raise SettingsError(f"DVT_DEVICE: {name!r} cannot be used here; known are auto, cpu and cuda[:N]") from error
     return name
@@ -151,7 +142,7 @@ def build_runner(stored: StoredModel, settings: Settings) -> TorchRunner:
     if settings.dtype == "auto":
         dtype = choose_dtype(stored.cascade, device=device, max_batch_size=settings.max_batch_size)
     else:
-        dtype = _DTYPES[settings.dtype]
+        dtype = getattr(torch, settings.dtype)
     return TorchRunner(
         stored.cascade,
         mean=preprocessing.mean,
@@ -178,5 +169,5 @@ def _ladder(accuracy_drop: float | None, stored: StoredModel, walk_macs: tuple[i
     if accuracy_drop is None or table is None:
         return None
     ladder = ThresholdLadder(table, walk_macs, accuracy_drop)
-    ladder.prepare(stored.manifest.thresholds)  # solved now rather than under the first load
+    ladder.prepare(stored.manifest.thresholds)  # now, because under load there is no time for it
     return ladder

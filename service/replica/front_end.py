@@ -1,7 +1,7 @@
-"""A front-end process: HTTP and decoding.
+"""A front end: HTTP and image decoding.
 
-The engine process starts it as `python -m service.replica.front_end CHANNEL LISTENER PERMITS INDEX`, with the
-descriptors it inherits.
+The engine process starts `python -m service.replica.front_end CHANNEL LISTENER PERMITS INDEX`; the first three are
+inherited file descriptors.
 """
 
 import asyncio
@@ -16,41 +16,38 @@ from service.http.context import Context
 from service.http.listener import accepting
 from service.http.server import Server
 from service.link.channel import receive_one
-from service.link.messages import ToFrontEnd, Welcome
-from service.replica.heap import settle_heap
-from service.replica.logs import log_to_stderr
+from service.link.messages import ToFrontEnd
+from service.replica.process import log_to_stderr, settle_heap
 
 
-def run(channel: socket.socket, listener: socket.socket, permits_taken: MutableSequence[int], index: int) -> int:
-    """Serve until told to stop; returns the process's exit code."""
-    try:
-        welcome: Welcome = receive_one(channel, ToFrontEnd)
-    except EOFError:
-        return 1
-    context = Context.of(welcome, channel, permits_taken, index)
-    log_to_stderr(context.settings.log_level)
-    server = Server(context)
-    settle_heap()
-    server.run(sockets=accepting(listener))
-    return 1 if server.failed else 0
+def _context(channel: socket.socket, permits_taken: memoryview, index: int) -> Context:
+    welcome = receive_one(channel, ToFrontEnd)
+    # A memoryview of integers can be read and written like a list.
+    return Context.of(welcome, channel, cast(MutableSequence[int], permits_taken), index)
 
 
-async def serve(channel: socket.socket, listener: socket.socket, permits_taken: MutableSequence[int]) -> int:
-    """The same on an event loop of the engine's process; returns what would be the exit code."""
-    welcome: Welcome = await asyncio.to_thread(receive_one, channel, ToFrontEnd)
-    server = Server(Context.of(welcome, channel, permits_taken, 0))
+async def serve(channel: socket.socket, listener: socket.socket, permits_taken: memoryview) -> int:
+    """Serve on this event loop until the engine process ends it; returns the exit code of such a process."""
+    server = Server(await asyncio.to_thread(_context, channel, permits_taken, 0))
     await server.serve(sockets=accepting(listener))
-    return 1 if server.failed else 0
+    return int(server.failed)
 
 
 def main() -> int:
-    """Take over what was inherited, and run."""
+    """Serve in this process until the engine process ends it; returns the exit code."""
     for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, signal.SIG_IGN)
+        signal.signal(number, signal.SIG_IGN)  # sent to the whole replica; the engine process decides
     channel_fd, listener_fd, permits_fd, index = map(int, sys.argv[1:])
-    # A view of integers can be read and written like a list of them.
-    permits = cast(MutableSequence[int], memoryview(mmap.mmap(permits_fd, 0)).cast("q"))
-    return run(socket.socket(fileno=channel_fd), socket.socket(fileno=listener_fd), permits, index)
+    permits_taken = memoryview(mmap.mmap(permits_fd, 0)).cast("q")
+    try:
+        context = _context(socket.socket(fileno=channel_fd), permits_taken, index)
+    except EOFError:
+        return 1
+    log_to_stderr(context.settings.log_level)
+    server = Server(context)
+    settle_heap()
+    server.run(sockets=accepting(socket.socket(fileno=listener_fd)))
+    return int(server.failed)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""A front end's context beside its engine, on one event loop: linked by the messages that processes exchange."""
+"""An engine with a front end's context on one event loop, connected as two processes would be."""
 
 import asyncio
 import socket
@@ -18,9 +18,9 @@ _STOP_TIMEOUT_S = 10.0
 
 @asynccontextmanager
 async def linked(backend: Backend, settings: Settings) -> AsyncIterator[Context]:
-    """Start an engine, and connect a front end to it; whoever uses the context starts and closes its side.
+    """Start the engine and connect a context to it. The caller starts and closes `Context.engine`.
 
-    The engine is not waited for: `Context.ready` tells when it is.
+    Does not wait for the warm-up: see `Context.ready`.
     """
     engine, gateway = backend.engine, Gateway(backend.engine, backend.operating_points, backend.metrics)
     engine.start()
@@ -34,7 +34,7 @@ async def linked(backend: Backend, settings: Settings) -> AsyncIterator[Context]
         yield Context.of(first, theirs, [0], 0)
     finally:
         watching.cancel()
-        theirs.close()  # in case that it was never started
+        theirs.close()  # if `Context.engine` was never started
         await asyncio.to_thread(engine.stop, drain=False, timeout_s=_STOP_TIMEOUT_S)
         await asyncio.wait({watching, serving})
         await backend.operating_points.close()

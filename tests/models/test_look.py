@@ -12,25 +12,11 @@ def _images(count: int = 2) -> torch.Tensor:
     return torch.randn(count, 3, side, side, generator=torch.Generator().manual_seed(1))
 
 
-@pytest.mark.parametrize("dtype", [torch.uint8, torch.float16, torch.bfloat16, torch.float32, torch.float64])
-def test_look_at_own_size_is_the_image_itself(dtype: torch.dtype) -> None:
-    images = torch.ones(1, 3, 9, 9, dtype=dtype)
-    assert look_at(images, 9) is images
-
-
-@pytest.mark.parametrize("px", [1, 16, 28, 31, 62])
-def test_look_at_smaller_equals_a_triangle_filter(px: int) -> None:
-    images = _images().double()
-    torch.testing.assert_close(look_at(images, px), reduced(images, px), atol=1e-12, rtol=0)
-
-
-@pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float16, 1e-3), (torch.bfloat16, 1e-2)])
-def test_look_at_half_precision_rounds_only_the_result(dtype: torch.dtype, tolerance: float) -> None:
-    images = _images().to(dtype)
+def test_look_at_half_precision_rounds_only_the_result() -> None:
+    images = _images().bfloat16()
     found = look_at(images, 28)
-    assert found.dtype == dtype
-    assert torch.equal(found, look_at(images.float(), 28).to(dtype))
-    torch.testing.assert_close(found.float(), look_at(_images(), 28), atol=tolerance, rtol=tolerance)
+    assert torch.equal(found, look_at(images.float(), 28).bfloat16())
+    torch.testing.assert_close(found.float(), look_at(_images(), 28), atol=1e-2, rtol=1e-2)
 
 
 def test_look_at_bytes_stay_bytes_within_one_step_of_the_exact_mean() -> None:
@@ -62,13 +48,3 @@ def test_forward_stage_images_at_the_stage_s_own_side_equal_full_ones() -> None:
         state = output.state
     with pytest.raises(ValueError, match=r"\[B, 3, 63, 63\] or \[B, 3, 32, 32\], got \(1, 3, 49, 49\)"):
         cascade.forward_stage(0, torch.zeros(1, 3, 49, 49))
-
-
-@pytest.mark.parametrize(("dtype", "tolerance"), [(torch.bfloat16, 0.5), (torch.float64, 1e-4)])
-@torch.no_grad()
-def test_cascade_with_looks_runs_in_other_precisions(dtype: torch.dtype, tolerance: float) -> None:
-    cascade = randomised(TINY_LOOKS)
-    expected = cascade(_images())[-1]
-    found = cascade.to(dtype)(_images().to(dtype))[-1]
-    assert found.dtype == dtype
-    torch.testing.assert_close(found.float(), expected, atol=tolerance, rtol=0)

@@ -1,6 +1,4 @@
-import pytest
 import torch
-from cascades import TINY_T2T, randomised
 
 from models.t2t import performer_attention
 
@@ -9,11 +7,6 @@ def _qkvw(scale: float = 1.0) -> tuple[torch.Tensor, ...]:
     generator = torch.Generator().manual_seed(0)
     q, k, v = (scale * torch.randn(2, 9, 6, generator=generator) for _ in range(3))
     return q, k, v, torch.randn(4, 6, generator=generator)
-
-
-def test_performer_attention_far_from_all_keys_fades_to_zero() -> None:
-    q, k, v, w = _qkvw(scale=6.0)
-    assert performer_attention(q, k, v, w).abs().max() < 1e-3
 
 
 def test_performer_attention_autocast_computes_features_in_float32() -> None:
@@ -28,13 +21,3 @@ def test_performer_attention_bfloat16_rounds_only_the_result() -> None:
     found = performer_attention(*low)
     assert found.dtype == torch.bfloat16
     assert torch.equal(found, performer_attention(*(tensor.float() for tensor in low)).bfloat16())
-
-
-@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float64])
-def test_t2t_cascade_runs_in_other_precisions(dtype: torch.dtype) -> None:
-    cascade = randomised(TINY_T2T)
-    images = torch.randn(2, 3, 28, 28, generator=torch.Generator().manual_seed(1))
-    expected = cascade(images)[-1]
-    found = cascade.to(dtype)(images.to(dtype))[-1]
-    assert found.dtype == dtype
-    torch.testing.assert_close(found.float(), expected, atol=0.5 if dtype == torch.bfloat16 else 1e-4, rtol=0)

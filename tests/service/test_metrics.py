@@ -1,6 +1,7 @@
 """What `/metrics` is made of; the names are a contract with dashboards and alerts."""
 
 import sys
+from types import SimpleNamespace
 
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
@@ -41,38 +42,28 @@ def value(metrics: Metrics, name: str, **labels: str) -> float | None:
     return metrics.registry.get_sample_value(name, labels)
 
 
-def described(metrics: Metrics) -> dict[str, tuple[str, set[str]]]:
-    """Type and labels of everything in the text that a scraper reads."""
-    return {
+def watched(metrics: Metrics) -> tuple[SimpleNamespace, SimpleNamespace]:
+    """The engine and the configuration that the gauges read."""
+    engine = SimpleNamespace(queue_depths=lambda: (0, 5, 0), load_level=1)
+    points = SimpleNamespace(current=SimpleNamespace(thresholds=(0.9, 0.8), version=1), stored=True)
+    metrics.watch(engine, points)
+    return engine, points
+
+
+def test_render_after_one_event_of_each_kind_holds_exactly_the_documented_metrics(metrics: Metrics) -> None:
+    watched(metrics)
+    metrics.request_done(200, 0.1)
+    metrics.device_error("device_lost")
+
+    # Type and labels of everything in the text that a scraper reads.
+    assert {
         family.name + ("_total" if family.type == "counter" else ""): (
             family.type,
             {label for sample in family.samples for label in sample.labels} - {"le"},
         )
         for family in text_string_to_metric_families(metrics.render().decode())
         if family.name.startswith("dvt_")
-    }
-
-
-def test_render_after_one_event_of_each_kind_holds_exactly_the_documented_metrics(metrics: Metrics) -> None:
-    metrics.watch(
-        queue_depths=lambda: (1, 2, 3),
-        thresholds=lambda: (0.5, 0.6),
-        config_version=lambda: 7,
-        config_stored=lambda: True,
-        load_level=lambda: 1,
-    )
-    metrics.request_done(200, 0.1)
-    metrics.device_error("device_lost")
-
-    assert described(metrics) == DOCUMENTED
-
-
-def test_request_done_refusal_is_counted_and_no_latency(metrics: Metrics) -> None:
-    metrics.request_done(429, None)
-    metrics.request_done(200, 0.5)
-    assert value(metrics, "dvt_requests_total", code="429") == 1
-    assert value(metrics, "dvt_request_duration_seconds_count") == 1
-    assert value(metrics, "dvt_request_duration_seconds_sum") == 0.5
+    } == DOCUMENTED
 
 
 def test_render_before_any_event_has_every_series_whose_labels_are_known(metrics: Metrics) -> None:
@@ -87,48 +78,39 @@ def test_render_before_any_event_has_every_series_whose_labels_are_known(metrics
             assert value(metrics, "dvt_exits_total", stage=stage, reason=exit_reason.value) == 0
 
 
-def test_image_exited_adds_its_macs_and_what_the_baseline_would_have_cost(metrics: Metrics) -> None:
+def test_events_are_added_whole_and_to_their_own_instance(metrics: Metrics) -> None:
+    metrics.request_done(429, None)  # refused: no latency
+    metrics.request_done(200, 0.5)
+    metrics.images_presented(9)
+    metrics.image_rejected("full", 4)
+    metrics.image_cancelled("decode", 3)
     metrics.image_exited(0, ExitReason.CONFIDENT, macs=30)
     metrics.image_exited(2, ExitReason.FINAL, macs=700)
+    metrics.batch_done(1, 3, 0.25, [0.1, 0.2, 0.3])
 
+    assert value(metrics, "dvt_requests_total", code="429") == 1
+    assert value(metrics, "dvt_request_duration_seconds_count") == 1
+    assert value(metrics, "dvt_request_duration_seconds_sum") == 0.5
+    assert value(metrics, "dvt_images_total") == 9
+    assert value(metrics, "dvt_rejected_total", reason="full") == 4
+    assert value(metrics, "dvt_cancelled_total", where="decode") == 3
     assert value(metrics, "dvt_exits_total", stage="0", reason="confident") == 1
     assert value(metrics, "dvt_exits_total", stage="2", reason="final") == 1
     assert value(metrics, "dvt_macs_total") == 730
     assert value(metrics, "dvt_baseline_macs_total") == 2000
-
-
-def test_batch_done_observes_the_batch_once_and_every_wait_in_it(metrics: Metrics) -> None:
-    metrics.batch_done(1, 3, 0.25, [0.1, 0.2, 0.3])
-
     assert value(metrics, "dvt_batch_size_sum", stage="1") == 3
     assert value(metrics, "dvt_batch_size_count", stage="1") == 1
     assert value(metrics, "dvt_stage_duration_seconds_sum", stage="1") == 0.25
     assert value(metrics, "dvt_queue_duration_seconds_count", stage="1") == 3
     assert value(metrics, "dvt_queue_duration_seconds_sum", stage="1") == pytest.approx(0.6)
     assert value(metrics, "dvt_batch_size_count", stage="0") == 0
-
-
-def test_counts_of_several_images_are_added_whole(metrics: Metrics) -> None:
-    metrics.images_presented(9)
-    metrics.image_rejected("full", 4)
-    metrics.image_cancelled("decode", 3)
-
-    assert value(metrics, "dvt_images_total") == 9
-    assert value(metrics, "dvt_rejected_total", reason="full") == 4
-    assert value(metrics, "dvt_cancelled_total", where="decode") == 3
+    assert value(Metrics(num_stages=3, baseline_macs=1000), "dvt_images_total") == 0
 
 
 def test_watch_gauges_are_read_again_at_every_scrape(metrics: Metrics) -> None:
-    depths, thresholds, versions, stored, levels = [0, 0, 0], [0.9, 0.8], [1], [True], [0]
-    metrics.watch(
-        queue_depths=lambda: depths,
-        thresholds=lambda: thresholds,
-        config_version=lambda: versions[0],
-        config_stored=lambda: stored[0],
-        load_level=lambda: levels[0],
-    )
+    engine, points = watched(metrics)
     metrics.render()
-    depths[1], thresholds[0], versions[0], stored[0], levels[0] = 5, 0.25, 2, False, 3
+    points.current, points.stored, engine.load_level = SimpleNamespace(thresholds=(0.25, 0.8), version=2), False, 3
 
     assert [value(metrics, "dvt_queue_depth", stage=stage) for stage in "012"] == [0, 5, 0]
     assert [value(metrics, "dvt_threshold", stage=stage) for stage in "012"] == [0.25, 0.8, None]
@@ -141,17 +123,3 @@ def test_watch_gauges_are_read_again_at_every_scrape(metrics: Metrics) -> None:
 def test_render_says_what_the_process_takes(metrics: Metrics) -> None:
     for name in ("process_resident_memory_bytes", "process_cpu_seconds_total", "process_open_fds", "process_max_fds"):
         assert (value(metrics, name) or 0) > 0
-
-
-@pytest.mark.parametrize(
-    ("accept", "is_openmetrics"), [("", False), ("*/*", False), ("application/openmetrics-text;version=1.0.0", True)]
-)
-def test_render_speaks_the_format_that_is_accepted(metrics: Metrics, accept: str, is_openmetrics: bool) -> None:
-    assert metrics.render(accept).endswith(b"# EOF\n") == is_openmetrics
-
-
-def test_two_instances_do_not_share_a_count(metrics: Metrics) -> None:
-    other = Metrics(num_stages=3, baseline_macs=1000)
-    metrics.images_presented(1)
-
-    assert value(other, "dvt_images_total") == 0

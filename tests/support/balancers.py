@@ -5,14 +5,13 @@ import shutil
 import socket
 import subprocess
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from functools import partial
 from pathlib import Path
+from urllib.parse import urlsplit
 
-import httpx
 import pytest
-from replicas import ROOT, free_port
+from replicas import ROOT, free_port, status_of
 from waiting import PATIENCE_S, eventually
 
 BALANCERS = ("nginx", "haproxy")
@@ -102,10 +101,10 @@ def balancer(
             command = [binary(name), "-db", "-f", str(config)]
         log = folder / "log"
         with log.open("w") as output, subprocess.Popen(command, stdout=output, stderr=subprocess.STDOUT) as process:
-            url = f"http://127.0.0.1:{listen}"
             try:
-                eventually(partial(_answers, url), log.read_text)
-                yield url
+                # The balancer's own answer: it says nothing about the replicas.
+                eventually(lambda: status_of("127.0.0.1", listen, "/metrics") == 404, log.read_text)
+                yield f"http://127.0.0.1:{listen}"
             finally:
                 process.terminate()
                 process.wait(PATIENCE_S)
@@ -113,15 +112,8 @@ def balancer(
 
 def until_it_has_replicas(url: str) -> None:
     """Wait until a balancer has resolved the name and found somebody ready."""
-    eventually(lambda: httpx.get(url + "/readyz", timeout=PATIENCE_S).status_code == 200)
-
-
-def _answers(url: str) -> bool:
-    try:
-        # The balancer's own answer: it says nothing about the replicas.
-        return httpx.get(url + "/metrics").status_code == 404
-    except httpx.TransportError:
-        return False
+    address = urlsplit(url)
+    eventually(lambda: status_of(str(address.hostname), address.port or 80, "/readyz") == 200)
 
 
 @contextmanager
@@ -129,7 +121,7 @@ def name_server(hosts: Sequence[str]) -> Iterator[int]:
     """A DNS server on loopback that has these addresses for every name; yields its port."""
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as server:
         server.bind(("127.0.0.1", 0))
-        thread = threading.Thread(target=_serve_names, args=(server, lambda: hosts), daemon=True)
+        thread = threading.Thread(target=_serve_names, args=(server, hosts), daemon=True)
         thread.start()
         try:
             yield server.getsockname()[1]
@@ -138,12 +130,12 @@ def name_server(hosts: Sequence[str]) -> Iterator[int]:
             thread.join(PATIENCE_S)
 
 
-def _serve_names(server: socket.socket, hosts: Callable[[], Sequence[str]]) -> None:
+def _serve_names(server: socket.socket, hosts: Sequence[str]) -> None:
     while True:
         query, client = server.recvfrom(4096)
         if not query:
             return
-        server.sendto(_dns_answer(query, hosts()), client)
+        server.sendto(_dns_answer(query, hosts), client)
 
 
 def _dns_answer(query: bytes, hosts: Sequence[str]) -> bytes:

@@ -51,9 +51,9 @@ class Visit:
     hosts: set[str] = field(default_factory=set)
     weight: int = 0
 
-    def open(self, view: str) -> None:
-        """Go to one of the views and wait until all of the console works."""
-        self.page.goto(f"/console#{view}")
+    def open(self, view: str, base_url: str = "") -> None:
+        """Go to one of the views, of the context's server or another, and wait until all of the console works."""
+        self.page.goto(f"{base_url}/console#{view}")
         self.page.locator("#expected table").wait_for(state="attached")
 
     def note_message(self, message: ConsoleMessage) -> None:

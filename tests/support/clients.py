@@ -12,7 +12,7 @@ from tiny_model import png
 from waiting import PATIENCE_S, eventually
 
 # Of a client before its next request: a loaded machine would start replicas slowly.
-_PAUSE_S = 0.1
+_PAUSE_S = 0.2
 
 COLORS = ("black", "white", "red", "green", "blue")
 # Behind the end of one image, where no decoder looks: a body of the size of a photograph.
@@ -85,7 +85,7 @@ class ClientLoad:
         eventually(lambda: sum(self.answered) >= before + count, lambda: self.failures)
 
     def until_one_waits(self) -> None:
-        """Wait until the request of some client is not answered while many others are."""
+        """Wait until the request of some client is not answered while others are."""
         before, total = list(self.answered), sum(self.answered)
 
         def one_waits() -> bool:
@@ -93,7 +93,7 @@ class ClientLoad:
             nonlocal total
             if not waiting:
                 before[:], total = self.answered, sum(self.answered)
-            return waiting and sum(self.answered) >= total + 20
+            return waiting and sum(self.answered) >= total + 8
 
         eventually(one_waits, lambda: (before, self.answered))
 

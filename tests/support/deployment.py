@@ -7,14 +7,16 @@ import subprocess
 import sys
 from functools import cache
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import pytest
 import yaml
 from prometheus_client.parser import text_string_to_metric_families
+from tiny_model import save_tiny_model
 
 from service.replica.backend import build
-from service.settings import CONFIG_FILE_VARIABLE, PREFIX, Settings
+from service.settings import Settings
 
 ROOT = Path(__file__).parents[2]
 DEPLOYMENT = ROOT / "docker"
@@ -44,8 +46,10 @@ def documents(path: Path) -> list[dict[str, Any]]:
 
 @cache
 def exposed_metrics() -> frozenset[str]:
-    """Names of all series of our own that `/metrics` of the shipped model has, or has from an event on."""
-    backend = build(Settings(device="cpu", dtype="float32", max_inflight=1))
+    """Names of all series of our own that `/metrics` of a model has, or has from an event on."""
+    with TemporaryDirectory() as folder:
+        model = save_tiny_model(Path(folder) / "tiny")
+        backend = build(Settings(model=model, device="cpu", dtype="float32", max_inflight=1))
     text = backend.metrics.render().decode()
     families = [family for family in text_string_to_metric_families(text) if family.name.startswith("dvt_")]
     assert len(families) > 10
@@ -55,13 +59,3 @@ def exposed_metrics() -> frozenset[str]:
 def metrics_in(text: str) -> set[str]:
     """Names of our metrics in any text, PromQL among it."""
     return set(re.findall(r"\bdvt_[a-z_]+\b", text))
-
-
-def settings_in(text: str) -> set[str]:
-    """Our environment variables in any text."""
-    return set(re.findall(rf"\b{PREFIX}[A-Z_]+\b", text))
-
-
-def known_settings() -> set[str]:
-    """Environment variables that the service reads."""
-    return {PREFIX + name.upper() for name in Settings.model_fields} | {CONFIG_FILE_VARIABLE}

@@ -89,15 +89,8 @@ def make_base_image(engine: DockerEngine) -> None:
         (root / "usr/bin/python").symlink_to("python3")
         for marker in root.glob("usr/lib/python3*/EXTERNALLY-MANAGED"):
             marker.unlink()
-        pack = [
-            "tar",
-            "--directory",
-            root,
-            "--exclude=./var/cache/apt",
-            "--exclude=./var/lib/apt/lists",
-            "--create",
-            ".",
-        ]
+        left_out = ("--exclude=./var/cache/apt", "--exclude=./var/lib/apt/lists")
+        pack = ["tar", "--directory", root, *left_out, "--create", "."]
         with subprocess.Popen(pack, stdout=subprocess.PIPE) as archive:
             command = [engine.client, "import", "-", BASE_IMAGE]
             subprocess.run(command, stdin=archive.stdout, env=engine.environment, check=True, capture_output=True)

@@ -1,11 +1,11 @@
 """A worker without a thread: nothing in its tests waits, and nothing races."""
 
-from itertools import accumulate, count
+from dataclasses import replace
+from itertools import count
 
 import numpy as np
-from engine_fakes import STAGE_MACS, FakeClock, FakeRunner, RecordingObserver, policy
+from engine_fakes import FakeClock, FakeRunner, RecordingObserver, policy
 
-from service.engine.ledger import Ledger
 from service.engine.load import Shedding
 from service.engine.policy import Policy
 from service.engine.task import Task
@@ -18,29 +18,21 @@ class Bench:
     What should happen in the middle of a stage goes into `runner.fault`, which is called there.
     """
 
-    def __init__(
-        self, runner: FakeRunner, observer: RecordingObserver, clock: FakeClock, shedding: Shedding | None = None
-    ) -> None:
-        walk_macs = tuple(accumulate(STAGE_MACS))
-        self.runner, self.observer, self.clock = runner, observer, clock
-        self.ledger = Ledger(observer, walk_macs)
+    def __init__(self, shedding: Shedding | None = None) -> None:
+        self.runner, self.observer, self.clock = FakeRunner(), RecordingObserver(), FakeClock()
+        shedding = shedding or Shedding()
         self.worker = Worker(
-            runner,
-            ledger=self.ledger,
-            observer=observer,
-            walk_macs=walk_macs,
-            max_batch_size=16,
-            clock=clock,
-            shedding=shedding,
+            self.runner, observer=self.observer, max_batch_size=16, clock=self.clock, shedding=shedding
         )
         self._ids = count()
 
     def submit(self, image: np.ndarray, rule: Policy | None = None, timeout_s: float | None = None) -> Task:
         rule = rule or policy()
         now = self.clock()
-        deadline = None if timeout_s is None else now + timeout_s
-        task = Task(task_id=next(self._ids), pixels=image, policy=rule, submitted_at=now, deadline=deadline)
-        self.ledger.open(task)
+        if timeout_s is not None:
+            rule = replace(rule, deadline=now + timeout_s)
+        task = Task(task_id=next(self._ids), pixels=image, policy=rule, submitted_at=now)
+        self.worker.ledger.open(task)
         self.worker.inbox.put(task)
         return task
 

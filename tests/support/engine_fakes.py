@@ -25,6 +25,12 @@ def policy(**changes: object) -> Policy:
     return Policy(**{"thresholds": (0.5,) * 3, "config_version": 1, "max_stage": 3, **changes})
 
 
+def make_task(task_id: int = 0, image: np.ndarray | None = None, stage: int = 0, **changes: object) -> Task:
+    """A task of a black image, unless another is given, under `policy(**changes)`."""
+    image = pixels(0) if image is None else image
+    return Task(task_id=task_id, pixels=image, policy=policy(**changes), submitted_at=0.0, stage=stage)
+
+
 def failing(at: int, bad: Callable[[Task], bool] = lambda task: True) -> Callable[[int, Sequence[Task]], None]:
     """A fault of one stage, for every batch with a bad image in it."""
 

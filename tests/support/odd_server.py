@@ -5,7 +5,7 @@ import json
 import re
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from itertools import count
 
 Reaction = Callable[[int, str], bytes | None]
 """From a request's number and id to the whole answer; None closes the connection without one."""
@@ -25,22 +25,12 @@ def good(number: int, request_id: str, images: int = 1, label: str = "cat") -> b
     return answer(request_id, body)
 
 
-@dataclass
-class OddServer:
-    """A running one, and what it was asked."""
-
-    port: int
-    requests: int = 0
-    connections: int = 0
-
-
 @asynccontextmanager
-async def odd_server(react: Reaction = good) -> AsyncIterator[OddServer]:
-    """Serve on a free port; `/livez` is always fine."""
-    state = OddServer(0)
+async def odd_server(react: Reaction = good) -> AsyncIterator[int]:
+    """Serve on a free port, which is yielded; `/livez` is always fine."""
+    numbers = count(1)
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        state.connections += 1
         try:
             while True:
                 head = (await reader.readuntil(b"\r\n\r\n")).decode()
@@ -51,8 +41,7 @@ async def odd_server(react: Reaction = good) -> AsyncIterator[OddServer]:
                     writer.write(answer("", {}))
                     continue
                 found = re.search(r"X-Request-ID: (\S+)", head)
-                state.requests += 1
-                reply = react(state.requests, found[1] if found else "")
+                reply = react(next(numbers), found[1] if found else "")
                 if reply is None:
                     return
                 writer.write(reply)
@@ -65,5 +54,4 @@ async def odd_server(react: Reaction = good) -> AsyncIterator[OddServer]:
 
     server = await asyncio.start_server(serve, "127.0.0.1", 0)
     async with server:
-        state.port = server.sockets[0].getsockname()[1]
-        yield state
+        yield server.sockets[0].getsockname()[1]

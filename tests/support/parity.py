@@ -1,7 +1,7 @@
 """Reference outputs of the authors' models: a part of them in the repository, all of them where ../shared is present.
 
 Both folders have the same layout; the part in the repository keeps fewer stages, images and intermediates.
-`tests/data/trim_parity.py` says which.
+`tests/data/README.md` says which.
 """
 
 import gzip
@@ -15,9 +15,6 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from models.cascade import Cascade
-from models.reuse import ReuseState
-from models.stage import Stage
-from models.t2t import TokensToToken
 from weights.conversion.authors import CHECKPOINT_STAGES, authors_architecture, authors_cascade
 from weights.conversion.convert import convert
 from weights.conversion.foreign import Checkpoint
@@ -29,19 +26,12 @@ SHARED = ROOT.parent / "shared" / "parity"
 _needs_shared = pytest.mark.skipif(
     not SHARED.is_dir(), reason="the complete parity data, ../shared/parity, is not here"
 )
-FOLDERS = [pytest.param(KEPT, id="kept"), pytest.param(SHARED, id="shared", marks=_needs_shared)]
-
-VARIANTS = ("full", "feature", "relation", "none")
-CASES = [
-    *(
-        pytest.param(KEPT, name, id=f"kept-{name}")
-        for name in sorted(f.name.split(".")[0] for f in KEPT.glob("*.golden.*"))
-    ),
-    *(
-        pytest.param(SHARED, f"{family}_reduced_{variant}", id=f"shared-{family}-{variant}", marks=_needs_shared)
-        for family in ("deit", "t2t")
-        for variant in VARIANTS
-    ),
+KEPT_NAMES = sorted(file.name.split(".")[0] for file in KEPT.glob("*.golden.*"))
+CASES = [pytest.param(KEPT, name, id=f"kept-{name}") for name in KEPT_NAMES]
+CASES += [
+    pytest.param(SHARED, f"{family}_reduced_{variant}", id=f"shared-{family}-{variant}", marks=_needs_shared)
+    for family in ("deit", "t2t")
+    for variant in ("full", "feature", "relation", "none")
 ]
 """Every folder and model there are outputs for."""
 
@@ -83,63 +73,17 @@ def authors_model(tensors: dict[str, Tensor], heads: int) -> Cascade:
     return authors_cascade(checkpoint, replace(config, grids=config.grids[:stages]))
 
 
-def intermediates(cascade: Cascade, images: Tensor) -> list[dict[str, Tensor]]:
-    """Every intermediate of the real modules, by the names of the reference data, each block run for all tokens.
-
-    The results must be those of the stage itself: logits up to rounding, what is handed on bit for bit.
-    """
-    traced: list[dict[str, Tensor]] = []
-    state = None
-    for index, stage in enumerate(cascade.stages):
-        assert isinstance(stage, Stage)
-        steps = _of_stage(stage, images, state)
-        output = cascade.forward_stage(index, images, state)
-        tolerance = 1e-10 if images.dtype == torch.float64 else 1e-5
-        torch.testing.assert_close(output.logits, steps["logits"], atol=tolerance, rtol=0)
-        state = output.state
-        if state is not None and state.tokens is not None:
-            assert torch.equal(steps["tokens"], state.tokens)
-        if state is not None and state.relations is not None:
-            relations = torch.cat([steps[f"attn_logits.{layer}"] for layer in range(len(stage.blocks))], dim=1)
-            assert torch.equal(relations, state.relations)
-        traced.append(steps)
-    return traced
-
-
-def _of_stage(stage: Stage, images: Tensor, upstream: ReuseState | None) -> dict[str, Tensor]:
-    steps = {"embed": stage.embedding(images).tokens_BND}
-    if isinstance(stage.embedding, TokensToToken):
-        steps["t2t_perf1"], steps["t2t_perf2"], _ = stage.embedding.layers(images)
-    cls_token = stage.cls_token.expand(len(images), -1, -1)
-    x = steps["block_in"] = torch.cat([cls_token, steps["embed"]], dim=1) + stage.pos_embed
-    biases = None
-    if stage.relation_reuse is not None:
-        biases = stage.relation_reuse(upstream.relations)
-        steps["relation_conv_out"] = torch.cat([bias.relations_BHMM for bias in biases], dim=1)
-    for layer, block in enumerate(stage.blocks):
-        features = bias = None
-        if stage.feature_reuse is not None:
-            features = steps[f"reused_feature.{layer}"] = stage.feature_reuse[layer](upstream.tokens)
-        if biases is not None:
-            bias = biases[layer]
-            steps[f"relation_bias.{layer}"] = bias.resampling_NM @ bias.relations_BHMM @ bias.resampling_NM.T
-        x, steps[f"attn_logits.{layer}"] = block(x, features, bias, return_relations=True)
-        steps[f"block_out.{layer}"] = x
-    return steps | {"tokens": x, "logits": stage.head(stage.norm(x[:, 0]))}
-
-
 def compare(steps: list[dict[str, Tensor]], values: dict[str, Tensor]) -> None:
-    """Hold every reference value of the outputs' precision against `steps`, one dictionary for each stage."""
-    exact = steps[0]["logits"].dtype == torch.float64
-    keys = [key for key in values if key.endswith(".f64") == exact]
-    assert {f"logits.{stage}" for stage in range(len(steps))} <= {key.removesuffix(".f64") for key in keys}
+    """Hold every reference value in double precision against `steps`, one dictionary for each stage."""
+    keys = [key.removesuffix(".f64") for key in values if key.endswith(".f64")]
+    assert {f"logits.{stage}" for stage in range(len(steps))} <= set(keys)
     for key in keys:
-        name, stage, *rest = key.removesuffix(".f64").split(".")
+        name, stage, *rest = key.split(".")
         part = rest.pop() if rest and not rest[-1].isdigit() else None
-        found = _part(steps[int(stage)][".".join([name, *rest])], part)[: len(values[key])]
-        tolerance = 1e-10 if exact else 2e-5 if name == "logits" else 1e-4
-        message = f"{key} differs by up to {(found - values[key]).abs().max():.1e}"
-        torch.testing.assert_close(found, values[key], atol=tolerance, rtol=0, msg=message)
+        expected = values[f"{key}.f64"]
+        found = _part(steps[int(stage)][".".join([name, *rest])], part)[: len(expected)]
+        message = f"{key} differs by up to {(found - expected).abs().max():.1e}"
+        torch.testing.assert_close(found, expected, atol=1e-10, rtol=0, msg=message)
 
 
 def _part(tensor: Tensor, part: str | None) -> Tensor:

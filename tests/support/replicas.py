@@ -7,12 +7,24 @@ import subprocess
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from http.client import HTTPConnection, HTTPException
 from pathlib import Path
 
-import httpx
 from waiting import PATIENCE_S, eventually
 
 ROOT = Path(__file__).parents[2]
+
+
+def status_of(host: str, port: int, path: str) -> int | None:
+    """The status of a GET on a connection of its own; None when nobody answers."""
+    connection = HTTPConnection(host, port, timeout=PATIENCE_S)
+    try:
+        connection.request("GET", path)
+        return connection.getresponse().status
+    except (OSError, HTTPException):
+        return None
+    finally:
+        connection.close()
 
 
 def free_port(*hosts: str) -> int:
@@ -74,10 +86,7 @@ class ReplicaProcess:
 
     def status(self, path: str) -> int | None:
         """The status of a GET; None when nobody answers."""
-        try:
-            return httpx.get(self.url + path, timeout=PATIENCE_S).status_code
-        except httpx.TransportError:
-            return None
+        return status_of(self.host, self.port, path)
 
     def until_status(self, path: str, status: int) -> None:
         """Wait until a GET has this status; fail when the process ends before."""

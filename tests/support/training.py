@@ -1,14 +1,15 @@
 """Quick training runs: tiny cascades, images of two colours, a recipe of few steps."""
 
 import io
-from collections.abc import Callable
+from copy import deepcopy
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from cascades import TINY_LOOKS, randomised
+from cascades import TINY, TINY_LOOKS, randomised
 from images import two_colour_images, two_colour_parquet
 from manifests import manifest_of
 from rich.console import Console
@@ -16,17 +17,19 @@ from rich.console import Console
 from models.cascade import Cascade
 from models.config import CascadeConfig
 from models.look import look_at
+from weights.calibration.assess import calibrate_model
 from weights.data import LabelledImages
 from weights.preprocessing import Preprocessing
+from weights.splitting import split
 from weights.store import save
 from weights.training.augment import Augmentation
-from weights.training.phase import Report
 from weights.training.recipe import Recipe
 from weights.training.run import TrainingRun
 from weights.training.train import train
 from weights.training.trainer import Trainer
 
 LOOKS = replace(TINY_LOOKS, num_classes=2)
+SMALL = replace(TINY, num_classes=2)
 QUICK = Recipe(
     look_epochs=(2.0, 1.0, 0.5),
     epochs=2,
@@ -35,6 +38,7 @@ QUICK = Recipe(
     drop_path=0.2,
     augmentation=Augmentation(padding_px=4),
 )
+STILL = Augmentation(flip=False)
 CPU = torch.device("cpu")
 
 
@@ -43,13 +47,18 @@ def preprocessing_of(config: CascadeConfig) -> Preprocessing:
     return Preprocessing(resize_px=config.image_size, crop_px=config.image_size)
 
 
-def looking(seed: int = 0) -> Cascade:
+def looking() -> Cascade:
     """A cascade with trunks, of which that of the second stage starts like the first, and the third does not.
 
     Their norms have the statistics of coloured images, without which random weights lose what they see.
     """
-    cascade = randomised(LOOKS, seed)
-    pixels = torch.from_numpy(coloured(32, seed=seed + 100).images).float()
+    return deepcopy(_looking())
+
+
+@cache
+def _looking() -> Cascade:
+    cascade = randomised(LOOKS)
+    pixels = torch.from_numpy(coloured(32, seed=100).images).float()
     trunks = [stage.embedding.trunk for stage in cascade.stages]
     for trunk, look in zip(trunks, LOOKS.embedding.looks, strict=True):
         norms = [module for module in trunk.modules() if isinstance(module, torch.nn.BatchNorm2d)]
@@ -75,12 +84,10 @@ def silent(what: str, done: int, total: int) -> None:
     """A report that nobody hears."""
 
 
-def trainer_of(
-    cascade: Cascade, recipe: Recipe = QUICK, data: LabelledImages | None = None, report: Report = silent
-) -> Trainer:
+def trainer_of(cascade: Cascade, recipe: Recipe = QUICK, data: LabelledImages | None = None) -> Trainer:
     """A trainer on all images."""
     data = data or coloured(side=cascade.config.image_size)
-    return Trainer(cascade, data, np.arange(len(data)), preprocessing_of(cascade.config), recipe, CPU, report)
+    return Trainer(cascade, data, np.arange(len(data)), preprocessing_of(cascade.config), recipe, CPU, silent)
 
 
 def phase_arguments(cascade: Cascade, recipe: Recipe = QUICK, data: LabelledImages | None = None) -> tuple[Any, ...]:
@@ -118,7 +125,7 @@ def run_of(folder: Path, name: str, config: CascadeConfig = LOOKS, **changes: An
         "run_dir": folder / f".{name}.run",
         "architecture": config,
         "preprocessing": preprocessing_of(config),
-        "recipe": {"look_epochs": "2,1,0.5", "epochs": "2", "batch_size": "8", "views": "2"},
+        "recipe": {"look_epochs": "1,0,0.5", "epochs": "1", "batch_size": "8", "views": "2"},
         "holdout": 0.4,
     }
     return TrainingRun(**{**values, **changes})
@@ -131,13 +138,16 @@ def quietly(run: TrainingRun) -> tuple[bool, str]:
     return finished, printed.getvalue()
 
 
-def at_report(what: str, then: Callable[[], None]) -> Report:
-    """A report that does something the first time it is told of the preparation `what`."""
-    waiting = [what]
-
-    def report(told: str, done: int, total: int) -> None:
-        if told in waiting:
-            waiting.remove(told)
-            then()
-
-    return report
+def calibrated_on_part(folder: Path) -> tuple[Path, Path]:
+    """A model folder as training leaves it, calibrated, and the 80 images of two colours that it names."""
+    data = two_colour_parquet(folder / "train.parquet", 80, side=28, mislabelled=0.25)
+    provenance = {
+        "data": data.name,
+        "split": split(two_colour_images(80, 28)[0], 0.4, 3).provenance(0.4, 3),
+        "recipe": {"epochs": 1},
+        **{"epochs_done": 1, "hours": 0.5, "hardware": "1 thread of a CPU", "date": "2026-01-01"},
+    }
+    model = saved(folder / "tiny", randomised(SMALL), class_names=("red", "blue"), provenance=provenance)
+    console = Console(file=io.StringIO())
+    calibrate_model(model, [data], accuracy_drop=0.005, half=False, device="cpu", console=console)
+    return model, data

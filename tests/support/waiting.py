@@ -13,10 +13,12 @@ def eventually(condition: Callable[[], object], what: object = "", within_s: flo
     Args:
         what: told when it fails; called then, if it can be.
     """
-    end = time.monotonic() + within_s
+    end, pause_s = time.monotonic() + within_s, 0.002
     while not condition():
         assert time.monotonic() < end, f"did not happen within {within_s} s: {what() if callable(what) else what}"
-        time.sleep(0.005)
+        time.sleep(pause_s)
+        # What takes long, as the start of a process, is not to be slowed down by being asked for.
+        pause_s = min(1.2 * pause_s, 0.05)
 
 
 async def soon(condition: Callable[[], object], within_s: float = 5) -> None:

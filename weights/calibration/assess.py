@@ -20,7 +20,6 @@ from weights.calibration.calibrate import (
 )
 from weights.calibration.evaluate import Evaluation, evaluate
 from weights.calibration.held_out import CALIBRATED_ON, FRESH, held_out
-from weights.calibration.held_out import held_out_parts as held_out_parts
 from weights.calibration.plots import StaticResult, plot_accuracy, plot_exit_shares
 from weights.calibration.thresholds import Floats
 from weights.card import model_card

@@ -9,8 +9,7 @@ import numpy as np
 
 from weights.data import DataError, LabelledImages
 from weights.manifest import Manifest
-from weights.split_by_position import split_by_position
-from weights.splitting import BY_CONTENT, Split, draw
+from weights.splitting import BY_CONTENT, Split, draw, split_by_position
 
 CALIBRATED_ON, FRESH = "calibrated_on", "fresh"
 """Key and value in a provenance's `split` for a model that was calibrated on fresh images."""
@@ -78,18 +77,6 @@ def held_out(manifest: Manifest, paths: Sequence[Path], data: LabelledImages, *,
         )
     calibration, test = data.subset(parts.calibration), data.subset(parts.test)
     return HeldOut(calibration, test, len(parts.train), len(parts.near_duplicates))
-
-
-def held_out_parts(
-    manifest: Manifest, paths: Sequence[Path], data: LabelledImages
-) -> tuple[LabelledImages, LabelledImages]:
-    """The calibration and the test images of `held_out`.
-
-    Raises:
-        DataError: as there.
-    """
-    parts = held_out(manifest, paths, data)
-    return parts.calibration, parts.test
 
 
 def _by_position(provenance: dict[str, Any], paths: Sequence[Path], data: LabelledImages) -> Split:

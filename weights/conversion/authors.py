@@ -74,7 +74,11 @@ def authors_architecture(checkpoint: Checkpoint, heads: int | None = None) -> Ca
                 f"found {channels} -> {expanded}"
             )
         relation_reuse = RelationReuseConfig(expansion=expanded // channels)
-        heads = _agreeing_heads(channels // depth, heads)
+        if heads not in (None, channels // depth):
+            raise ConversionError(
+                f"the relation MLP has the channels of {channels // depth} heads, --heads says {heads}"
+            )
+        heads = channels // depth
     if heads is None:
         raise ConversionError("without relation reuse the number of heads is not in the file: give it with --heads")
     try:
@@ -131,9 +135,3 @@ def _depth(checkpoint: Checkpoint, prefix: str) -> int:
     if not layers:
         raise ConversionError(f"expected tensors named {prefix}0.…, found none")
     return len(layers)
-
-
-def _agreeing_heads(found: int, given: int | None) -> int:
-    if given not in (None, found):
-        raise ConversionError(f"the relation MLP has the channels of {found} heads, --heads says {given}")
-    return found

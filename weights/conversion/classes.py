@@ -18,7 +18,9 @@ def class_names(num_classes: int, file: Path | None = None) -> tuple[str, ...]:
         ConversionError: when the file cannot be read, has another number of names, or one name twice.
     """
     if file is None:
-        return imagenet_class_names() if num_classes == 1000 else tuple(str(index) for index in range(num_classes))
+        if num_classes != 1000:
+            return tuple(str(index) for index in range(num_classes))
+        return tuple(json.loads(files("weights.conversion").joinpath("imagenet-1k-classes.json").read_text("utf-8")))
     try:
         text = file.read_text(encoding="utf-8-sig")
         names = json.loads(text) if text.lstrip().startswith("[") else text.splitlines()
@@ -30,10 +32,3 @@ def class_names(num_classes: int, file: Path | None = None) -> tuple[str, ...]:
     if twice := next((name for name, count in Counter(stripped).items() if count > 1), None):
         raise ConversionError(f"{file}: {twice!r} is the name of {stripped.count(twice)} classes; give each its own")
     return stripped
-
-
-def imagenet_class_names() -> tuple[str, ...]:
-    """One short name for each of the 1000 ImageNet classes, in the usual order of sorted WordNet ids."""
-    return tuple(
-        json.loads(files("weights.conversion").joinpath("imagenet-1k-classes.json").read_text(encoding="utf-8"))
-    )

@@ -4,6 +4,7 @@ import platform
 from dataclasses import asdict
 from datetime import UTC, datetime
 from functools import partial
+from math import sqrt
 from typing import Any
 
 import torch
@@ -13,12 +14,12 @@ from weights.calibration.thresholds import Floats
 from weights.card import TRUNK, model_card
 from weights.data import LabelledImages
 from weights.store import Manifest, save
-from weights.training.interval import wilson_interval
 from weights.training.phase import Report
 from weights.training.run import PreparedRun
 from weights.training.trainer import Trainer
 
 _BATCH_SIZE = 64
+_NORMAL_QUANTILE = 1.959964  # the normal distribution's quantile of 97.5 %
 
 
 def export(plan: PreparedRun, trainer: Trainer, seconds: float, report: Report) -> dict[str, Any]:
@@ -73,6 +74,18 @@ def export(plan: PreparedRun, trainer: Trainer, seconds: float, report: Report) 
     )
     save(run.out, cascade, manifest, model_card(manifest), fitted.table)
     return results
+
+
+def wilson_interval(right: int, total: int) -> tuple[float, float]:
+    """The 95 % confidence interval of a share when `right` of `total` images were right.
+
+    Source: Wilson, Probable inference, JASA 22 (1927); unlike the normal approximation it holds near 0 and 1.
+    """
+    share, z = right / total, _NORMAL_QUANTILE
+    centre = share + z**2 / (2 * total)
+    reach = z * sqrt(share * (1 - share) / total + z**2 / (4 * total**2))
+    scale = 1 + z**2 / total
+    return max(0.0, (centre - reach) / scale), min(1.0, (centre + reach) / scale)
 
 
 def _hardware(device: torch.device) -> str:

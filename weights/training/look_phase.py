@@ -1,13 +1,15 @@
 """Fine-tunes one look: a stage's trunk with the classifier on its pooled features.
 
-Shapes: B batch, V views, N images, C channels of a map, s its side.
+Shapes: B batch, V views, N images, C channels of a map, s its side, F features.
 """
 
+from collections.abc import Callable
 from functools import partial
 from math import ceil
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from models.cascade import Cascade
@@ -16,10 +18,10 @@ from models.stage import Stage
 from models.trunk import TrunkOutput
 from weights.data import LabelledImages
 from weights.training.phase import PIECE, Phase, Report
-from weights.training.probe import fit_probe
 
 _PROBE = 4  # a stream of random numbers
 _PROBE_IMAGES = 10_000
+_PROBE_STEPS, _PROBE_RATE, _PROBE_WEIGHT_DECAY = 300, 3e-3, 0.05
 
 
 class LookPhase(Phase):
@@ -107,3 +109,25 @@ def look_of(cascade: Cascade, stage: int) -> tuple[LookEmbedding, nn.Linear]:
     assert isinstance(own.embedding, LookEmbedding)
     assert own.pooled_head is not None
     return own.embedding, own.pooled_head
+
+
+@torch.enable_grad()
+def fit_probe(head: nn.Linear, features_NF: Tensor, labels_N: Tensor, report: Callable[[int, int], None]) -> None:
+    """Fit a linear classifier to fixed features: full-batch softmax regression, from zero.
+
+    Args:
+        report: receives after every step the number of steps done, and of how many.
+
+    Shape: features [N, F], labels [N]
+    """
+    fitted = nn.Linear(head.in_features, head.out_features, device=features_NF.device)
+    nn.init.zeros_(fitted.weight)
+    nn.init.zeros_(fitted.bias)
+    features_NF = features_NF.detach().float().clone()
+    optimizer = torch.optim.AdamW(fitted.parameters(), lr=_PROBE_RATE, weight_decay=_PROBE_WEIGHT_DECAY)
+    for step in range(_PROBE_STEPS):
+        optimizer.zero_grad()
+        F.cross_entropy(fitted(features_NF), labels_N).backward()  # type: ignore[no-untyped-call]
+        optimizer.step()
+        report(step + 1, _PROBE_STEPS)
+    head.load_state_dict(fitted.state_dict())

@@ -114,10 +114,9 @@ class Trainer:
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Restore a `state_dict` of a trainer with the same arguments."""
+        """Continue from a `state_dict` of a trainer with the same arguments; this one has not run yet."""
         self.phase, self.step = state["phase"], state["step"]
         self.cascade.load_state_dict(state["cascade"])
-        self._optimizer = None
         if state["optimizer"] is not None:
             self._optimizer = self._new_optimizer(self.current)
             self._optimizer.load_state_dict(state["optimizer"])

@@ -1,1 +1,1 @@
-"""The console: one page to try images, tune thresholds and watch the service, served as it lies in `static`."""
+"""The console: one page to classify images, tune thresholds and watch the service; its files are in `static`."""

@@ -1,4 +1,4 @@
-"""`GET /console`: static files that need nothing from other hosts and may load nothing from there."""
+"""`GET /console`: static files that may load nothing from other hosts."""
 
 from pathlib import Path
 
@@ -9,7 +9,7 @@ from starlette.types import Scope
 
 _STATIC = Path(__file__).parent / "static"
 
-# Scripts and styles come from files only, markup never from text, and nobody frames the page.
+# No inline scripts or styles, no markup from text, no frames.
 _POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; base-uri 'none'; "
     "form-action 'none'; frame-ancestors 'none'; require-trusted-types-for 'script'; trusted-types 'none'"
@@ -17,7 +17,7 @@ _POLICY = (
 _HEADERS = {
     "Content-Security-Policy": _POLICY,
     "Referrer-Policy": "no-referrer",
-    # Asked for again each time, and answered 304: a new version of the service brings a new page at once.
+    # A browser revalidates the files each time, so that it has those of a new version at once.
     "Cache-Control": "no-cache",
 }
 
@@ -30,7 +30,7 @@ class _Files(StaticFiles):
 
 
 def install(app: FastAPI) -> None:
-    """Add the page and its files to an application."""
+    """Add the console to an application."""
     files = _Files(directory=_STATIC)
 
     @app.get("/console", include_in_schema=False)
@@ -39,7 +39,7 @@ def install(app: FastAPI) -> None:
 
     @app.get("/console/", include_in_schema=False)
     async def page_with_slash() -> Response:
-        # Relative, so that it holds behind a proxy with a prefix.
+        # Relative, so that it works behind a proxy with a path prefix.
         return RedirectResponse("../console", status_code=307)
 
     app.mount("/console", files)

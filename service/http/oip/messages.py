@@ -1,34 +1,37 @@
 """Requests and answers of the protocol, in JSON and with the binary tensor extension.
 
-With the extension, a body is JSON followed by the bytes of its tensors; a header says where the JSON ends. A BYTES
-tensor is its elements one after the other, each behind its length in four bytes, little end first. A raw request has no
-JSON at all, and its body is the one element there is.
+With the extension, a body is JSON followed by the bytes of its tensors; a header has the length of the JSON. The bytes
+of a BYTES tensor are, for each element, its length in four bytes (little-endian) and the element. A raw request has no
+JSON, and its body is the only element.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from math import prod
 from struct import Struct
 from typing import Any
 
 import msgspec
+import numpy as np
 
 from service.errors import InvalidParameterError, MalformedRequestError
-from service.http.inputs import check_count, read_base64, read_json, without_nulls
+from service.http.inputs import check_count, read_base64, read_json
+from service.http.parameters import without_nulls
 from service.http.walk import Encoded
 
 INPUT = "image"
 BYTES = "BYTES"
 
+OUTPUTS = {"label": BYTES, "score": "FP32", "exit_stage": "INT32", "macs": "INT64"}
+"""The outputs with their datatypes."""
+
+_DTYPES = {"FP32": "<f4", "INT32": "<i4", "INT64": "<i8"}
 _LENGTH = Struct("<I")
-_FLOAT = Struct("<f")
-_INT32 = Struct("<i")
-_INT64 = Struct("<q")
 _SHOWN_CHARACTERS = 100
 
 
 class Tensor(msgspec.Struct):
-    """An input as the JSON part has it."""
+    """An input in the JSON of a request."""
 
     name: str
     shape: list[int]
@@ -38,14 +41,14 @@ class Tensor(msgspec.Struct):
 
 
 class Wanted(msgspec.Struct):
-    """An output the client asks for."""
+    """A requested output."""
 
     name: str
     parameters: dict[str, Any] | None = None
 
 
 class InferRequest(msgspec.Struct):
-    """The JSON part of a request."""
+    """The JSON of a request."""
 
     inputs: list[Tensor]
     id: str | None = None
@@ -55,12 +58,12 @@ class InferRequest(msgspec.Struct):
 
 @dataclass(frozen=True, slots=True)
 class Inference:
-    """A request taken apart.
+    """A parsed request.
 
     Attributes:
-        id: the request's; empty where it has none.
-        outputs: whether each of those asked for is wanted in binary, by name and in order.
-        parameters: those of the request that are not null, but for `binary_data_output`.
+        id: the request's; empty if it has none.
+        outputs: the names of the requested outputs, in order, and whether each is binary.
+        parameters: those of the request that are not null, without `binary_data_output`.
     """
 
     id: str
@@ -69,39 +72,16 @@ class Inference:
     parameters: dict[str, Any]
 
 
-@dataclass(frozen=True, slots=True)
-class OutputKind:
-    """What is known of an output beforehand."""
-
-    datatype: str
-    pack: Struct | None = None
-
-    def encode(self, values: Sequence[Any]) -> bytes:
-        """The values as a binary tensor."""
-        if self.pack is not None:
-            return b"".join(map(self.pack.pack, values))
-        texts = [str(value).encode() for value in values]
-        return b"".join(part for text in texts for part in (_LENGTH.pack(len(text)), text))
-
-
-OUTPUTS = {
-    "label": OutputKind(BYTES),
-    "score": OutputKind("FP32", _FLOAT),
-    "exit_stage": OutputKind("INT32", _INT32),
-    "macs": OutputKind("INT64", _INT64),
-}
-
-
 def parse(body: bytes, header_length: str | None, max_images: int) -> Inference:
-    """Take a request apart.
+    """Parse a request.
 
     Args:
-        header_length: what `Inference-Header-Content-Length` says: bytes of JSON; None when all of it is, "0" for one
-            raw image, which is answered in binary.
+        header_length: `Inference-Header-Content-Length`, the bytes of JSON; None if the whole body is JSON, "0" for one
+            raw image, whose answer is binary.
 
     Raises:
-        InvalidParameterError: not one input tensor of images, an output there is not, or no image.
-        MalformedRequestError: not JSON, or bytes that do not add up.
+        InvalidParameterError: not one input tensor of images, an unknown output, or no image.
+        MalformedRequestError: not JSON, or lengths that are inconsistent.
         TooLargeError: more images than allowed.
     """
     json_bytes = len(body) if header_length is None else _json_bytes(header_length, len(body))
@@ -122,14 +102,14 @@ def parse(body: bytes, header_length: str | None, max_images: int) -> Inference:
 
 
 def render(inference: Inference, model: str, version: str, values: dict[str, list[Any]]) -> tuple[bytes, int | None]:
-    """The answer's body, and the bytes of JSON in it where there is more than that."""
+    """The answer's body, and the bytes of JSON in it if binary tensors follow."""
     outputs: list[dict[str, Any]] = []
     tensors: list[bytes] = []
     for name, binary in inference.outputs.items():
-        kind = OUTPUTS[name]
-        output: dict[str, Any] = {"name": name, "datatype": kind.datatype, "shape": [len(values[name])]}
+        datatype = OUTPUTS[name]
+        output: dict[str, Any] = {"name": name, "datatype": datatype, "shape": [len(values[name])]}
         if binary:
-            tensors.append(kind.encode(values[name]))
+            tensors.append(_binary(values[name], datatype))
             output["parameters"] = {"binary_data_size": len(tensors[-1])}
         else:
             output["data"] = values[name]
@@ -139,6 +119,12 @@ def render(inference: Inference, model: str, version: str, values: dict[str, lis
         document["id"] = inference.id
     header = msgspec.json.encode(document)
     return b"".join((header, *tensors)), len(header) if tensors else None
+
+
+def _binary(values: list[Any], datatype: str) -> bytes:
+    if datatype != BYTES:
+        return np.array(values, _DTYPES[datatype]).tobytes()
+    return b"".join(_LENGTH.pack(len(text)) + text for text in map(str.encode, values))
 
 
 def _json_bytes(header_length: str, body_bytes: int) -> int:
@@ -174,7 +160,7 @@ def _images(tensor: Tensor, rest: memoryview, max_images: int) -> list[Encoded]:
 
 
 def _strings(data: list[Any] | None, count: int) -> list[str]:
-    # A tensor of shape [n, 1] may come as lists of one.
+    # The data of shape [n, 1] may be nested lists.
     flat = [item[0] if isinstance(item, list) and len(item) == 1 else item for item in data or ()]
     _check_elements(len(flat), count)
     for index, item in enumerate(flat):
@@ -216,7 +202,7 @@ def _wanted(outputs: list[Wanted] | None, binary: bool) -> dict[str, bool]:
             )
         parameters = without_nulls(output.parameters)
         wanted[output.name] = _flag(parameters.pop("binary_data", binary), "binary_data")
-        # Clients write down that they want no classification extension.
+        # Triton's client sends `classification: 0` if it does not use that extension.
         if unknown := [name for name, value in parameters.items() if (name, value) != ("classification", 0)]:
             raise InvalidParameterError(f"output {output.name}: unknown parameter {unknown[0][:_SHOWN_CHARACTERS]!r}")
     return wanted

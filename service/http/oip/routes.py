@@ -3,101 +3,102 @@
 from typing import Any
 
 from fastapi import APIRouter, Request, Response
-from pydantic import ConfigDict, Field
+from pydantic import Field
 
 from service.errors import NotFoundError, NotReadyError
-from service.http.answers import json_response, scores
+from service.http.answers import scores
 from service.http.authorization import require_api_key
 from service.http.bodies import read_body
-from service.http.context import Context
+from service.http.context import Context, ContextDep
 from service.http.deadlines import arriving, deadline_of
 from service.http.disconnect import unless_client_leaves
-from service.http.inputs import check_parameters, parsed, too_large_counted
+from service.http.inputs import parsed, too_large_counted
 from service.http.oip import schemas
 from service.http.oip.messages import BYTES, INPUT, OUTPUTS, parse, render
-from service.http.parameters import Count, JsonParameters, PolicyParameters, policy_maker, refuse_query
+from service.http.parameters import (
+    Count,
+    JsonParameters,
+    PolicyParameters,
+    check_parameters,
+    policy_maker,
+    refuse_query,
+)
 from service.http.walk import Walked, classify_images, require_answers, require_room
 from service.version import SERVICE_NAME, service_version
 
 router = APIRouter(prefix="/v2")
 
-MODEL_VERSION = "1"
-"""There is one of each model."""
-
+_MODEL_VERSION = "1"
 _MICROSECONDS_PER_MS = 1000
 
 
 class InferParameters(PolicyParameters):
-    """What a client may ask for in a request's `parameters`; anything else is refused."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    """The `parameters` of a request; unknown ones are refused."""
 
     thresholds: float | str | None = Field(
-        default=None, description="As in /classify: a number, or text with one per exit but the last."
+        default=None, description="As in /classify: a number, or a text with one per exit but the last."
     )
-    timeout: Count | None = Field(default=None, description="A deadline in microseconds, as Triton's clients say.")
+    timeout: Count | None = Field(default=None, description="A deadline in microseconds, the unit of Triton's clients.")
 
 
 @router.get("", summary="Open Inference Protocol: the server", responses=schemas.errors(500))
 async def server_metadata() -> schemas.ServerMetadata:
-    """Name, version, and the extensions it speaks."""
+    """Name, version and protocol extensions."""
     return schemas.ServerMetadata(name=SERVICE_NAME, version=service_version(), extensions=["binary_tensor_data"])
 
 
 @router.get(
     "/health/live",
     summary="Open Inference Protocol: is it alive?",
-    response_model=schemas.ServerLive,
     responses=schemas.errors(500, 503),
 )
-async def live(request: Request) -> Response:
+async def live(context: ContextDep) -> schemas.ServerLive:
     """As `/livez`."""
-    if not _context(request).alive:
+    if not context.alive:
         raise NotReadyError("the engine is dead, or stuck")
-    return json_response({"live": True})
+    return schemas.ServerLive(live=True)
 
 
 @router.get(
     "/health/ready",
     summary="Open Inference Protocol: are requests taken?",
-    response_model=schemas.ServerReady,
     responses=schemas.errors(500, 503),
 )
-async def ready(request: Request) -> Response:
+async def ready(context: ContextDep) -> schemas.ServerReady:
     """As `/readyz`."""
-    _require_ready(_context(request))
-    return json_response({"ready": True})
+    if not context.ready:
+        raise NotReadyError(f"the service is {context.state}")
+    return schemas.ServerReady(ready=True)
 
 
-async def model_metadata(request: Request) -> Response:
+async def model_metadata(request: Request, context: ContextDep) -> schemas.ModelMetadata:
     """The model's input and outputs."""
-    name = _required_model(request)
-    outputs = [{"name": output, "datatype": kind.datatype, "shape": [-1]} for output, kind in OUTPUTS.items()]
-    metadata = {
-        "name": name,
-        "versions": [MODEL_VERSION],
-        "platform": "pytorch_dvt",
-        "inputs": [{"name": INPUT, "datatype": BYTES, "shape": [-1]}],
-        "outputs": outputs,
-    }
-    return json_response(metadata)
+    tensors = [
+        schemas.TensorMetadata(name=name, datatype=datatype, shape=[-1])
+        for name, datatype in ((INPUT, BYTES), *OUTPUTS.items())
+    ]
+    return schemas.ModelMetadata(
+        name=_required_model(request, context),
+        versions=[_MODEL_VERSION],
+        platform="pytorch_dvt",
+        inputs=tensors[:1],
+        outputs=tensors[1:],
+    )
 
 
-async def model_ready(request: Request) -> Response:
-    """Whether the model takes requests."""
-    name = _required_model(request)
-    _require_ready(_context(request))
-    return json_response({"name": name, "ready": True})
+async def model_ready(request: Request, context: ContextDep) -> schemas.ModelReady:
+    """Whether the model accepts requests."""
+    name = _required_model(request, context)
+    return schemas.ModelReady(name=name, **await ready(context))
 
 
-async def infer(request: Request) -> Response:
-    """Encoded images in one BYTES tensor, in binary or in base64; one element of each output for each of them.
+async def infer(request: Request, context: ContextDep) -> Response:
+    """Encoded images in one BYTES tensor, binary or in base64; each output has one element for each image.
 
-    An image that cannot be answered fails the request, since the protocol has no other way to say it.
+    An image that fails makes the request fail, since the protocol has no errors of single images.
     """
-    context = _context(request)
     require_api_key(request, context)
-    name = _required_model(request)
+    name = _required_model(request, context)
     require_room(context)
     refuse_query(request.scope["query_string"], "send 'parameters' in the JSON")
     settings = context.settings
@@ -112,7 +113,7 @@ async def infer(request: Request) -> Response:
     make_policy = policy_maker(parameters, context, deadline_of(request, timeout_ms))
     outcomes = await unless_client_leaves(request, classify_images(context, inference.images, make_policy))
     walked = require_answers(outcomes.images, INPUT if len(outcomes.images) > 1 else "")
-    content, json_length = render(inference, name, MODEL_VERSION, _values(walked, context))
+    content, json_length = render(inference, name, _MODEL_VERSION, _values(walked, context))
     headers = {"x-dvt-config-version": str(outcomes.config_version)}
     if json_length is None:
         return Response(content, headers=headers, media_type="application/json")
@@ -130,24 +131,14 @@ def _values(walked: list[Walked], context: Context) -> dict[str, list[Any]]:
     }
 
 
-def _context(request: Request) -> Context:
-    context: Context = request.app.state.context
-    return context
-
-
-def _require_ready(context: Context) -> None:
-    if not context.ready:
-        raise NotReadyError(f"the service is {context.state}")
-
-
-def _required_model(request: Request) -> str:
-    """The name of the model that a path asks for, which is the only one there is."""
-    name, version = request.path_params["name"], request.path_params.get("version", MODEL_VERSION)
-    there_is = _context(request).manifest.name
+def _required_model(request: Request, context: Context) -> str:
+    """The model's name, if the path has it."""
+    name, version = request.path_params["name"], request.path_params.get("version", _MODEL_VERSION)
+    there_is = context.manifest.name
     if name != there_is:
         raise NotFoundError(f"there is no model {name[:100]!r}; there is {there_is}")
-    if version != MODEL_VERSION:
-        raise NotFoundError(f"there is no version {version[:100]!r} of {name}; there is {MODEL_VERSION}")
+    if version != _MODEL_VERSION:
+        raise NotFoundError(f"there is no version {version[:100]!r} of {name}; there is {_MODEL_VERSION}")
     return there_is
 
 
@@ -158,7 +149,6 @@ for _names in (("name",), ("name", "version")):
         _path,
         model_metadata,
         summary="Open Inference Protocol: the model",
-        response_model=schemas.ModelMetadata,
         responses=schemas.errors(404, 500),
         openapi_extra=_parameters,
     )
@@ -166,7 +156,6 @@ for _names in (("name",), ("name", "version")):
         f"{_path}/ready",
         model_ready,
         summary="Open Inference Protocol: is the model ready?",
-        response_model=schemas.ModelReady,
         responses=schemas.errors(404, 500, 503),
         openapi_extra=_parameters,
     )

@@ -1,4 +1,4 @@
-"""The protocol's documents, as the API's description has them."""
+"""The protocol's documents for the OpenAPI description."""
 
 from http import HTTPStatus
 from typing import Any, NotRequired
@@ -6,14 +6,18 @@ from typing import Any, NotRequired
 from pydantic import BaseModel
 from typing_extensions import TypedDict
 
-from service.http.inputs import described_parameters, or_null
+from service.http.description import BINARY, IMAGE, or_null, parameters_schema
+from service.http.oip.messages import BYTES, INPUT, OUTPUTS
 from service.http.problems import responses
 
 JSON_LENGTH = "Inference-Header-Content-Length"
 
+_OBJECT_OR_NULL = {"type": ["object", "null"]}
+_BOOLEAN_OR_NULL = {"type": ["boolean", "null"]}
+
 
 class ServerMetadata(TypedDict):
-    """What speaks the protocol here."""
+    """The server and its protocol extensions."""
 
     name: str
     version: str
@@ -21,25 +25,25 @@ class ServerMetadata(TypedDict):
 
 
 class ServerLive(TypedDict):
-    """The process can make progress."""
+    """The process makes progress."""
 
     live: bool
 
 
 class ServerReady(TypedDict):
-    """Requests are taken."""
+    """The replica accepts requests."""
 
     ready: bool
 
 
 class ModelReady(ServerReady):
-    """Requests for this model are taken."""
+    """The model accepts requests."""
 
     name: str
 
 
 class TensorMetadata(TypedDict):
-    """An input or output; -1 in its shape is any number."""
+    """An input or output; -1 in its shape stands for any number."""
 
     name: str
     datatype: str
@@ -57,14 +61,14 @@ class ModelMetadata(TypedDict):
 
 
 class OutputTensor(TensorMetadata):
-    """Values, here or behind the JSON."""
+    """An output; its values are in `data`, or after the JSON."""
 
     data: NotRequired[list[Any]]
     parameters: NotRequired[dict[str, Any]]
 
 
 class InferResponse(TypedDict):
-    """The answer to a request; `id` when the request had one."""
+    """The answer to a request; `id` is the request's, if it has one."""
 
     model_name: str
     model_version: str
@@ -73,13 +77,13 @@ class InferResponse(TypedDict):
 
 
 class Error(TypedDict):
-    """What went wrong."""
+    """The protocol's error document."""
 
     error: str
 
 
 def errors(*statuses: int) -> dict[int | str, dict[str, Any]]:
-    """OpenAPI's description of what can go wrong."""
+    """OpenAPI's description of the errors with these statuses."""
     return {
         status: {"model": Error, **{name: value for name, value in described.items() if name != "content"}}
         for status, described in responses(*statuses).items()
@@ -87,10 +91,10 @@ def errors(*statuses: int) -> dict[int | str, dict[str, Any]]:
 
 
 def infer_responses(*statuses: int) -> dict[int | str, dict[str, Any]]:
-    """`errors`, beside an answer in JSON or with binary tensors."""
+    """OpenAPI's description of an answer, in JSON or with binary tensors, and of the errors with these statuses."""
     header = {"description": "Bytes of JSON before the tensors.", "required": False, "schema": {"type": "integer"}}
-    binary = {"application/octet-stream": {"schema": {"type": "string", "format": "binary"}}}
-    return {HTTPStatus.OK: {"content": binary, "headers": {JSON_LENGTH: header}}, **errors(*statuses)}
+    ok = {"content": {"application/octet-stream": BINARY}, "headers": {JSON_LENGTH: header}}
+    return {HTTPStatus.OK: ok, **errors(*statuses)}
 
 
 def path_parameters(*names: str) -> dict[str, Any]:
@@ -100,34 +104,29 @@ def path_parameters(*names: str) -> dict[str, Any]:
 
 
 def infer_body(parameters: type[BaseModel]) -> dict[str, Any]:
-    """OpenAPI's description of a request."""
-    image = {"type": "string", "format": "byte", "description": "An image in base64."}
+    """OpenAPI's description of a request with these parameters."""
     tensor = {
         "type": "object",
         "properties": {
-            "name": {"const": "image"},
+            "name": {"const": INPUT},
             "shape": {"type": "array", "items": {"type": "integer", "minimum": 1}, "minItems": 1, "maxItems": 2},
-            "datatype": {"const": "BYTES"},
-            "data": {"type": "array", "items": image, "minItems": 1},
-            "parameters": {"type": ["object", "null"]},
+            "datatype": {"const": BYTES},
+            "data": {"type": "array", "items": IMAGE, "minItems": 1},
+            "parameters": _OBJECT_OR_NULL,
         },
         "required": ["name", "shape", "datatype", "data"],
     }
-    asked = described_parameters(parameters)
-    in_binary = {"type": ["boolean", "null"], "description": "Whether outputs come in binary."}
-    asked["properties"]["binary_data_output"] = in_binary
+    of_output = {
+        "properties": {"binary_data": _BOOLEAN_OR_NULL, "classification": {"enum": [0, None]}},
+        "additionalProperties": False,
+    }
     output = {
         "type": "object",
-        "properties": {
-            "name": {"enum": ["label", "score", "exit_stage", "macs"]},
-            "parameters": {
-                "type": ["object", "null"],
-                "properties": {"binary_data": {"type": ["boolean", "null"]}, "classification": {"enum": [0, None]}},
-                "additionalProperties": False,
-            },
-        },
+        "properties": {"name": {"enum": list(OUTPUTS)}, "parameters": {**_OBJECT_OR_NULL, **of_output}},
         "required": ["name"],
     }
+    asked = parameters_schema(parameters)
+    asked["properties"]["binary_data_output"] = {**_BOOLEAN_OR_NULL, "description": "Whether outputs are binary."}
     schema = {
         "type": "object",
         "properties": {
@@ -138,6 +137,5 @@ def infer_body(parameters: type[BaseModel]) -> dict[str, Any]:
         },
         "required": ["inputs"],
     }
-    binary = {"schema": {"type": "string", "format": "binary"}}
-    content = {"application/json": {"schema": schema}, "application/octet-stream": binary}
+    content = {"application/json": {"schema": schema}, "application/octet-stream": BINARY}
     return {"requestBody": {"required": True, "content": content}}

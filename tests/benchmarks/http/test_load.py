@@ -14,18 +14,25 @@ from benchmarks.http.tally import Tally
 CAT = AnsweredLabel("cat", 0.75)
 
 
-async def load_on(react: Reaction = good, *, images: int = 1, **changes: object) -> Tally:
-    """A short load, from the server's own loop."""
+def short_load(port: int, images: int = 1, **changes: object) -> ProcessLoad:
     plan = {"connections": 3, "seconds": 0.15, "warm_up_s": 0.0, "patience_s": 1.0, **changes}
-    async with odd_server(react) as server:
-        load = ProcessLoad(
-            host="127.0.0.1",
-            port=server.port,
-            payloads=payloads([b"a", b"bc"], images),
-            expected=[CAT, CAT],
-            **plan,
-        )
-        return await drive(load)
+    requests = payloads([b"a", b"bc"], images)
+    return ProcessLoad(host="127.0.0.1", port=port, payloads=requests, expected=[CAT, CAT], **plan)
+
+
+async def load_on(react: Reaction = good, **plan: object) -> Tally:
+    """A short load, from the server's own loop."""
+    async with odd_server(react) as port:
+        return await drive(short_load(port, **plan))
+
+
+async def test_load_nobody_listening_is_lost():
+    async with odd_server() as port:
+        pass
+    tally = await drive(short_load(port, watch_livez=False))
+
+    assert tally.lost > 0
+    assert tally.answered == 0
 
 
 def faults(tally: Tally) -> tuple[int, int, int, int]:
@@ -44,7 +51,7 @@ async def test_load_of_a_good_server_has_no_faults(images):
 
 
 @pytest.mark.parametrize("connections", [1, 2])
-async def test_load_of_one_connection_takes_the_servers_own_time_off(connections):
+async def test_load_of_one_connection_only_takes_the_servers_own_time_off(connections):
     timing = "Server-Timing: decode;dur=0.5, compute;dur=3, total;dur=4\r\n"
 
     def react(number: int, request_id: str) -> bytes:
@@ -106,19 +113,6 @@ async def test_load_server_that_closes_after_each_answer_loses_nothing():
     tally = await load_on(react)
     assert faults(tally) == (0, 0, 0, 0)
     assert tally.answered > 3
-
-
-async def test_load_nobody_listening_is_lost():
-    async with odd_server() as server:
-        port = server.port
-    load = ProcessLoad(
-        host="127.0.0.1", port=port, payloads=payloads([b"a"], 1), expected=[CAT], connections=1, seconds=0.1,
-        warm_up_s=0.0, watch_livez=False,
-    )  # fmt: skip
-    tally = await drive(load)
-
-    assert tally.lost > 0
-    assert tally.answered == 0
 
 
 @pytest.mark.parametrize("poisson", [True, False])

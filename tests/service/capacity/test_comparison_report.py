@@ -8,12 +8,11 @@ from cascades import TINY
 from rich.console import Console
 
 from service.capacity.compare import WAYS, Comparison, Round
-from service.capacity.comparison_report import ideal_rate, print_report, ratios, report
+from service.capacity.comparison_report import best_seconds, print_report, ratios, report
 from service.capacity.walks import Walk
 
 SECONDS = {
     "cascade": 2.0,
-    "cascade_without_engine": 1.6,
     "cascade_one_by_one": 20.0,
     "cascade_held_together": 8.0,
     "static": 6.0,
@@ -27,9 +26,7 @@ def one_round(scale: float = 1.0) -> Round:
         for name, seconds in SECONDS.items()
     }
     stage_s = {1: [0.004, 0.008, 0.02, 0.04], 32: [0.064, 0.32, 0.64, 0.96]}
-    typical = {size: [2 * seconds for seconds in stages] for size, stages in stage_s.items()}
-    flops = {"float32": 1000.0, "bfloat16": 4000.0}
-    return Round(walks=walks, stage_s=stage_s, typical_stage_s=typical, matrix_flops=flops)
+    return Round(walks=walks, stage_s={size: [scale * each for each in row] for size, row in stage_s.items()})
 
 
 @pytest.fixture
@@ -41,7 +38,6 @@ def comparison() -> Comparison:
         baseline_macs=90,
         thresholds=(0.5, 0.5, 0.5),
         data=None,
-        num_images=100,
         device="cpu",
         dtype="float32",
         max_batch_size=64,
@@ -50,24 +46,18 @@ def comparison() -> Comparison:
     )
 
 
-def test_ideal_rate_is_the_sum_of_what_reaches_each_stage_at_its_best(comparison):
-    # 100% of 2 ms, 40% of 8 ms, 20% of 20 ms, 20% of 30 ms.
-    only = one_round()
-    assert ideal_rate(comparison, only, only.stage_s) == pytest.approx(
-        1 / (0.002 + 0.4 * 0.008 + 0.2 * 0.02 + 0.2 * 0.03)
-    )
+def test_best_seconds_are_of_the_best_round_and_batch_size(comparison):
+    assert best_seconds(comparison) == pytest.approx([0.002, 0.008, 0.02, 0.03])
 
 
 def test_ratios_are_those_of_their_round(comparison):
-    values = ratios(comparison, one_round())
+    values = ratios(comparison, one_round(), best_seconds(comparison))
 
+    # Of the stages alone: 100% of 2 ms, 40% of 8 ms, 20% of 20 ms, 20% of 30 ms.
     assert values["throughput_over_ideal"] == pytest.approx(50 * 0.0152)
-    assert values["throughput_over_typical"] == pytest.approx(50 * 0.0304)
-    assert values["over_without_engine"] == pytest.approx(0.8)
     assert values["speed_up_over_static"] == pytest.approx(3)
     assert values["macs_ratio"] == pytest.approx(3)
     assert values["speed_up_over_macs_ratio"] == pytest.approx(1)
-    assert values["deep_stage_over_matrix_rate"] == pytest.approx(2 * 60 * 32 / 0.96 / 4000)
     assert values["over_one_by_one"] == pytest.approx(10)
     assert values["over_held_together"] == pytest.approx(4)
     assert values["batch_1_static_over_cascade"] == pytest.approx(0.5)

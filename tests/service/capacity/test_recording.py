@@ -1,21 +1,20 @@
 """Recording on a tiny cascade: everything is run, nothing is timed."""
 
-from engine_fakes import STAGE_MACS, FakeRunner
+from engine_fakes import STAGE_MACS, FakeRunner, pixels
 
 from service.capacity import recording
 from service.capacity.overhead import Overhead
-from service.capacity.recording import record, stage_round, steps
+from service.capacity.recording import record, steps
+from service.capacity.stage_seconds import stage_seconds
 from service.settings import Settings
 
 
-def test_stage_round_runs_every_stage_at_every_size_and_leaves_nothing_behind():
+def test_stage_seconds_runs_the_whole_batch_through_every_stage_and_leaves_nothing_behind():
     runner = FakeRunner()
-    seconds = stage_round(runner, [1, 3], side=2)
+    seconds = stage_seconds(runner, [pixels(0), pixels(0)], 3)
 
-    assert [(stage, len(ids)) for stage, ids in runner.batches] == [
-        (stage, size) for size in (1, 3) for stage in range(4)
-    ]
-    assert set(seconds) == {(stage, size) for size in (1, 3) for stage in range(len(STAGE_MACS))}
+    assert [(stage, len(ids)) for stage, ids in runner.batches] == [(stage, 3) for stage in range(4)]
+    assert len(seconds) == len(STAGE_MACS)
     assert runner.kept == {}
 
 

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from engine_fakes import STAGE_MACS, FakeRunner, failing, pixels, policy
 
-from service.capacity.walks import BatchSizes, held_together, open_loop, regrouped, running_engine, saturated
+from service.capacity.walks import BatchSizes, held_together, open_loop, running_engine, saturated
 from service.errors import InferenceError
 
 EXITS = [0, 3, 0, 1, 0, 0, 2, 0]
@@ -50,22 +50,6 @@ def test_held_together_rows_that_are_done_are_computed_until_the_slowest_may_lea
     assert walk.macs == sum(STAGE_MACS[stage] * rows for stage, rows in expected)
     assert walk.exits == {0: 5, 1: 1, 2: 1, 3: 1}
     assert runner.kept == {}
-
-
-def test_regrouped_batches_are_full_of_images_that_have_not_left():
-    runner = FakeRunner()
-    walk = regrouped(runner, IMAGES, policy(), 2, 8)
-
-    assert walk.batch_sizes == {0: [2, 2, 2, 2], 1: [2, 1], 2: [2], 3: [1]}
-    assert walk.exits == {0: 5, 1: 1, 2: 1, 3: 1}
-    assert walk.macs == sum(WALK_MACS[exit_stage] for exit_stage in EXITS)
-    assert runner.kept == {}
-
-
-def test_regrouped_no_more_images_are_on_their_way_than_allowed():
-    walk = regrouped(FakeRunner(), IMAGES, policy(), 8, 3)
-
-    assert walk.batch_sizes == {0: [3, 3, 2], 1: [1, 1, 1], 2: [1, 1], 3: [1]}
 
 
 @pytest.fixture

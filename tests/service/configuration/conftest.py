@@ -3,18 +3,17 @@ from datetime import UTC, datetime
 
 import pytest
 
-from service.configuration.store import require_version
+from service.configuration.store import Store, require_version
 from service.engine.operating import History, OperatingPoint, Target
 from service.errors import StoreUnavailableError
 
 MakeHistory = Callable[..., History]
 
 
-class SharedStore:
+class SharedStore(Store):
     """What several replicas share, in memory; `error` makes it unavailable."""
 
     poll_interval_s = 0.01
-    durable = True
 
     def __init__(self) -> None:
         self.history: History | None = None
@@ -33,9 +32,6 @@ class SharedStore:
         require_version(self.history, over)
         self.history = history
 
-    async def close(self) -> None:
-        pass
-
     def _check(self) -> None:
         if self.error is not None:
             raise StoreUnavailableError(self.error)
@@ -50,11 +46,11 @@ def shared() -> SharedStore:
 def make_history() -> MakeHistory:
     """`make_history(3, 5)`: versions 3 to 5, for a model of four stages."""
 
-    def make(first: int, last: int, num_stages: int = 4) -> History:
+    def make(first: int, last: int) -> History:
         return tuple(
             OperatingPoint(
                 version=version,
-                thresholds=(version / 100,) * (num_stages - 1),
+                thresholds=(version / 100,) * 3,
                 target=Target("accuracy", 0.75) if version % 2 else None,
                 calibration=f"calibration {version}",
                 changed_by="alice",

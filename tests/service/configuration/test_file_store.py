@@ -2,7 +2,6 @@ import asyncio
 import fcntl
 import json
 import os
-from contextlib import contextmanager
 from stat import S_IMODE
 
 import pytest
@@ -19,41 +18,24 @@ def path(tmp_path):
     return tmp_path / "state" / "dvt" / "config.json"
 
 
-@contextmanager
-def locked(path):
-    descriptor = os.open(path.with_name(f".{path.name}.lock"), os.O_RDWR | os.O_CREAT)
-    fcntl.flock(descriptor, fcntl.LOCK_EX)
-    try:
-        yield
-    finally:
-        os.close(descriptor)
-
-
 def names_in(folder):
     return {entry.name for entry in folder.iterdir()} - {".config.json.lock"}
 
 
-def store_at(path, model="a", num_stages=4):
-    return FileStore(path, model=model, num_stages=num_stages)
+def store_at(path, model="a"):
+    return FileStore(path, model=model, num_stages=4)
 
 
-async def test_replace_is_what_another_process_and_people_read(path, make_history) -> None:
+async def test_replace_is_what_other_processes_and_people_read_beside_other_models(path, make_history) -> None:
     assert await store_at(path).read() is None
-    history = make_history(1, 2)
-    await store_at(path).replace(history, over=1)
+    await store_at(path).replace(make_history(1, 2), over=1)
+    await store_at(path, "b").replace(make_history(1, 4), over=1)
 
-    assert await store_at(path).read() == history
+    assert await store_at(path).read() == make_history(1, 2)
+    assert await store_at(path, "b").read() == make_history(1, 4)
     assert names_in(path.parent) == {path.name}
     assert json.loads(path.read_text())["a"][1]["version"] == 2
     assert path.read_text().count("\n") > 5
-
-
-async def test_replace_leaves_other_models_entries(path, make_history) -> None:
-    await store_at(path, "a").replace(make_history(1, 2), over=1)
-    await store_at(path, "b", num_stages=3).replace(make_history(1, 4, num_stages=3), over=1)
-
-    assert await store_at(path, "a").read() == make_history(1, 2)
-    assert (await store_at(path, "b", num_stages=3).read())[-1].version == 4
 
 
 async def test_replace_over_another_version_is_refused_and_changes_nothing(path, make_history) -> None:
@@ -80,7 +62,7 @@ async def test_replace_that_fails_half_way_leaves_the_old_file_whole(path, make_
     assert names_in(path.parent) == {path.name}
 
 
-@pytest.mark.parametrize("text", ["", "[]", "{", '{"a": 5}', '{"a": []}'])
+@pytest.mark.parametrize("text", ["[]", '{"a": 5}'])
 async def test_read_of_something_else_raises_naming_the_file(path, text) -> None:
     path.parent.mkdir(parents=True)
     path.write_text(text)
@@ -89,17 +71,7 @@ async def test_read_of_something_else_raises_naming_the_file(path, text) -> None
         await store_at(path).read()
 
 
-async def test_store_where_nothing_can_be_written_reads_and_says_it_will_not_last(tmp_path, make_history) -> None:
-    blocked = tmp_path / "a-file"
-    blocked.write_text("not a folder")
-    store = store_at(blocked / "config.json")
-
-    assert not store.durable
-    await store.replace(make_history(1, 2), over=1)
-    assert blocked.read_text() == "not a folder"
-
-
-async def test_store_in_a_read_only_folder_still_reads(path, make_history, monkeypatch) -> None:
+async def test_store_in_a_read_only_folder_reads_and_says_it_will_not_last(path, make_history, monkeypatch) -> None:
     await store_at(path).replace(make_history(1, 2), over=1)
 
     def refuse(**_: object) -> None:
@@ -107,6 +79,8 @@ async def test_store_in_a_read_only_folder_still_reads(path, make_history, monke
 
     monkeypatch.setattr("tempfile.TemporaryFile", refuse)
     store = store_at(path)
+    await store.replace(make_history(1, 3), over=2)
+
     assert not store.durable
     assert await store.read() == make_history(1, 2)
 
@@ -114,20 +88,22 @@ async def test_store_in_a_read_only_folder_still_reads(path, make_history, monke
 @pytest.mark.parametrize("models", [("a", "a"), ("a", "b")])
 async def test_replace_of_two_at_once_on_one_file_loses_no_change(path, models) -> None:
     replicas = [OperatingPoints((2.0, 2.0, 2.0), store_at(path, model)) for model in models]
-    for _ in range(20):
+    for _ in range(10):
         await asyncio.gather(
             *(replica.change(Change(thresholds=(0.5, 0.5, 0.5), changed_by="alice")) for replica in replicas)
         )
 
     for model in models:
-        assert (await store_at(path, model).read())[-1].version == 1 + 20 * models.count(model)
+        assert (await store_at(path, model).read())[-1].version == 1 + 10 * models.count(model)
 
 
 async def test_replace_while_another_process_keeps_the_lock_is_refused_in_time(path, make_history, monkeypatch) -> None:
     store = store_at(path)
     monkeypatch.setattr(file_store, "_LOCK_TIMEOUT_S", 0.05)
-    with locked(path), pytest.raises(StoreUnavailableError, match=r"config\.json .* another process has locked it"):
-        await store.replace(make_history(1, 2), over=1)
+    with path.with_name(f".{path.name}.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        with pytest.raises(StoreUnavailableError, match=r"config\.json .* another process has locked it"):
+            await store.replace(make_history(1, 2), over=1)
     await store.replace(make_history(1, 2), over=1)
 
 
@@ -144,17 +120,16 @@ async def test_replace_behind_a_symlink_keeps_it_and_the_mode_of_its_file(path, 
     assert S_IMODE(target.stat().st_mode) == 0o640
 
 
-@pytest.mark.parametrize(("state", "expected"), [("/x/state", "/x/state/dvt/tiny.json"), ("", None)])
-def test_default_path_follows_the_users_state_folder(monkeypatch, state, expected) -> None:
+@pytest.mark.parametrize(
+    ("state", "model", "expected"),
+    [
+        ("/x/state", "tiny", "/x/state/dvt/tiny.json"),
+        ("", "tiny", "/h/.local/state/dvt/tiny.json"),
+        ("/x", "../../escape", "/x/dvt/..%2F..%2Fescape.json"),
+    ],
+)
+def test_default_path_is_a_file_of_its_own_in_the_users_state_folder(monkeypatch, state, model, expected) -> None:
     monkeypatch.setenv("XDG_STATE_HOME", state)
     monkeypatch.setenv("HOME", "/h")
 
-    assert str(default_path("tiny")) == (expected or "/h/.local/state/dvt/tiny.json")
-
-
-@pytest.mark.parametrize("model", ["../../escape", "a/b", ".", ""])
-def test_default_path_of_any_name_is_a_file_of_its_own_in_the_folder(monkeypatch, model) -> None:
-    monkeypatch.setenv("XDG_STATE_HOME", "/x")
-
-    assert str(default_path(model).parent) == "/x/dvt"
-    assert default_path(model).name.endswith(".json")
+    assert str(default_path(model)) == expected

@@ -21,31 +21,21 @@ def forecast() -> Forecast:
 @pytest.mark.parametrize(
     ("target", "accuracy", "mean_macs"),
     [
-        (Target("mean_macs", 100), 0.5, 100),
         (Target("mean_macs", 399), 1.0, 370),
         (Target("fraction", 0.05), 0.5, 100),
-        (Target("fraction", 0.2), 1.0, 370),
         (Target("accuracy", 0.8), 0.8, 250),
-        (Target("accuracy_drop", 0.0), 1.0, 370),
         (Target("accuracy_drop", 0.5), 0.5, 100),
     ],
 )
 def test_solve_meets_each_kind_of_target(forecast, target, accuracy, mean_macs) -> None:
     outcome = forecast.expected(forecast.solve(target))
 
-    assert outcome is not None
     assert (outcome.accuracy, outcome.mean_macs) == pytest.approx((accuracy, mean_macs))
 
 
 def test_solve_what_cannot_be_met_raises_naming_the_limit(forecast) -> None:
     with pytest.raises(InvalidParameterError, match=r"target fraction 0\.01 cannot be met: .* below the 100 of"):
         forecast.solve(Target("fraction", 0.01))
-
-
-def test_solve_accuracy_that_no_exit_reaches_raises_naming_the_best() -> None:
-    table = CalibrationTable(np.full((2, 4), 0.5, dtype=np.float32), np.array([[True, False] * 2] * 2))
-    with pytest.raises(InvalidParameterError, match=r"accuracy 0.9000 is above the 0.5000"):
-        Forecast(table, (1, 1), 2).solve(Target("accuracy", 0.9))
 
 
 def test_curve_is_what_each_cost_can_buy_at_most(forecast) -> None:

@@ -11,21 +11,25 @@ from service.engine.operating import Change
 from service.settings import SettingsError
 
 
+@pytest.fixture(autouse=True)
+def state(monkeypatch, tmp_path):
+    """The user's state folder."""
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
+    return tmp_path
+
+
 def opened(setting):
     return open_store(setting, model="a", num_stages=4)
 
 
-async def test_open_store_each_form_of_the_setting(tmp_path, monkeypatch, make_history) -> None:
-    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
-
+async def test_open_store_each_form_of_the_setting(state, make_history) -> None:
     assert isinstance(opened("memory"), MemoryStore)
-    assert isinstance(opened(str(tmp_path / "file.json")), FileStore)
+    assert isinstance(opened(str(state / "file.json")), FileStore)
     redis = opened("redis://127.0.0.1:1/0")
     assert isinstance(redis, RedisStore)
     await redis.close()
-    default = opened(None)
-    await default.replace(make_history(1, 2), over=1)
-    assert (tmp_path / "dvt" / "a.json").is_file()
+    await opened(None).replace(make_history(1, 2), over=1)
+    assert (state / "dvt" / "a.json").is_file()
 
 
 @pytest.mark.parametrize(
@@ -48,13 +52,9 @@ def test_open_store_without_the_extra_says_what_to_install(monkeypatch) -> None:
         opened("redis://host")
 
 
-@pytest.mark.parametrize("text", ["a shopping list", '{"a": []}'])
-@pytest.mark.parametrize("default", [False, True])
-def test_open_store_file_with_something_else_in_it_is_refused_saying_what_to_do(
-    tmp_path, monkeypatch, text, default
-) -> None:
-    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
-    path = tmp_path / "dvt" / "a.json"
+@pytest.mark.parametrize(("text", "default"), [("a shopping list", True), ('{"a": []}', False)])
+def test_open_store_file_with_something_else_in_it_is_refused_saying_what_to_do(state, text, default) -> None:
+    path = state / "dvt" / "a.json"
     path.parent.mkdir()
     path.write_text(text)
 
@@ -62,39 +62,36 @@ def test_open_store_file_with_something_else_in_it_is_refused_saying_what_to_do(
         opened(None if default else str(path))
 
 
-def test_open_store_file_that_cannot_be_read_is_refused_saying_what_to_do(tmp_path) -> None:
+def test_open_store_file_that_cannot_be_read_is_refused_saying_what_to_do(state) -> None:
     with pytest.raises(SettingsError, match=r"cannot be read: .*; make it readable, or name another file"):
-        opened(str(tmp_path))
+        opened(str(state))
 
 
-async def test_open_store_without_a_home_keeps_the_configuration_in_memory(monkeypatch, caplog) -> None:
+def test_open_store_without_a_home_keeps_the_configuration_in_memory(monkeypatch, caplog) -> None:
     def nowhere() -> Path:
         raise RuntimeError("Could not determine home directory.")
 
-    monkeypatch.delenv("XDG_STATE_HOME", raising=False)
+    monkeypatch.delenv("XDG_STATE_HOME")
     monkeypatch.setattr(Path, "home", nowhere)
 
     assert isinstance(opened(None), MemoryStore)
     assert "will not survive a restart: this user has no home folder" in caplog.text
 
 
-@pytest.mark.parametrize("home", ["not-a-folder", "not-a-folder/below"])
-async def test_open_store_home_that_cannot_be_read_keeps_the_configuration_in_memory(
-    tmp_path, monkeypatch, caplog, home
-) -> None:
-    (tmp_path / "not-a-folder").touch()
-    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / home))
+def test_open_store_home_that_cannot_be_read_keeps_the_configuration_in_memory(state, monkeypatch, caplog) -> None:
+    (state / "not-a-folder").touch()
+    monkeypatch.setenv("XDG_STATE_HOME", str(state / "not-a-folder"))
 
     assert isinstance(opened(None), MemoryStore)
     assert "a.json cannot be written" in caplog.text
 
 
-async def test_open_store_read_only_home_begins_with_what_is_there_and_is_not_out_of_step(
-    tmp_path, monkeypatch, make_history
+async def test_open_store_read_only_home_begins_with_what_is_there_and_counts_as_stored(
+    state, monkeypatch, make_history
 ) -> None:
-    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
     await opened(None).replace(make_history(1, 3), over=1)
     monkeypatch.setattr(FileStore, "_is_writable", lambda _: False)
+    assert not opened(str(state / "dvt" / "a.json")).durable, "a file that was asked for is not replaced by memory"
     points = OperatingPoints((2.0, 2.0, 2.0), opened(None))
     await points.start()
 

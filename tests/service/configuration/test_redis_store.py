@@ -1,10 +1,9 @@
-"""The store's logic against an imitation; tests/service/test_replicas.py has the real server."""
+"""The store's logic against an imitation; test_replicas.py has the real server."""
 
 import asyncio
 
 import fakeredis
 import pytest
-from old_redis import OldRedis
 
 from service.configuration.redis_store import RedisStore, connect
 from service.errors import StoreUnavailableError, VersionConflictError
@@ -25,7 +24,6 @@ async def connected(server):
         return stores[-1]
 
     yield connect_one
-    server.connected = True
     for store in stores:
         await store.close()
 
@@ -51,14 +49,6 @@ async def test_replace_of_two_at_once_one_wins(connected, make_history) -> None:
     assert [type(result).__name__ for result in results if result is not None] == ["VersionConflictError"] * 5
 
 
-async def test_read_of_a_server_that_is_gone_raises(connected, server) -> None:
-    store = connected()
-    server.connected = False
-
-    with pytest.raises(StoreUnavailableError, match="Redis cannot be used"):
-        await store.read()
-
-
 async def test_read_of_something_else_raises_naming_the_key(connected, server) -> None:
     client = fakeredis.FakeAsyncRedis(server=server)
     await client.set("dvt:config:a", "nonsense")
@@ -73,25 +63,14 @@ async def test_read_of_something_else_raises_naming_the_key(connected, server) -
 async def test_connect_to_nobody_raises_without_the_password() -> None:
     store = RedisStore(connect("redis://:hush@127.0.0.1:1/0"), model="a", num_stages=4)
 
-    with pytest.raises(StoreUnavailableError) as caught:
+    with pytest.raises(StoreUnavailableError, match="Redis cannot be used") as caught:
         await store.read()
     assert "hush" not in str(caught.value)
     await store.close()
 
 
-@pytest.mark.parametrize(("password", "login"), [(None, ""), (b"hush", ":hush@"), (b"hush", "default:hush@")])
-async def test_replace_at_a_redis_before_version_6_is_what_is_read(make_history, password, login) -> None:
-    async with OldRedis(password) as server:
-        store = RedisStore(connect(f"redis://{login}127.0.0.1:{server.port}/0"), model="a", num_stages=4)
-        assert await store.read() is None
-        await store.replace(make_history(1, 2), over=1)
-
-        assert await store.read() == make_history(1, 2)
-        await store.close()
-
-
 @pytest.mark.parametrize(("query", "protocol"), [("", 2), ("?protocol=3", 3)])
-async def test_connect_protocol_is_the_old_one_unless_the_url_says_otherwise(query, protocol) -> None:
+async def test_connect_protocol_is_that_of_before_redis_6_unless_the_url_says_otherwise(query, protocol) -> None:
     client = connect(f"redis://127.0.0.1:1/0{query}")
 
     assert int(client.get_connection_kwargs()["protocol"]) == protocol

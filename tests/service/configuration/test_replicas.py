@@ -1,6 +1,7 @@
 """Real replicas that share a real Redis server, under load."""
 
 import shutil
+import signal
 import socket
 import subprocess
 import threading
@@ -22,10 +23,11 @@ from service.capacity.child import SERVE, served
 REDIS = shutil.which("redis-server")
 PATIENCE_S = 30.0
 IN_FORCE_EVERYWHERE_S = 1.0
-KEYS = "alice:hush,bob:shush"
 ALICE = {"Authorization": "Bearer hush"}
 
 pytestmark = pytest.mark.skipif(REDIS is None, reason="needs redis-server (Debian: redis-server)")
+
+Replicas = list[httpx.Client]
 
 
 class RedisServer:
@@ -34,23 +36,16 @@ class RedisServer:
     def __init__(self, folder: Path) -> None:
         self.port = free_port("127.0.0.1")
         self._folder = folder
-        self._process: subprocess.Popen[bytes] | None = None
-
-    @property
-    def url(self) -> str:
-        return f"redis://127.0.0.1:{self.port}/0"
+        self.start()
 
     def start(self) -> None:
         arguments = ["--port", str(self.port), "--bind", "127.0.0.1", "--save", "", "--appendonly", "no"]
-        self._process = subprocess.Popen(
-            [str(REDIS), *arguments, "--dir", str(self._folder)], stdout=subprocess.DEVNULL
-        )
+        self.process = subprocess.Popen([str(REDIS), *arguments, "--dir", str(self._folder)], stdout=subprocess.DEVNULL)
         eventually(self._answers)
 
     def stop(self) -> None:
-        if self._process is not None:
-            self._process.kill()
-            self._process.wait()
+        self.process.kill()
+        self.process.wait()
 
     def _answers(self) -> bool:
         with socket.socket() as client:
@@ -60,10 +55,10 @@ class RedisServer:
 class ReplicaLoad:
     """One client for each replica, sending images until the end."""
 
-    def __init__(self, urls: list[str]) -> None:
+    def __init__(self, replicas: Replicas) -> None:
         self.outcomes: Counter[object] = Counter()
         self._stop = threading.Event()
-        self._threads = [threading.Thread(target=self._send, args=(url,)) for url in urls]
+        self._threads = [threading.Thread(target=self._send, args=(str(each.base_url),)) for each in replicas]
 
     def __enter__(self) -> "ReplicaLoad":
         for thread in self._threads:
@@ -75,102 +70,84 @@ class ReplicaLoad:
         for thread in self._threads:
             thread.join()
 
+    def until_more_are_answered(self) -> None:
+        before = self.outcomes.total()
+        eventually(lambda: self.outcomes.total() > before + 10)
+
     def _send(self, url: str) -> None:
         body, headers = png(), {"Content-Type": "image/png"}
         with httpx.Client(base_url=url, timeout=PATIENCE_S) as client:
-            while not self._stop.wait(0.01):
+            while not self._stop.wait(0.05):
                 try:
                     self.outcomes[client.post("/classify", content=body, headers=headers).status_code] += 1
                 except httpx.TransportError as error:
                     self.outcomes[repr(error)] += 1
 
 
-def config(url: str) -> dict[str, object]:
-    document: dict[str, object] = httpx.get(f"{url}/config").json()
-    return document
+def patched(replica: httpx.Client, thresholds: float, **headers: str) -> httpx.Response:
+    return replica.patch("/config", json={"thresholds": thresholds}, headers={**ALICE, **headers})
 
 
-def until_in_force(document: dict[str, object], urls: list[str]) -> None:
-    eventually(lambda: all(config(url) == document for url in urls), within_s=IN_FORCE_EVERYWHERE_S)
+def until_in_force(document: dict[str, object], replicas: Replicas, within_s: float = IN_FORCE_EVERYWHERE_S) -> None:
+    eventually(lambda: all(each.get("/config").json() == document for each in replicas), within_s=within_s)
 
 
-def patched(url: str, thresholds: float, **headers: str) -> httpx.Response:
-    return httpx.patch(f"{url}/config", json={"thresholds": thresholds}, headers={**ALICE, **headers}, timeout=10)
-
-
-def metric(url: str, name: str) -> float:
-    lines = httpx.get(f"{url}/metrics").text.splitlines()
-    return next(float(line.split()[-1]) for line in lines if line.startswith(f"{name} "))
+def until_store_up(replicas: Replicas, up: float) -> None:
+    eventually(lambda: all(f"\ndvt_config_store_up {up}\n" in each.get("/metrics").text for each in replicas))
 
 
 @pytest.fixture(scope="module")
 def redis(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]:
     server = RedisServer(tmp_path_factory.mktemp("redis"))
-    server.start()
     yield server
     server.stop()
 
 
 @pytest.fixture(scope="module")
-def environment(redis: RedisServer, tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
-    model = save_tiny_model(tmp_path_factory.mktemp("models") / "tiny")
-    return {
-        "DVT_MODEL": model,
-        "DVT_CONFIG_STORE": redis.url,
-        "DVT_ADMIN_KEY": KEYS,
-        "DVT_HTTP_WORKERS": "1",
+def replicas(redis: RedisServer, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Replicas]:
+    """Clients of two replicas: one with a front end of its own, and one in a single process."""
+    environment = {
+        "DVT_MODEL": save_tiny_model(tmp_path_factory.mktemp("models") / "tiny"),
+        "DVT_CONFIG_STORE": f"redis://127.0.0.1:{redis.port}/0",
+        "DVT_ADMIN_KEY": "alice:hush,bob:shush",
         "DVT_TORCH_THREADS": "1",
         "DVT_DTYPE": "float32",
     }
-
-
-@pytest.fixture(scope="module")
-def urls(environment: dict[str, str]) -> Iterator[list[str]]:
     with ThreadPoolExecutor() as pool, ExitStack() as stack:
-        servers = pool.map(lambda _: stack.enter_context(served(SERVE, environment)), range(2))
-        yield [f"http://{server.host}:{server.port}" for server in list(servers)]
+        clients = []
+        for server in pool.map(
+            lambda workers: stack.enter_context(served(SERVE, {**environment, "DVT_HTTP_WORKERS": workers})), "10"
+        ):
+            client = httpx.Client(base_url=f"http://{server.host}:{server.port}", timeout=PATIENCE_S)
+            clients.append(stack.enter_context(client))
+        yield clients
 
 
-def test_change_at_one_replica_is_in_force_at_all_within_a_second(urls) -> None:
-    for number, url in enumerate(urls, 1):
-        changed = patched(url, number / 10)
+def test_change_at_one_replica_is_in_force_at_all_within_a_second(replicas) -> None:
+    for number, replica in enumerate(replicas, 1):
+        changed = patched(replica, number / 10)
         assert changed.status_code == 200
-        until_in_force(changed.json(), urls)
+        until_in_force(changed.json(), replicas)
 
-    histories = [httpx.get(f"{url}/config/history").json() for url in urls]
+    histories = [replica.get("/config/history").json() for replica in replicas]
     assert histories[0] == histories[1]
     assert {each["changed_by"] for each in histories[0]["versions"]} == {"alice", "model"}
 
 
-def test_change_of_two_writers_at_two_replicas_one_succeeds_and_one_is_412(urls) -> None:
-    patched(urls[0], 0.9)
-    with ThreadPoolExecutor(2) as pool:
-        for _ in range(10):
-            version = patched(urls[0], 0.5).json()["version"]
-            tag = f'"{version}"'
-            sent = [pool.submit(patched, url, 0.25, **{"If-Match": tag}) for url in urls]
-            assert sorted(each.result().status_code for each in sent) == [200, 412]
-
-
-def test_redis_going_away_and_coming_back_empty_disturbs_no_classification(urls, redis, environment) -> None:
-    document = patched(urls[0], 0.625).json()
-    eventually(lambda: all(config(url) == document for url in urls))
-    with ReplicaLoad(urls) as load:
+def test_redis_going_away_and_coming_back_empty_disturbs_no_classification(replicas, redis) -> None:
+    document = patched(replicas[0], 0.625).json()
+    until_in_force(document, replicas, PATIENCE_S)
+    with ReplicaLoad(replicas) as load:
         redis.stop()
-        eventually(lambda: all(metric(url, "dvt_config_store_up") == 0 for url in urls))
-        refused = patched(urls[1], 0.1)
-        before = sum(load.outcomes.values())
-        eventually(lambda: sum(load.outcomes.values()) > before + 30)
-        assert [config(url) for url in urls] == [document] * 2
-        with served(SERVE, environment) as late:
-            late_url = f"http://{late.host}:{late.port}"
-            assert config(late_url)["version"] == 1
-            redis.start()
-            eventually(lambda: all(metric(url, "dvt_config_store_up") == 1 for url in urls))
-            # What Redis has forgotten, the replicas have told it again, and through it the late one.
-            eventually(lambda: config(late_url) == document)
-        changed = patched(urls[0], 0.1).json()
-        until_in_force(changed, urls)
+        until_store_up(replicas, 0.0)
+        refused = patched(replicas[1], 0.1)
+        load.until_more_are_answered()
+        assert [replica.get("/config").json() for replica in replicas] == [document] * 2
+        redis.start()
+        until_store_up(replicas, 1.0)
+        # The replicas have told Redis again what it has forgotten.
+        changed = patched(replicas[0], 0.1).json()
+        until_in_force(changed, replicas)
 
     assert refused.status_code == 503
     assert "Redis cannot be used" in refused.json()["detail"]
@@ -178,18 +155,17 @@ def test_redis_going_away_and_coming_back_empty_disturbs_no_classification(urls,
     assert set(load.outcomes) == {200}
 
 
-def test_redis_that_never_answers_delays_a_change_but_no_classification(urls, redis) -> None:
-    with ReplicaLoad(urls) as load:
-        redis._process.send_signal(19)  # SIGSTOP: connections stay open and nothing is answered
+def test_redis_that_never_answers_delays_a_change_but_no_classification(replicas, redis) -> None:
+    with ReplicaLoad(replicas) as load:
+        redis.process.send_signal(signal.SIGSTOP)  # connections stay open and nothing is answered
         try:
             began = time.monotonic()
-            assert patched(urls[0], 0.3).status_code == 503
+            assert patched(replicas[0], 0.3).status_code == 503
             assert time.monotonic() - began < PATIENCE_S / 3
-            before = sum(load.outcomes.values())
-            eventually(lambda: sum(load.outcomes.values()) > before + 30)
+            load.until_more_are_answered()
         finally:
-            redis._process.send_signal(18)
-        eventually(lambda: all(metric(url, "dvt_config_store_up") == 1 for url in urls))
-        assert patched(urls[0], 0.3).status_code == 200
+            redis.process.send_signal(signal.SIGCONT)
+        until_store_up(replicas, 1.0)
+        assert patched(replicas[0], 0.3).status_code == 200
 
     assert set(load.outcomes) == {200}

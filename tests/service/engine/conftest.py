@@ -1,40 +1,33 @@
 """A worker on the test's own thread, or an engine with its own, on the same fake runner and observer."""
 
-from collections.abc import Callable, Iterator
-
 import pytest
 from engine_bench import Bench
-from engine_fakes import FakeClock, FakeRunner, RecordingObserver
+from engine_fakes import FakeRunner, RecordingObserver
 
 from service.engine.engine import Engine
 
 
 @pytest.fixture
-def runner() -> FakeRunner:
+def runner():
     return FakeRunner()
 
 
 @pytest.fixture
-def observer() -> RecordingObserver:
+def observer():
     return RecordingObserver()
 
 
 @pytest.fixture
-def clock() -> FakeClock:
-    return FakeClock()
+def bench():
+    return Bench()
 
 
 @pytest.fixture
-def bench(runner: FakeRunner, observer: RecordingObserver, clock: FakeClock) -> Bench:
-    return Bench(runner, observer, clock)
-
-
-@pytest.fixture
-def make_engine(runner: FakeRunner, observer: RecordingObserver) -> Iterator[Callable[..., Engine]]:
+def make_engine(runner, observer):
     """`make_engine(**changes)`: an engine that is not started; stopped when the test ends."""
-    engines: list[Engine] = []
+    engines = []
 
-    def make(**changes: object) -> Engine:
+    def make(**changes):
         options = {"observer": observer, "max_inflight": 1000, "max_batch_size": 16, **changes}
         engines.append(Engine(runner, **options))
         return engines[-1]
@@ -46,10 +39,10 @@ def make_engine(runner: FakeRunner, observer: RecordingObserver) -> Iterator[Cal
 
 
 @pytest.fixture
-def start(make_engine: Callable[..., Engine]) -> Callable[..., Engine]:
+def start(make_engine):
     """`start(**changes)`: an engine that is ready."""
 
-    def start_engine(**changes: object) -> Engine:
+    def start_engine(**changes):
         engine = make_engine(**changes)
         engine.start()
         engine.wait_ready(5)

@@ -18,13 +18,10 @@ from service.errors import InvalidParameterError
         (1, 0.9, {"max_stage": 1}, ExitReason.CONFIDENT),
         (0, 0.1, {"max_macs": 3}, None),
         (0, 0.1, {"max_macs": 2}, ExitReason.MAX_MACS),
-        (3, 0.1, {}, ExitReason.FINAL),
         (3, 0.1, {"min_stage": 3}, ExitReason.FINAL),
     ],
 )
-def test_exit_reason_follows_thresholds_and_limits(
-    stage: int, confidence: float, changes: dict[str, object], reason: ExitReason | None
-) -> None:
+def test_exit_reason_follows_thresholds_and_limits(stage, confidence, changes, reason):
     next_macs = sum(STAGE_MACS[: stage + 2]) if stage < 3 else None
     assert policy(**changes).exit_reason(stage, confidence, next_macs) == reason
 
@@ -40,10 +37,10 @@ def test_exit_reason_follows_thresholds_and_limits(
         ({"top_k": 0}, "top_k must be at least 1, got 0"),
     ],
 )
-def test_check_impossible_policy_raises_naming_value_and_limit(changes: dict[str, object], message: str) -> None:
+def test_check_impossible_policy_raises_naming_value_and_limit(changes, message):
     with pytest.raises(InvalidParameterError, match=message):
         policy(**changes).check(STAGE_MACS)
 
 
-def test_check_policy_at_every_limit_passes() -> None:
+def test_check_policy_at_every_limit_passes():
     policy(max_stage=3, min_stage=3, max_macs=1, top_k=1).check(STAGE_MACS)

@@ -140,7 +140,7 @@ class Serving:
     async def heard(self) -> None:
         """Wait until the engine has received what was sent before: messages keep their order."""
         with suppress(NotReadyError):
-            await self.context.metrics.scrape()
+            await self.context.engine.scrape()
 
 
 def png(red: int = 0, size: tuple[int, int] = (8, 8)) -> bytes:
@@ -165,13 +165,7 @@ def _backend(runner: ScriptedRunner, settings: Settings, calibration: Calibratio
         runner, observer=metrics, max_inflight=settings.max_inflight, max_batch_size=settings.max_batch_size
     )
     points = OperatingPoints(_MANIFEST.thresholds)
-    metrics.watch(
-        queue_depths=engine.queue_depths,
-        thresholds=lambda: points.current.thresholds,
-        config_version=lambda: points.current.version,
-        config_stored=lambda: points.stored,
-        load_level=lambda: engine.load_level,
-    )
+    metrics.watch(engine, points)
     model = StoredModel(_MANIFEST, cascade=None, path=Path(), calibration=calibration)
     return Backend(model=model, engine=engine, operating_points=points, metrics=metrics, device="cpu")
 

@@ -3,7 +3,6 @@
 import asyncio
 import time
 
-import httpx
 import pytest
 
 PNG = {"content-type": "image/png"}
@@ -39,60 +38,39 @@ async def test_classify_one_raw_image_returns_the_documented_object(serving, ima
         "exit": {"stage": 1, "grid": 4, "reason": "confident", "threshold": 0.8},
         "compute": {"macs": 400, "baseline_macs": 4000, "fraction": 0.1, "tokens": 22},
     }
+    headers = {name: response.headers[f"x-dvt-{name}"] for name in ("exit-stage", "macs", "config-version")}
+    assert headers == {"exit-stage": "1", "macs": "400", "config-version": "1"}
+    assert response.headers["server-timing"].endswith(f", total;dur={timing['total']}")
 
 
-async def test_classify_headers_repeat_the_answer(serving, image):
-    response = await serving.client.post("/classify", content=image(60), headers=PNG)
-
-    assert response.headers["x-dvt-exit-stage"] == "1"
-    assert response.headers["x-dvt-macs"] == "400"
-    assert response.headers["x-dvt-config-version"] == "1"
-    total = response.json()["timing_ms"]["total"]
-    assert response.headers["server-timing"].endswith(f", total;dur={total}")
-
-
-@pytest.mark.parametrize(
-    ("red", "query", "stage", "reason", "macs", "threshold"),
-    [
-        (0, "", 0, "confident", 100, 0.9),
+async def test_classify_parameters_decide_the_exit(serving, image):
+    for red, query, stage, reason, macs, threshold in (
         (120, "", 2, "confident", 1300, 0.7),
         (180, "", 3, "final", 4000, None),
         (180, "thresholds=0", 0, "confident", 100, 0.0),
-        (0, "thresholds=1.5", 3, "final", 4000, None),
         (180, "thresholds=0.9,0.4,0.9", 1, "confident", 400, 0.4),
         (0, "min_stage=2", 2, "confident", 1300, 0.7),
         (180, "max_stage=1", 1, "max_stage", 400, 0.8),
         (180, "max_macs=1299", 1, "max_macs", 400, 0.8),
         (180, "max_macs=1300", 2, "max_macs", 1300, 0.7),
-    ],
-)
-async def test_classify_parameters_decide_the_exit(serving, image, red, query, stage, reason, macs, threshold):
-    response = await serving.client.post(f"/classify?{query}", content=image(red), headers=PNG)
-
-    answer = response.json()
-    assert answer["exit"] == {
-        "stage": stage,
-        "grid": (2, 4, 7, 14)[stage],
-        "reason": reason,
-        "threshold": threshold,
-    }
-    assert answer["compute"]["macs"] == macs
-    assert [ran for ran, _ in serving.runner.runs] == list(range(stage + 1))
+    ):
+        serving.runner.runs.clear()
+        answer = (await serving.client.post(f"/classify?{query}", content=image(red), headers=PNG)).json()
+        exit_ = {"stage": stage, "grid": (2, 4, 7, 14)[stage], "reason": reason, "threshold": threshold}
+        assert (answer["exit"], answer["compute"]["macs"]) == (exit_, macs), query
+        assert [ran for ran, _ in serving.runner.runs] == list(range(stage + 1))
 
 
 async def test_classify_trace_lists_every_stage_that_ran(serving, image):
-    response = await serving.client.post("/classify?trace=true", content=image(60), headers=PNG)
+    request = serving.client.build_request("POST", "/classify?trace=true&top_k=1", content=image(60))
+    assert "content-type" not in request.headers
+    answer = (await serving.client.send(request)).json()
 
-    assert response.json()["trace"] == [
+    assert [entry["label"] for entry in answer["top"]] == ["dog"]
+    assert answer["trace"] == [
         {"stage": 0, "grid": 2, "threshold": 0.9, "label": "dog", "index": 1, "confidence": 0.5},
         {"stage": 1, "grid": 4, "threshold": 0.8, "label": "dog", "index": 1, "confidence": 0.95},
     ]
-
-
-async def test_classify_top_k_limits_the_classes(serving, image):
-    response = await serving.client.post("/classify?top_k=1", content=image(), headers=PNG)
-
-    assert [entry["label"] for entry in response.json()["top"]] == ["cat"]
 
 
 async def test_classify_one_file_part_returns_an_object(serving, image):
@@ -116,17 +94,6 @@ async def test_classify_several_files_answer_in_order_and_a_bad_one_alone_fails(
     assert response.headers["x-dvt-config-version"] == "1"
 
 
-async def test_classify_image_that_breaks_its_stage_fails_alone(serving, image):
-    response = await serving.client.post("/classify", files=files(image(0), image(250), image(60)))
-
-    first, second, third = response.json()["results"]
-    assert (first["label"], third["label"]) == ("cat", "dog")
-    assert second["error"]["status"] == 500
-    assert "secret" not in second["error"]["detail"]
-    assert await serving.metric("dvt_failed_images_total", stage="0") == 1
-    assert serving.at_rest()
-
-
 async def test_classify_corrupt_and_tiny_and_failing_images_leave_their_neighbours_alone(serve, make_runner, image):
     runner = make_runner()
     async with serve(runner=runner) as serving:
@@ -139,24 +106,13 @@ async def test_classify_corrupt_and_tiny_and_failing_images_leave_their_neighbou
         runner.may_run.set()
 
         results = (await batch).json()["results"]
-        assert [result.get("label") or result["error"]["status"] for result in results] == [
-            "dog",
-            400,
-            "dog",
-            500,
-            "frog",
-        ]
+        said = [result.get("label") or result["error"]["status"] for result in results]
+        assert said == ["dog", 400, "dog", 500, "frog"]
+        assert "secret" not in results[3]["error"]["detail"]
+        assert await serving.metric("dvt_failed_images_total", stage="0") == 1
         assert (await neighbour).json()["label"] == "ship"
         assert serving.at_rest()
         assert await serving.images_are_accounted_for()
-
-
-async def test_classify_content_type_may_be_absent(serving, image):
-    request = serving.client.build_request("POST", "/classify", content=image(60))
-    assert "content-type" not in request.headers
-    response = await serving.client.send(request)
-
-    assert response.json()["label"] == "dog"
 
 
 async def test_classify_keeps_the_configuration_it_was_admitted_with(serving, image):
@@ -191,46 +147,43 @@ async def test_classify_upload_that_ends_after_a_change_is_admitted_under_the_ne
     assert (await upload).json()["config_version"] == 2
 
 
-async def test_classify_256_concurrent_requests_share_batches(serve, make_runner, image):
+async def test_classify_64_concurrent_requests_share_batches(serve, make_runner, image):
     async with serve(runner=make_runner(step_s=0.005)) as serving:
-        requests = [serving.client.post("/classify", content=image(red), headers=PNG) for red in (0, 60, 120, 180) * 64]
+        images = {red: image(red) for red in (0, 60, 120, 180)}
+        requests = [serving.client.post("/classify", content=images[red], headers=PNG) for red in [*images] * 16]
         responses = await asyncio.gather(*requests)
 
         labels = [response.json()["label"] for response in responses]
-        assert labels == ["cat", "dog", "ship", "frog"] * 64
-        images = await serving.metric("dvt_batch_size_sum", stage="0")
-        assert images == 256
-        assert images / await serving.metric("dvt_batch_size_count", stage="0") >= 8
-        assert await serving.metric("dvt_queue_duration_seconds_count", stage="3") == 64
+        assert labels == ["cat", "dog", "ship", "frog"] * 16
+        assert await serving.metric("dvt_batch_size_sum", stage="0") == 64
+        assert await serving.metric("dvt_batch_size_count", stage="0") <= 8
+        assert await serving.metric("dvt_queue_duration_seconds_count", stage="3") == 16
         assert serving.at_rest()
         assert await serving.images_are_accounted_for()
 
 
-@pytest.mark.parametrize(("value", "answered"), [("1", False), ("60000", True), ("soon", True), ("0", True)])
-async def test_classify_proxy_deadline_holds_when_it_makes_sense(serve, make_runner, image, value, answered):
+@pytest.mark.parametrize(("value", "in_time"), [("1", False), ("60000", True), ("soon", True), ("0", True)])
+async def test_classify_proxy_deadline_holds_when_it_makes_sense(serve, make_runner, image, value, in_time):
     async with serve(runner=make_runner(step_s=0.02)) as serving:
         headers = {**PNG, "x-envoy-expected-rq-timeout-ms": value}
-        response: httpx.Response = await serving.client.post("/classify", content=image(180), headers=headers)
+        response = await serving.client.post("/classify", content=image(180), headers=headers)
 
         early = response.status_code == 504 or response.json()["exit"]["reason"] == "deadline"
-        assert early is not answered
+        assert early is not in_time
 
 
 async def test_classify_deadline_after_the_first_stage_gives_the_best_answer_so_far(serve, make_runner, image):
     async with serve(runner=make_runner(step_s=0.1)) as serving:
-        response = await serving.client.post("/classify?deadline_ms=60", content=image(180), headers=PNG)
+        answer = (await serving.client.post("/classify?deadline_ms=60", content=image(180), headers=PNG)).json()
 
-        assert response.json()["exit"]["reason"] == "deadline"
-        assert response.json()["exit"]["stage"] == 0
+        assert (answer["exit"]["reason"], answer["exit"]["stage"]) == ("deadline", 0)
 
 
 async def test_classify_deadline_counts_the_time_spent_decoding(serving, image, monkeypatch):
     decode = serving.context.decoder.decode_small
 
     def decode_past_the_deadline(data):
-        started_at = time.perf_counter()
-        while time.perf_counter() - started_at < 0.1:
-            time.sleep(0.01)
+        time.sleep(0.1)
         return decode(data)
 
     monkeypatch.setattr(serving.context.decoder, "decode_small", decode_past_the_deadline)

@@ -1,26 +1,37 @@
-"""`/config`: reading and changing."""
+"""`/config`: reading, changing and simulating the configuration."""
 
 import asyncio
 from datetime import datetime, timedelta
 
+import numpy as np
 import pytest
 
 from service.errors import StoreUnavailableError
+from weights.calibration.table import CalibrationTable
 
-PNG = {"content-type": "image/png"}
 JSON = {"content-type": "application/json"}
 
 
-def unchanged(serving):
-    return serving.context.operating_points.current.version == 1
+@pytest.fixture
+def calibration():
+    """Ten images: exit 0 is right for five and knows which, exit 1 for eight, the others for all."""
+    confidence = [[0.9] * 5 + [0.3] * 5, [0.9] * 8 + [0.3] * 2, [0.9] * 10, [0.9] * 10]
+    correct = [[True] * 5 + [False] * 5, [True] * 8 + [False] * 2, [True] * 10, [True] * 10]
+    return CalibrationTable(np.array(confidence, dtype=np.float32), np.array(correct))
+
+
+def assert_refused(serving, response, status, *words):
+    """The response has this status and words, and the configuration is unchanged."""
+    assert response.status_code == status, response.text
+    assert [word for word in words if word not in response.json()["detail"]] == [], response.json()["detail"]
+    assert serving.context.operating_points.current.version == 1
 
 
 async def test_get_config_returns_the_document_with_its_etag(serving):
     response = await serving.client.get("/config")
 
     document = response.json()
-    updated_at = datetime.fromisoformat(document.pop("updated_at"))
-    assert updated_at.utcoffset() == timedelta(0)
+    assert datetime.fromisoformat(document.pop("updated_at")).utcoffset() == timedelta(0)
     assert document == {
         "version": 1,
         "thresholds": [0.9, 0.8, 0.7],
@@ -39,105 +50,71 @@ async def test_get_config_returns_the_document_with_its_etag(serving):
     assert response.headers["etag"] == '"1"'
 
 
-@pytest.mark.parametrize("content_type", ["application/json", "application/merge-patch+json; charset=utf-8"])
-async def test_patch_config_thresholds_makes_the_next_version(serving, content_type):
+@pytest.mark.parametrize(
+    ("method", "content_type", "if_match"),
+    [("PATCH", "application/merge-patch+json; charset=utf-8", "*"), ("PUT", "application/json", '"7", "1"')],
+)
+async def test_config_change_makes_the_next_version(serving, method, content_type, if_match):
     before = (await serving.client.get("/config")).json()
+    headers = {"content-type": content_type, "if-match": if_match}
     body = b'{"thresholds": [0.1, 0.2, 1.5]}'
-    response = await serving.client.patch("/config", content=body, headers={"content-type": content_type})
+    response = await serving.client.request(method, "/config", content=body, headers=headers)
 
-    assert response.status_code == 200
     after = response.json()
+    assert (response.status_code, response.headers["etag"]) == (200, '"2"')
     assert (after["version"], after["thresholds"]) == (2, [0.1, 0.2, 1.5])
-    assert response.headers["etag"] == '"2"'
     assert datetime.fromisoformat(after["updated_at"]) >= datetime.fromisoformat(before["updated_at"])
     assert (await serving.client.get("/config")).json() == after
+    assert (await serving.client.patch("/config", json={})).json() == after
 
 
-@pytest.mark.parametrize("number", [0, 0.5, 1, 1.5])
-async def test_patch_config_one_number_holds_for_all_exits(serving, number):
-    response = await serving.client.patch("/config", json={"thresholds": number})
+async def test_patch_config_one_number_holds_for_all_exits(serving, image):
+    for number, stage in ((0, 0), (1.01, 3)):
+        document = (await serving.client.patch("/config", json={"thresholds": number})).json()
+        answers = [(await serving.client.post("/classify", content=image(red))).json() for red in (0, 180)]
 
-    assert response.json()["thresholds"] == [number] * 3
-
-
-@pytest.mark.parametrize(("thresholds", "stage", "reason"), [(0, 0, "confident"), (1.01, 3, "final")])
-async def test_patch_config_zero_always_exits_and_above_one_never(serving, image, thresholds, stage, reason):
-    await serving.client.patch("/config", json={"thresholds": thresholds})
-    answers = [(await serving.client.post("/classify", content=image(red), headers=PNG)).json() for red in (0, 180)]
-
-    assert {(answer["exit"]["stage"], answer["exit"]["reason"]) for answer in answers} == {(stage, reason)}
-    assert {answer["config_version"] for answer in answers} == {2}
+        assert document["thresholds"] == [number] * 3
+        assert {(answer["exit"]["stage"], answer["config_version"]) for answer in answers} == {
+            (stage, document["version"])
+        }
 
 
-async def test_patch_config_that_names_nothing_changes_nothing(serving):
-    before = (await serving.client.get("/config")).json()
-    response = await serving.client.patch("/config", json={})
-
-    assert response.json() == before
-
-
-@pytest.mark.parametrize(
-    ("body", "words"),
-    [
-        (b"", ["JSON"]),
-        (b"{", ["JSON"]),
-        (b"\xff", ["JSON"]),
-        (b"[" * 60_000, ["JSON"]),
-        (b"[]", ["object"]),
-        (b"null", ["object"]),
-        (b'{"threshold": 0.5}', ["threshold", "unknown"]),
-        (b'{"version": 5}', ["version", "unknown"]),
-        (b'{"thresholds": null}', ["thresholds", "None"]),
-        (b'{"thresholds": true}', ["thresholds", "True"]),
-        (b'{"thresholds": "0.5"}', ["thresholds", "0.5"]),
-        (b'{"thresholds": []}', ["3", "0"]),
-        (b'{"thresholds": [0.9, 0.8]}', ["3", "2"]),
-        (b'{"thresholds": [0.9, "x", 0.7]}', ["thresholds", "'x'"]),
-        (b'{"thresholds": [0.9, 0.8, -0.1]}', ["threshold", "-0.1"]),
-        (b'{"thresholds": NaN}', ["threshold", "nan"]),
-        (b'{"thresholds": 1e999}', ["threshold", "inf"]),
-        (b'{"thresholds": 0.5, "colour": "red"}', ["colour"]),
-    ],
-)
-async def test_patch_config_that_is_not_valid_is_refused_whole(serving, body, words):
-    response = await serving.client.patch("/config", content=body, headers=JSON)
-
-    assert response.status_code == 422
-    assert all(word in response.json()["detail"] for word in words)
-    assert unchanged(serving)
+async def test_patch_config_that_is_not_valid_is_refused_whole(serving):
+    for body, *words in (
+        (b"", "JSON"),
+        (b"\xff", "JSON"),
+        (b"[" * 60_000, "JSON"),
+        (b"null", "object"),
+        (b'{"threshold": 0.5}', "threshold", "unknown"),
+        (b'{"thresholds": null}', "thresholds", "None"),
+        (b'{"thresholds": "0.5"}', "thresholds", "0.5"),
+        (b'{"thresholds": [0.9, 0.8]}', "3", "2"),
+        (b'{"thresholds": [0.9, 0.8, -0.1]}', "threshold", "-0.1"),
+        (b'{"thresholds": 1e999}', "threshold", "inf"),
+        (b'{"thresholds": 0.5, "target": {"accuracy": 0.5}}', "only one of them"),
+        (b'{"operating_point": "thrifty"}', "operating_point 'thrifty'", "none"),
+    ):
+        response = await serving.client.patch("/config", content=body, headers=JSON)
+        assert_refused(serving, response, 422, *words)
 
 
-async def test_patch_config_body_over_the_limit_is_413(serving):
-    response = await serving.client.patch("/config", content=b" " * 65_537, headers=JSON)
-
-    assert response.status_code == 413
-    assert "65536" in response.json()["detail"]
-
-
-@pytest.mark.parametrize("content_type", ["text/plain", "application/jsonp", ""])
-async def test_patch_config_other_content_type_is_415(serving, content_type):
-    headers = {"content-type": content_type}
-    response = await serving.client.patch("/config", content=b'{"thresholds": 0}', headers=headers)
-
-    assert response.status_code == 415
-    assert unchanged(serving)
+async def test_config_request_that_is_not_of_its_form_is_refused(serving):
+    change = serving.client.patch
+    assert_refused(serving, await change("/config", content=b" " * 65_537, headers=JSON), 413, "65536")
+    for content_type in ("application/jsonp", ""):
+        headers = {"content-type": content_type}
+        assert_refused(serving, await change("/config", content=b'{"thresholds": 0}', headers=headers), 415, "json")
+    assert_refused(serving, await serving.client.put("/config", json={}), 422, "give thresholds, a target")
+    for method, path in (("PATCH", "/config"), ("PUT", "/config"), ("POST", "/config/simulate")):
+        response = await serving.client.request(method, path, params={"dry_run": "true"}, json={"thresholds": 0})
+        assert_refused(serving, response, 422, "'dry_run'", "/config/simulate")
 
 
-@pytest.mark.parametrize("if_match", ['"1"', "*", '"7", "1"'])
-async def test_patch_config_if_match_of_the_current_version_changes_it(serving, if_match):
-    response = await serving.client.patch("/config", json={"thresholds": 0}, headers={"if-match": if_match})
-
-    assert (response.status_code, response.headers["etag"]) == (200, '"2"')
-
-
-@pytest.mark.parametrize("if_match", ['"2"', "1", 'W/"1"', "", "anything"])
-@pytest.mark.parametrize("patch", [{"thresholds": 0}, {}])
-async def test_patch_config_if_match_of_another_version_is_412_and_changes_nothing(serving, if_match, patch):
-    response = await serving.client.patch("/config", json=patch, headers={"if-match": if_match})
-
-    assert response.status_code == 412
-    assert "version 1" in response.json()["detail"]
-    assert unchanged(serving)
+async def test_config_if_match_of_another_version_is_412_and_changes_nothing(serving):
+    for if_match in ('"2"', "1", 'W/"1"', "", "anything"):
+        for method, body in (("PATCH", {"thresholds": 0}), ("PATCH", {}), ("PUT", {"thresholds": 0})):
+            response = await serving.client.request(method, "/config", json=body, headers={"if-match": if_match})
+            assert_refused(serving, response, 412, "version 1")
 
 
 async def test_patch_config_of_several_conditional_writers_exactly_one_wins(serving):
@@ -153,37 +130,6 @@ async def test_patch_config_of_several_conditional_writers_exactly_one_wins(serv
     assert (await serving.client.get("/config")).json() == winner.json()
 
 
-async def test_patch_config_one_way_to_say_it_at_a_time(serving):
-    body = {"thresholds": 0.5, "target": {"accuracy": 0.5}}
-    response = await serving.client.patch("/config", json=body)
-
-    assert response.status_code == 422
-    assert "only one of them" in response.json()["detail"]
-    assert unchanged(serving)
-
-
-async def test_put_config_replaces_it(serving):
-    response = await serving.client.put("/config", json={"thresholds": [0.1, 0.2, 0.3]}, headers={"if-match": '"1"'})
-
-    assert (response.status_code, response.headers["etag"]) == (200, '"2"')
-    assert response.json()["thresholds"] == [0.1, 0.2, 0.3]
-    assert (await serving.client.get("/config")).json() == response.json()
-
-
-async def test_put_config_that_says_nothing_is_refused(serving):
-    response = await serving.client.put("/config", json={})
-
-    assert response.status_code == 422
-    assert "give thresholds, a target or an operating_point" in response.json()["detail"]
-
-
-async def test_put_config_over_another_version_is_412(serving):
-    response = await serving.client.put("/config", json={"thresholds": 0}, headers={"if-match": '"9"'})
-
-    assert response.status_code == 412
-    assert unchanged(serving)
-
-
 async def test_patch_config_store_gone_is_503_and_classification_goes_on(serving, image, monkeypatch):
     async def gone(*_, **__):
         raise StoreUnavailableError("Redis cannot be used: gone")
@@ -191,11 +137,9 @@ async def test_patch_config_store_gone_is_503_and_classification_goes_on(serving
     monkeypatch.setattr(serving.backend.operating_points._store, "replace", gone)
     response = await serving.client.patch("/config", json={"thresholds": 0})
 
-    assert response.status_code == 503
+    assert_refused(serving, response, 503, "Redis")
     assert response.headers["retry-after"] == "5"
-    assert response.json()["title"] == "Configuration store unavailable"
-    assert unchanged(serving)
-    assert (await serving.client.post("/classify", content=image(), headers=PNG)).status_code == 200
+    assert (await serving.client.post("/classify", content=image())).status_code == 200
     assert await serving.metric("dvt_config_store_up") == 0
 
 
@@ -217,12 +161,76 @@ async def test_config_history_newest_first_with_who_and_when(serve):
     assert "hush" not in response.text
 
 
-@pytest.mark.parametrize(("method", "path"), [("PATCH", "/config"), ("PUT", "/config"), ("POST", "/config/simulate")])
-async def test_config_unknown_query_parameter_is_422_and_changes_nothing(serving, method, path):
-    body = {"thresholds": [0.1, 0.2, 0.3]}
-    response = await serving.client.request(method, path, params={"dry_run": "true"}, json=body)
+async def test_config_target_is_solved_and_remembered(serve, calibration):
+    async with serve(calibration=calibration) as serving:
+        for target, accuracy, mean_macs in (
+            ({"mean_macs": 100}, 0.5, 100),
+            ({"fraction": 0.13}, 1.0, 430),
+            ({"accuracy": 0.8}, 0.8, 250),
+            ({"accuracy_drop": 0}, 1.0, 430),
+        ):
+            document = (await serving.client.put("/config", json={"target": target})).json()
+            expected = document["expected"]
+            assert (document["target"], expected["accuracy"], expected["mean_macs"]) == (target, accuracy, mean_macs)
+            assert (await serving.client.get("/config")).json() == document
+            assert (await serving.client.get("/config/history")).json()["versions"][0]["target"] == target
+        given = (await serving.client.patch("/config", json={"thresholds": document["thresholds"]})).json()
+        assert (given["target"], given["expected"]) == (None, document["expected"])
 
-    assert response.status_code == 422
-    assert "'dry_run'" in response.json()["detail"]
-    assert "/config/simulate" in response.json()["detail"]
-    assert unchanged(serving)
+
+async def test_config_target_that_is_none_is_refused(serve, calibration):
+    async with serve(calibration=calibration) as serving:
+        for target, *words in (
+            ({}, "exactly one of mean_macs, fraction, accuracy, accuracy_drop"),
+            ({"accuracy": 0.5, "mean_macs": 100}, "exactly one of"),
+            ({"mean_macs": 99}, "mean_macs 99", "100"),
+            ({"mean_macs": 0}, "target.mean_macs", "0"),
+            ({"mean_macs": "100"}, "target.mean_macs", "'100'"),
+            ({"accuracy": 1.5}, "target.accuracy", "1.5"),
+            ({"accuracy_drop": -0.1}, "target.accuracy_drop", "-0.1"),
+            ({"latency": 5}, "target.latency", "unknown"),
+            (None, "target"),
+        ):
+            for method, path in (("PATCH", "/config"), ("POST", "/config/simulate")):
+                response = await serving.client.request(method, path, json={"target": target})
+                assert_refused(serving, response, 422, *words)
+
+
+async def test_config_without_a_calibration_table_has_no_targets_and_no_curve(serving):
+    client = serving.client
+    curve = (await client.get("/config/curve")).json()
+    assert (curve["points"], curve["exits"]) == ([], [])
+    for response in (
+        await client.patch("/config", json={"target": {"accuracy": 0.5}}),
+        await client.post("/config/simulate", json={}),
+        await client.post("/config/simulate", json={"thresholds": 0.5}),
+    ):
+        assert_refused(serving, response, 422, "no calibration table")
+
+
+async def test_simulate_is_what_a_patch_then_expects_and_changes_nothing(serve, calibration):
+    async with serve(calibration=calibration) as serving:
+        for body in ({"target": {"accuracy": 0.8}}, {"thresholds": [0.5, 0.95, 2]}, {}):
+            before = (await serving.client.get("/config")).json()
+            simulated = (await serving.client.post("/config/simulate", json=body)).json()
+            assert (await serving.client.get("/config")).json() == before
+            document = (await serving.client.patch("/config", json=body)).json()
+            assert simulated == {name: document[name] for name in simulated}
+
+        assert set(simulated) == {"thresholds", "target", "operating_point", "expected"}
+        assert simulated["expected"] == {"accuracy": 1.0, "mean_macs": 2050.0, "exit_shares": [0.5, 0.0, 0.0, 0.5]}
+
+
+async def test_curve_names_what_each_cost_can_buy_and_what_each_exit_can_do(serve, calibration):
+    async with serve(calibration=calibration) as serving:
+        curve = (await serving.client.get("/config/curve")).json()
+        points = [(point["mean_macs"], point["accuracy"]) for point in curve["points"]]
+        assert (points[0], points[-1]) == ((100, 0.5), (430, 1.0))
+        assert points == sorted(points)
+        for point in curve["points"]:
+            wanted = {"thresholds": point.pop("thresholds")}
+            assert (await serving.client.post("/config/simulate", json=wanted)).json()["expected"] == point
+
+        exits = [(exit_["accuracy"], exit_["mean_macs"]) for exit_ in curve["exits"]]
+        assert exits == [(0.5, 100), (0.8, 400), (1.0, 1300), (1.0, 4000)]
+        assert curve["baseline_macs"] == serving.context.engine.baseline_macs

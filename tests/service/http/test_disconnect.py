@@ -172,6 +172,7 @@ async def test_request_that_ended_leaves_no_task_behind(serving, image, leaves):
         await serving.until(lambda: bool(serving.runner.runs))
         if not leaves:
             await serving.until(lambda: bool(client.statuses))
+    await serving.heard()
     serving.runner.may_run.set()
 
     await serving.until(lambda: asyncio.all_tasks() == before)

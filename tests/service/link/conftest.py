@@ -4,17 +4,17 @@ import asyncio
 import socket
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
-from functools import partial
 
 import pytest
 from engine_fakes import STAGE_MACS, FakeRunner
 
 from service.configuration.operating_points import OperatingPoints
 from service.engine.engine import Engine
+from service.engine.task import Answer
 from service.link.channel import Channel
 from service.link.gateway import Gateway
-from service.link.messages import FromFrontEnd, ToFrontEnd, Welcome
-from service.link.remote import RemoteEngine
+from service.link.messages import FromFrontEnd, Welcome
+from service.link.remote import RemoteEngine, RemoteTask
 from service.metrics import Metrics
 
 MAX_INFLIGHT = 8
@@ -47,18 +47,15 @@ class Together:
             state=self.engine.state,
         )
 
-    async def connect(self) -> RemoteEngine:
+    async def connect(self, on_silence: Callable[[], None] = lambda: None) -> RemoteEngine:
         """A front end that is connected and listening."""
         ours, theirs = socket.socketpair()
         channel: Channel[FromFrontEnd] = await Channel.open(ours, FromFrontEnd)
+        index = len(self.channels)
         remote = RemoteEngine(
-            self.welcome(),
-            partial(Channel[ToFrontEnd].open, theirs, ToFrontEnd),
-            max_inflight=MAX_INFLIGHT,
-            permits_taken=self.permits,
-            index=len(self.channels),
+            self.welcome(), theirs, max_inflight=MAX_INFLIGHT, permits_taken=self.permits, index=index
         )
-        self.served.append(asyncio.create_task(self.gateway.serve(channel, self.welcome)))
+        self.served.append(asyncio.create_task(self.gateway.serve(channel, self.welcome, on_silence)))
         self.channels.append(channel)
         self.remotes.append(remote)
         await remote.start()
@@ -66,31 +63,20 @@ class Together:
         await remote.scrape()
         return remote
 
+    @staticmethod
+    async def outcome(task: RemoteTask) -> Answer:
+        return await asyncio.wait_for(asyncio.wrap_future(task.future), 5)
+
     def metric(self, name: str, **labels: str) -> float:
         return self.metrics.registry.get_sample_value(name, labels) or 0.0
 
-    def total(self, name: str) -> float:
-        return sum(
-            sample.value
-            for metric in self.metrics.registry.collect()
-            for sample in metric.samples
-            if sample.name == name
-        )
-
     def images_are_accounted_for(self) -> bool:
+        def total(name: str) -> float:
+            samples = (sample for metric in self.metrics.registry.collect() for sample in metric.samples)
+            return sum(sample.value for sample in samples if sample.name == name)
+
         ends = ("dvt_exits_total", "dvt_rejected_total", "dvt_cancelled_total", "dvt_failed_images_total")
-        return self.total("dvt_images_total") == sum(self.total(name) for name in ends)
-
-
-async def until(condition: Callable[[], object]) -> None:
-    async with asyncio.timeout(5):
-        while not condition():  # noqa: ASYNC110
-            await asyncio.sleep(0.002)
-
-
-@pytest.fixture
-def eventually() -> Callable[[Callable[[], object]], object]:
-    return until
+        return total("dvt_images_total") == sum(map(total, ends))
 
 
 @pytest.fixture

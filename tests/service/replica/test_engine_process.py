@@ -1,76 +1,37 @@
-"""A replica as real processes, and what becomes of requests when one of them is killed."""
+"""A replica as real processes, and what becomes of requests when one of them is killed or stands still."""
 
+import mmap
 import os
-import re
 import signal
-import subprocess
+import socket
 import sys
-import threading
 import time
-from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass, field
 from pathlib import Path
 
 import httpx
 import pytest
+from clients import PNG, ClientLoad, samples_of
+from replicas import ReplicaProcess, free_port
 from tiny_model import png, save_tiny_model
+from waiting import PATIENCE_S, eventually
 
-ROOT = Path(__file__).parents[3]
-PATIENCE_S = 60
-
-
-@dataclass
-class RunningReplica:
-    """A running `dvt serve`."""
-
-    url: str
-    process: subprocess.Popen[bytes]
-    log: Path
-
-    def front_ends(self) -> list[int]:
-        children = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children")
-        return sorted(int(pid) for pid in children.read_text().split())
+from service.capacity.instant import instant_backend
+from service.http.listener import bind
+from service.replica import engine_process
+from service.replica.engine_process import Replica
+from service.replica.front_ends import FrontEnd
+from service.settings import Settings
 
 
-@pytest.fixture(scope="module")
-def model(tmp_path_factory: pytest.TempPathFactory) -> str:
-    return save_tiny_model(tmp_path_factory.mktemp("models") / "tiny")
+def front_ends(replica: ReplicaProcess) -> list[int]:
+    children = Path(f"/proc/{replica.process.pid}/task/{replica.process.pid}/children")
+    return sorted(int(pid) for pid in children.read_text().split())
 
 
-@pytest.fixture
-def replica(model: str, tmp_path: Path) -> Iterator[RunningReplica]:
-    log = tmp_path / "log"
-    settings = {"DVT_MODEL": model, "DVT_HTTP_PORT": "0", "DVT_HTTP_WORKERS": "2", "OMP_NUM_THREADS": "1"}
-    with (
-        log.open("w") as output,
-        subprocess.Popen(
-            [sys.executable, "-m", "service", "serve"],
-            env={**os.environ, **settings},
-            cwd=ROOT,
-            stdout=output,
-            stderr=subprocess.STDOUT,
-        ) as process,
-    ):
-        try:
-            eventually(
-                lambda: "running on" in log.read_text() or "Traceback" in log.read_text() or process.poll() is not None
-            )
-            found = re.search(r"running on (http://\S+)", log.read_text())
-            assert found, log.read_text()
-            started = RunningReplica(found.group(1), process, log)
-            eventually(lambda: status(started.url, "/readyz") == 200)
-            eventually(lambda: log.read_text().count("startup complete") == 2)
-            yield started
-        finally:
-            process.kill()
-
-
-def eventually(condition) -> None:
-    end = time.monotonic() + PATIENCE_S
-    while not condition():
-        assert time.monotonic() < end, "did not happen in time"
-        time.sleep(0.02)
+def num_started(replica: ReplicaProcess) -> int:
+    """Front ends that have begun to serve, dead ones included."""
+    return replica.log.read_text().count("startup complete")
 
 
 def alive(pid: int) -> bool:
@@ -80,210 +41,178 @@ def alive(pid: int) -> bool:
         return False
 
 
-def status(url: str, path: str) -> int | None:
-    try:
-        return httpx.get(url + path, timeout=PATIENCE_S).status_code
-    except httpx.TransportError:
-        return None
-
-
-@dataclass
-class Load:
-    """Clients that send one image after the other until told to stop; counts what they got."""
-
-    url: str
-    outcomes: Counter[object] = field(default_factory=Counter)
-    stop: threading.Event = field(default_factory=threading.Event)
-    threads: list[threading.Thread] = field(default_factory=list)
-
-    def __enter__(self) -> "Load":
-        self.threads = [threading.Thread(target=self._run) for _ in range(6)]
-        for thread in self.threads:
-            thread.start()
-        eventually(lambda: self.outcomes[200] > 20)
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.stop.set()
-        for thread in self.threads:
-            thread.join(PATIENCE_S)
-            assert not thread.is_alive(), "a request hangs"
-
-    def _run(self) -> None:
-        image, headers = png(), {"content-type": "image/png"}
-        with httpx.Client(base_url=self.url, timeout=PATIENCE_S) as client:
-            while not self.stop.is_set():
-                try:
-                    answer = client.post("/classify", content=image, headers=headers)
-                    self.outcomes[answer.status_code] += 1
-                except httpx.TransportError:
-                    self.outcomes["broken"] += 1
-                    time.sleep(0.01)
+def samples(url: str, name: str) -> float:
+    """The sum of a metric over its labels."""
+    lines = httpx.get(url + "/metrics").text.splitlines()
+    return sum(float(line.rsplit(" ", 1)[1]) for line in lines if line.startswith((name + " ", name + "{")))
 
 
 def identity_holds(url: str) -> bool:
-    text = httpx.get(url + "/metrics").text
-
-    def total(name: str) -> float:
-        return sum(float(line.rsplit(" ", 1)[1]) for line in text.splitlines() if re.match(rf"{name}[ {{]", line))
-
     ends = ("dvt_exits_total", "dvt_rejected_total", "dvt_cancelled_total", "dvt_failed_images_total")
-    return total("dvt_images_total") == sum(map(total, ends))
+    return samples(url, "dvt_images_total") == sum(samples(url, name) for name in ends)
 
 
-def test_replica_front_end_killed_loses_its_own_connections_only_and_is_replaced(replica: RunningReplica) -> None:
-    victim, survivor = replica.front_ends()
-    with Load(replica.url) as load:
-        os.kill(victim, signal.SIGKILL)
-        eventually(lambda: len(replica.front_ends()) == 2 and victim not in replica.front_ends())
-        eventually(lambda: replica.log.read_text().count("startup complete") == 3)
-        answered = load.outcomes[200]
-        eventually(lambda: load.outcomes[200] > answered + 20)
-
-    # One request at most was under way on each of the six connections.
-    assert set(load.outcomes) <= {200, "broken"}
-    assert load.outcomes["broken"] <= 6
-    assert survivor in replica.front_ends()
-    assert replica.process.poll() is None
-    eventually(lambda: identity_holds(replica.url))
-    assert "dvt_front_end_deaths_total 1.0" in httpx.get(replica.url + "/metrics").text
+def load_of(replica: ReplicaProcess) -> ClientLoad:
+    return ClientLoad(replica.url, samples_of(replica.url), num_clients=6)
 
 
-def test_replica_engine_killed_every_request_ends_and_nothing_is_left(replica: RunningReplica) -> None:
-    front_ends = replica.front_ends()
-    with Load(replica.url) as load:
-        killed_at = time.monotonic()
-        replica.process.kill()
-        replica.process.wait(PATIENCE_S)
-        eventually(lambda: not any(map(alive, front_ends)))
-        ended_after_s = time.monotonic() - killed_at
-
-    assert set(load.outcomes) <= {200, 500, 503, "broken"}
-    assert status(replica.url, "/readyz") is None
-    print(f"front ends ended {ended_after_s:.2f} s after the engine process")
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> str:
+    return save_tiny_model(tmp_path_factory.mktemp("models") / "tiny")
 
 
-def test_replica_configuration_changed_at_one_front_end_holds_at_both(replica: RunningReplica) -> None:
-    for version in range(2, 12):
+@pytest.fixture(scope="module")
+def replica(model: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[ReplicaProcess]:
+    """One replica of two front ends, until the last test that uses it kills it."""
+    log, settings = tmp_path_factory.mktemp("replica") / "log", {"DVT_MODEL": model, "DVT_HTTP_WORKERS": "2"}
+    replica = ReplicaProcess("127.0.0.1", free_port("127.0.0.1"), log, settings)
+    replica.start()
+    replica.until_status("/readyz", 200)
+    eventually(lambda: num_started(replica) == 2)
+    yield replica
+    replica.kill()
+
+
+def test_replica_configuration_changed_at_one_front_end_holds_at_both(replica: ReplicaProcess) -> None:
+    for version in range(2, 6):
         thresholds = 0 if version % 2 else 2
         assert httpx.patch(replica.url + "/config", json={"thresholds": thresholds}).json()["version"] == version
         # New connections each time: either front end may take them.
         for _ in range(4):
-            answer = httpx.post(replica.url + "/classify", content=png(), headers={"content-type": "image/png"})
+            answer = httpx.post(replica.url + "/classify", content=png(), headers=PNG)
             assert answer.headers["x-dvt-config-version"] == str(version)
             assert answer.json()["exit"]["stage"] == (0 if version % 2 else 3)
+    httpx.patch(replica.url + "/config", json={"thresholds": 2})
 
 
-def test_replica_front_end_replaced_after_retraining_in_place_serves_what_the_engine_serves(
-    replica: RunningReplica, model: str
+def test_replica_front_end_killed_loses_its_own_connections_only_and_is_replaced_with_the_same_model(
+    replica: ReplicaProcess, model: str
 ) -> None:
-    def answers() -> tuple[object, object]:
-        answer = httpx.post(replica.url + "/classify", content=png(), headers={"content-type": "image/png"}).json()
-        described = httpx.get(replica.url + "/models").json()
-        return answer["label"], described["models"][0]["class_names"]
-
     config = Path(model) / "config.json"
-    before, text = answers(), config.read_text()
+    text = config.read_text()
+    # Trained anew in its folder; a front end that starts now still serves what the engine has loaded.
+    config.write_text(text.replace('"cat"', '"wolf"').replace('"dog"', '"lion"').replace('"ship"', '"boat"'))
+    victim, survivor = front_ends(replica)
     try:
-        config.write_text(text.replace('"cat"', '"wolf"').replace('"dog"', '"lion"').replace('"ship"', '"boat"'))
-        for pid in replica.front_ends():
-            os.kill(pid, signal.SIGKILL)
-        eventually(lambda: replica.log.read_text().count("startup complete") == 4)
-        assert answers() == before
-        assert before[1] == ["cat", "dog", "ship"]
+        with load_of(replica) as load:
+            os.kill(victim, signal.SIGKILL)
+            eventually(lambda: num_started(replica) == 3)
+            load.until_answered(60)
+            failures = load.failures.copy()
+            assert survivor in front_ends(replica)
+            assert victim not in front_ends(replica)
+            os.kill(survivor, signal.SIGKILL)
+            eventually(lambda: num_started(replica) == 4)
+            load.until_answered(60)
+        assert httpx.get(replica.url + "/models").json()["models"][0]["class_names"] == ["cat", "dog", "ship"]
     finally:
         config.write_text(text)
 
-
-def test_replica_sigterm_under_load_answers_what_it_took_and_ends_with_0(replica: RunningReplica) -> None:
-    with Load(replica.url) as load:
-        replica.process.terminate()
-        assert replica.process.wait(PATIENCE_S) == 0
-
-    assert set(load.outcomes) <= {200, 503, "broken"}
-    assert "Traceback" not in replica.log.read_text()
+    # One request at most was under way on each of the six connections.
+    assert failures.total() <= 6
+    assert not any(failure.isdigit() or failure == "wrong answer" for failure in load.failures)
+    assert samples(replica.url, "dvt_front_end_deaths_total") == 2
+    eventually(lambda: identity_holds(replica.url))
 
 
-def test_replica_second_sigterm_ends_at_once_with_1(replica: RunningReplica) -> None:
-    # A body that never comes would hold a drain up.
-    with httpx.Client(base_url=replica.url) as client:
-        assert client.get("/livez").status_code == 200
-
-        def half_a_body() -> Iterator[bytes]:
-            yield b"x"
-            replica.process.terminate()
-            eventually(lambda: "Shutting down" in replica.log.read_text())
-            replica.process.terminate()
-            assert replica.process.wait(PATIENCE_S) == 1
-            yield b"x"
-
-        with pytest.raises(httpx.TransportError):
-            client.post("/classify", content=half_a_body(), headers={"content-type": "image/png"})
-
-
-def test_replica_front_end_that_does_not_stay_up_ends_the_replica_with_1(replica: RunningReplica) -> None:
-    def kill_all() -> bool:
-        for pid in replica.front_ends() if replica.process.poll() is None else []:
-            os.kill(pid, signal.SIGKILL)
-        return replica.process.poll() is not None
-
-    eventually(kill_all)
-
-    assert replica.process.wait() == 1
-    assert "does not stay up" in replica.log.read_text()
-
-
-def test_replica_address_in_use_is_an_error_and_not_a_traceback(replica: RunningReplica, model: str) -> None:
-    port = httpx.URL(replica.url).port
-    second = subprocess.run(
-        [sys.executable, "-m", "service", "serve", "--model", model, "--port", str(port)],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        timeout=PATIENCE_S,
-    )
-
-    assert second.returncode == 2
-    assert f"cannot listen on 127.0.0.1:{port}" in second.stderr
-    assert "Traceback" not in second.stderr
-
-
-def test_engine_process_that_stands_still_is_noticed_and_may_come_back(replica: RunningReplica) -> None:
-    with Load(replica.url) as load:
+def test_engine_process_that_stands_still_is_noticed_deadlines_hold_and_it_may_come_back(
+    replica: ReplicaProcess,
+) -> None:
+    with load_of(replica) as load:
         os.kill(replica.process.pid, signal.SIGSTOP)
         stopped_at = time.monotonic()
         try:
-            eventually(lambda: status(replica.url, "/livez") == 503)
-            assert status(replica.url, "/readyz") == 503
+            late = httpx.post(f"{replica.url}/classify", params={"deadline_ms": 300}, content=png(), timeout=10)
+            answered_s = time.monotonic() - stopped_at
+            # Each front end notices it for itself.
+            eventually(lambda: {replica.status(path) for path in ("/livez", "/readyz") * 5} == {503})
             noticed_s = time.monotonic() - stopped_at
-            answered = httpx.post(f"{replica.url}/classify", content=png(), timeout=5).status_code
+            refused = httpx.post(f"{replica.url}/classify", content=png(), timeout=5)
         finally:
             os.kill(replica.process.pid, signal.SIGCONT)
-        eventually(lambda: status(replica.url, "/readyz") == 200)
-        before = load.outcomes[200]
-        eventually(lambda: load.outcomes[200] > before + 20)
-    assert answered == 503
+        replica.until_status("/readyz", 200)
+        load.until_answered(20)
+    assert (late.status_code, refused.status_code) == (504, 503)
+    assert answered_s < 3
     assert noticed_s < 6
-    assert set(load.outcomes) <= {200, 503}
+    assert set(load.failures) <= {"503"}
 
 
-def test_deadline_holds_while_the_engine_process_stands_still(replica: RunningReplica) -> None:
-    os.kill(replica.process.pid, signal.SIGSTOP)
-    try:
-        began = time.monotonic()
-        answer = httpx.post(f"{replica.url}/classify", params={"deadline_ms": 300}, content=png(), timeout=10)
-        assert answer.status_code == 504
-        assert time.monotonic() - began < 3
-    finally:
-        os.kill(replica.process.pid, signal.SIGCONT)
-
-
-def test_front_end_that_stands_still_is_replaced(replica: RunningReplica) -> None:
-    stopped, other = replica.front_ends()
-    with Load(replica.url) as load:
-        os.kill(stopped, signal.SIGSTOP)
-        eventually(lambda: stopped not in replica.front_ends() and len(replica.front_ends()) == 2)
-        before = load.outcomes[200]
-        eventually(lambda: load.outcomes[200] > before + 20)
-    assert other in replica.front_ends()
+def test_front_end_that_stands_still_is_replaced(replica: ReplicaProcess) -> None:
+    stopped, other = front_ends(replica)
+    os.kill(stopped, signal.SIGSTOP)
+    eventually(lambda: stopped not in front_ends(replica) and len(front_ends(replica)) == 2)
+    assert other in front_ends(replica)
     assert identity_holds(replica.url)
+
+
+def test_replica_engine_killed_every_request_ends_and_no_process_is_left(replica: ReplicaProcess) -> None:
+    left = front_ends(replica)
+    with load_of(replica) as load:
+        replica.process.kill()
+        replica.process.wait(PATIENCE_S)
+        eventually(lambda: not any(map(alive, left)))
+
+    assert "wrong answer" not in load.failures
+    assert replica.status("/readyz") is None
+
+
+def fake_front_end(*, dies: bool = False) -> FrontEnd:
+    """A front end that says nothing and ends with 9: at once, or when it is killed."""
+    ours, theirs = socket.socketpair()
+    if dies:
+        theirs.close()
+
+    async def wait() -> int:
+        return 9
+
+    return FrontEnd(ours, wait, theirs.close)
+
+
+@pytest.fixture
+def run(monkeypatch: pytest.MonkeyPatch):
+    """Run a replica in this process with other front ends and engine: `run(start, **settings)`."""
+
+    def run(start, **settings: object) -> int:
+        monkeypatch.setattr(engine_process, "start_process", start)
+        chosen = Settings(http_port=0, http_workers=1, config_store="memory", **settings)
+        return Replica(instant_backend(chosen), chosen, bind(chosen)).run()
+
+    interval_s = sys.getswitchinterval()
+    monkeypatch.setattr(engine_process, "settle_heap", lambda: None)
+    monkeypatch.setattr(engine_process, "_RESTART_DELAY_S", 0.0)
+    monkeypatch.setattr(engine_process, "_DEATH_GRACE_S", 0.01)
+    yield run
+    sys.setswitchinterval(interval_s)
+
+
+def test_replica_front_end_that_does_not_stay_up_ends_the_replica_with_1(run, caplog) -> None:
+    permits_found = []
+
+    def start(index: int, listener_fd: int, permits_fd: int) -> FrontEnd:
+        with mmap.mmap(permits_fd, 0) as memory:
+            permits_found.append(memory[0])
+            memory[0] = 5  # it dies with five images in flight
+        return fake_front_end(dies=True)
+
+    assert run(start) == 1
+    assert permits_found == [0, 0, 0]
+    assert [record.message for record in caplog.records][-2:] == [
+        "front end 0 ended with code 9; its connections are lost",
+        "front end 0 does not stay up",
+    ]
+
+
+def test_replica_front_end_that_cannot_be_started_ends_the_replica_with_1(run, caplog) -> None:
+    def start(*_: int) -> FrontEnd:
+        raise OSError("no more processes")
+
+    assert run(start) == 1
+    assert "front end 0 cannot be kept running" in caplog.text
+
+
+def test_replica_batch_that_takes_too_long_ends_the_replica_with_1(run, caplog, monkeypatch) -> None:
+    monkeypatch.setattr("service.engine.engine.Engine.busy_s", 3.5)
+
+    assert run(lambda *_: fake_front_end(), max_step_s=3) == 1
+    assert "a batch has taken more than 3 s; the device hangs" in caplog.messages

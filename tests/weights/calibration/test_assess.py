@@ -1,40 +1,23 @@
 import io
-import json
 import shutil
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
-from cascades import TINY, randomised
-from images import encode, two_colour_images, two_colour_parquet, write_parquet
-from manifests import manifest_of
+from images import encode, two_colour_images, write_parquet
 from rich.console import Console
+from training import calibrated_on_part
 
-from weights import load, save
+from weights import load
 from weights.calibration.assess import calibrate_model, evaluate_model
 from weights.data import DataError
 from weights.splitting import split
 
-CONSOLE = Console(file=io.StringIO())
-
 
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
-    """(model folder, the data its provenance names)."""
-    folder = tmp_path_factory.mktemp("assess")
-    data = two_colour_parquet(folder / "train.parquet", 120, side=28, mislabelled=0.25)
-    provenance = {
-        "data": data.name,
-        "split": split(two_colour_images(120, 28)[0], 0.4, 3).provenance(0.4, 3),
-        "recipe": {"epochs": 1},
-        **{"epochs_done": 1, "hours": 0.5, "hardware": "1 thread of a CPU", "date": "2026-01-01"},
-    }
-    config = replace(TINY, num_classes=2)
-    manifest = manifest_of(config, class_names=("red", "blue"), provenance=provenance)
-    save(folder / "tiny", randomised(manifest.architecture), manifest, "")
-    _calibrate(folder / "tiny", data)
-    return folder / "tiny", data
+    """(calibrated model folder, the data its provenance names); not to be changed."""
+    return calibrated_on_part(tmp_path_factory.mktemp("assess"))
 
 
 @pytest.fixture
@@ -43,7 +26,17 @@ def model(trained: tuple[Path, Path], tmp_path: Path) -> Path:
 
 
 def _calibrate(model: Path, data: Path, *, half: bool = False, fresh: bool = False) -> None:
-    calibrate_model(model, [data], accuracy_drop=0.005, half=half, fresh=fresh, device="cpu", console=CONSOLE)
+    console = Console(file=io.StringIO())
+    calibrate_model(model, [data], accuracy_drop=0.005, half=half, fresh=fresh, device="cpu", console=console)
+
+
+def _evaluate(model: Path, data: Path, *, fresh: bool = False) -> tuple[int, str]:
+    printed = io.StringIO()
+    console = Console(file=printed, width=200)
+    evaluation = evaluate_model(
+        model, [data], out=data.parent / "report", statics=[], device="cpu", console=console, fresh=fresh
+    )
+    return evaluation.num_images, printed.getvalue()
 
 
 def _two_colours(path: Path, count: int, seed: int, names: tuple[str, str] = ("red", "blue")) -> Path:
@@ -56,15 +49,15 @@ def _split(model: Path) -> dict[str, Any]:
     return split
 
 
-def test_calibrate_model_own_training_data_uses_the_held_out_part(trained: tuple[Path, Path], model: Path) -> None:
-    before = load(model)
-    _calibrate(model, trained[1])
-    after = load(model)
-    assert after.manifest.temperatures == before.manifest.temperatures
-    assert after.calibration is not None
-    drawn = split(two_colour_images(120, 28)[0], 0.4, 3)
-    assert after.calibration.confidence_EN.shape == (4, len(drawn.calibration))
-    assert after.manifest.provenance["split"] == drawn.provenance(0.4, 3)
+def test_calibrate_model_own_training_data_uses_the_held_out_part(trained: tuple[Path, Path]) -> None:
+    stored = load(trained[0])
+    drawn = split(two_colour_images(80, 28)[0], 0.4, 3)
+    assert stored.calibration is not None
+    assert stored.calibration.confidence_EN.shape == (4, len(drawn.calibration))
+    assert stored.manifest.provenance["split"] == drawn.provenance(0.4, 3)
+    card = (trained[0] / "README.md").read_text()
+    assert "- held out: 0.4 of the images, drawn by their content with seed 3\n" in card
+    assert "- left out of the held-out images: 0 near-duplicates of other images\n" in card
 
 
 def test_calibrate_model_half_stays_so_when_calibrated_again(trained: tuple[Path, Path], model: Path) -> None:
@@ -78,11 +71,15 @@ def test_calibrate_model_half_stays_so_when_calibrated_again(trained: tuple[Path
     assert (model / "README.md").read_text() == card
 
 
-def test_calibrate_model_fresh_data_is_halved_and_marked_until_calibrated_on_held_out_images(
+def test_fresh_data_are_judged_in_full_until_half_of_them_calibrate_the_model(
     trained: tuple[Path, Path], model: Path, tmp_path: Path
 ) -> None:
-    before = _split(model)
-    fresh = _two_colours(tmp_path / "fresh.parquet", 100, seed=5)
+    pytest.importorskip("matplotlib", reason="pictures need the plots extra")
+    before, fresh = _split(model), _two_colours(tmp_path / "fresh.parquet", 100, seed=5)
+    assert _evaluate(model, fresh, fresh=True)[0] == 100
+    some, said = _evaluate(model, fresh)
+    assert 10 <= some <= 30  # a fifth
+    assert "of the training part (--fresh keeps these, for files the model was not trained on)" in said
     _calibrate(model, fresh, fresh=True)
     told = _split(model)
     assert told["calibration"] + told["test"] == 100
@@ -90,18 +87,13 @@ def test_calibrate_model_fresh_data_is_halved_and_marked_until_calibrated_on_hel
     card = (model / "README.md").read_text()
     assert f"On {told['test']} held-out images" in card
     assert "other files than it was trained from" in card
+    assert _evaluate(model, fresh, fresh=True)[0] == told["test"]
     _calibrate(model, trained[1])
     assert _split(model) == before
 
 
-def test_calibrate_model_card_says_how_images_were_held_out(model: Path) -> None:
-    card = (model / "README.md").read_text()
-    assert "- held out: 0.4 of the images, drawn by their content with seed 3\n" in card
-    assert "- left out of the held-out images: 0 near-duplicates of other images\n" in card
-
-
 def test_calibrate_model_without_a_calibration_image_raises(model: Path, tmp_path: Path) -> None:
-    images, labels = two_colour_images(120, 28)
+    images, labels = two_colour_images(80, 28)
     rows = split(images, 0.4, 3).test
     path = write_parquet(
         tmp_path / "a.parquet", [encode(images[row]) for row in rows], labels[rows].tolist(), ["red", "blue"]
@@ -115,46 +107,4 @@ def test_calibrate_and_evaluate_other_classes_raise_naming_them(model: Path, tmp
     with pytest.raises(DataError, match=r"2 classes .* not have \(cat, dog\); the model has 2 \(red, blue\)"):
         _calibrate(model, path)
     with pytest.raises(DataError, match="2 classes"):
-        _evaluated(model, path, fresh=True)
-
-
-def test_evaluate_model_writes_report_and_pictures(trained: tuple[Path, Path], tmp_path: Path) -> None:
-    pytest.importorskip("matplotlib", reason="pictures need the plots extra")
-    model, data = trained
-    evaluation = evaluate_model(model, [data], out=tmp_path, statics=[model], device="cpu", console=CONSOLE)
-    assert set(evaluation.curves) == {"solver", "shared", "authors"}
-    assert all(len(curve) == 20 for curve in evaluation.curves.values())
-    report = json.loads((tmp_path / "evaluation.json").read_text())
-    assert report["num_images"] == _split(model)["test"]
-    assert report["judgement"]["exit_accuracy"] == list(evaluation.judgement.exit_accuracy)
-    assert report["statics"][0]["macs"] == evaluation.walk_macs[-1]
-    for name in ("accuracy.png", "exit_shares.png"):
-        assert (tmp_path / name).read_bytes().startswith(b"\x89PNG")
-
-
-def test_evaluate_model_without_calibration_raises_saying_what_to_do(
-    trained: tuple[Path, Path], model: Path, tmp_path: Path
-) -> None:
-    (model / "calibration.safetensors").unlink()
-    with pytest.raises(DataError, match="run `dvt calibrate` first"):
-        evaluate_model(model, [trained[1]], out=tmp_path, statics=[], device="cpu", console=CONSOLE)
-
-
-def _evaluated(model: Path, data: Path, *, fresh: bool = False) -> tuple[int, str]:
-    console = Console(file=io.StringIO(), width=200)
-    evaluation = evaluate_model(
-        model, [data], out=data.parent / "report", statics=[], device="cpu", console=console, fresh=fresh
-    )
-    assert isinstance(console.file, io.StringIO)
-    return evaluation.num_images, console.file.getvalue()
-
-
-def test_evaluate_model_fresh_data_is_judged_in_full_until_calibrated_on_it(model: Path, tmp_path: Path) -> None:
-    pytest.importorskip("matplotlib", reason="pictures need the plots extra")
-    fresh = _two_colours(tmp_path / "fresh.parquet", 100, seed=5)
-    assert _evaluated(model, fresh, fresh=True)[0] == 100
-    some, said = _evaluated(model, fresh)
-    assert 10 <= some <= 30  # a fifth
-    assert "of the training part (--fresh keeps these, for files the model was not trained on)" in said
-    _calibrate(model, fresh, fresh=True)
-    assert _evaluated(model, fresh, fresh=True)[0] == _split(model)["test"]
+        _evaluate(model, path, fresh=True)

@@ -10,11 +10,10 @@ from manifests import manifest_of
 from pictures import pictures
 
 from weights import Manifest
-from weights.calibration.held_out import HeldOut, held_out, held_out_parts
+from weights.calibration.held_out import held_out
 from weights.data import DataError, LabelledImages, load_images
 from weights.preprocessing import Preprocessing
-from weights.split_by_position import split_by_position
-from weights.splitting import split
+from weights.splitting import split, split_by_position
 
 PREPROCESSING = Preprocessing(resize_px=28, crop_px=28)
 PICTURES = pictures(200, side=28)
@@ -60,14 +59,6 @@ def test_held_out_of_training_images_alone_raises_saying_what_to_do() -> None:
         held_out(BY_CONTENT, [], _data(PICTURES[DRAWN.train[:20]], LABELS[:20]))
 
 
-def test_held_out_of_fresh_images_is_two_halves() -> None:
-    parts = held_out(BY_CONTENT, [], _data(PICTURES, LABELS), fresh=True)
-    assert len(parts.test) + len(parts.calibration) == 200
-    assert len(parts.test) == pytest.approx(100, abs=25)
-    assert parts.num_training == 0
-    assert "--fresh" not in str(parts)
-
-
 def test_held_out_says_what_was_left_out_and_keeps_the_counts() -> None:
     tinted = np.clip(PICTURES[:, :, 1:, 1:] * [[[0.7]], [[1.0]], [[0.8]]], 0, 255).astype(np.uint8)
     both = np.concatenate([PICTURES[:, :, 1:, 1:], tinted])
@@ -82,20 +73,19 @@ def test_held_out_says_what_was_left_out_and_keeps_the_counts() -> None:
     }
 
 
-def _positions(parts: HeldOut) -> tuple[bool, bool]:
-    rows = split_by_position(LABELS, 0.3, 7)
-    return _same(parts.calibration, rows.calibration), _same(parts.test, rows.test)
-
-
 def test_held_out_of_an_older_model_goes_by_position_in_its_own_files() -> None:
     parts = held_out(BY_POSITION, [Path("train.parquet")], _data(PICTURES, LABELS))
-    assert _positions(parts) == (True, True)
+    rows = split_by_position(LABELS, 0.3, 7)
+    assert _same(parts.calibration, rows.calibration)
+    assert _same(parts.test, rows.test)
     split_before = BY_POSITION.provenance["split"]
     assert parts.provenance(split_before, fresh=False) == split_before
 
 
-def test_held_out_of_an_older_model_halves_other_files() -> None:
-    seen, unseen = held_out_parts(BY_POSITION, [Path("other.parquet")], _data(PICTURES, LABELS))
+@pytest.mark.parametrize("manifest", [BY_POSITION, _manifest()], ids=["older", "converted"])
+def test_held_out_of_other_files_of_an_older_or_a_converted_model_is_two_halves(manifest: Manifest) -> None:
+    parts = held_out(manifest, [Path("other.parquet")], _data(PICTURES, LABELS))
+    seen, unseen = parts.calibration, parts.test
     assert (len(seen), len(unseen)) == (100, 100)
     assert not {image.tobytes() for image in seen.images} & {image.tobytes() for image in unseen.images}
 
@@ -103,8 +93,3 @@ def test_held_out_of_an_older_model_halves_other_files() -> None:
 def test_held_out_of_an_older_model_with_other_images_than_its_training_had_raises() -> None:
     with pytest.raises(DataError, match=r"made from 200 images of train\.parquet, this has 100"):
         held_out(BY_POSITION, [Path("train.parquet")], _data(PICTURES[:100], LABELS[:100]))
-
-
-def test_held_out_of_a_converted_model_is_two_halves() -> None:
-    parts = held_out(_manifest(), [Path("any.parquet")], _data(PICTURES, LABELS))
-    assert (len(parts.calibration), len(parts.test)) == (100, 100)

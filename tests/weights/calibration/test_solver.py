@@ -18,17 +18,11 @@ def _cascade(count: int, seed: int, exits: int = 4) -> tuple[np.ndarray, np.ndar
     return 1 / (1 + np.exp(-1.5 * margin - 0.5)), margin + generator.normal(scale=0.6, size=(exits, count)) > 0
 
 
-@pytest.fixture
-def small() -> tuple[Solver, list[Outcome]]:
-    """A solver of few images, and what every pair of thresholds there is would come to."""
+def test_solver_small_set_equals_brute_force() -> None:
     confidence, correct = _cascade(12, seed=0, exits=3)
     grids = [sorted({0.0, 1.01, *confidence[exit_].tolist()}) for exit_ in range(2)]
     outcomes = [simulate(confidence, correct, MACS[:3], pair) for pair in product(*grids)]
-    return Solver(confidence, correct, MACS[:3]), outcomes
-
-
-def test_solver_small_set_equals_brute_force(small: tuple[Solver, list[Outcome]]) -> None:
-    solver, outcomes = small
+    solver = Solver(confidence, correct, MACS[:3])
     for budget in (25, 30, 40, 55, 78):
         best = max(outcome.accuracy for outcome in outcomes if outcome.mean_macs <= budget)
         found = solver.for_macs(budget).outcome
@@ -37,24 +31,8 @@ def test_solver_small_set_equals_brute_force(small: tuple[Solver, list[Outcome]]
     for accuracy in sorted({outcome.accuracy for outcome in outcomes}):
         cheapest = min(outcome.mean_macs for outcome in outcomes if outcome.accuracy >= accuracy)
         assert solver.for_accuracy(accuracy).outcome.mean_macs == pytest.approx(cheapest)
-
-
-@pytest.mark.parametrize("seed", range(3))
-def test_for_macs_is_at_least_as_good_as_any_shared_threshold(seed: int) -> None:
-    confidence, correct = _cascade(2500, seed)
-    shared = [(t, t, t) for t in np.round(np.arange(0, 1.02, 0.01), 2)]
-    solver = Solver(confidence, correct, MACS, include=shared)
-    for thresholds in shared[::5]:
-        other = simulate(confidence, correct, MACS, thresholds)
-        found = solver.for_macs(other.mean_macs).outcome
-        assert found.accuracy >= other.accuracy
-        assert found.mean_macs <= other.mean_macs * (1 + 1e-9)
-
-
-def test_frontier_small_set_is_all_that_brute_force_cannot_beat(small: tuple[Solver, list[Outcome]]) -> None:
-    solver, outcomes = small
-    best = {(o.mean_macs, o.accuracy) for o in outcomes if not any(_beats(other, o) for other in outcomes)}
-    assert [(point.outcome.mean_macs, point.outcome.accuracy) for point in solver.frontier(100)] == sorted(best)
+    frontier = {(o.mean_macs, o.accuracy) for o in outcomes if not any(_beats(other, o) for other in outcomes)}
+    assert [(point.outcome.mean_macs, point.outcome.accuracy) for point in solver.frontier(100)] == sorted(frontier)
 
 
 def _beats(one: Outcome, other: Outcome) -> bool:
@@ -74,15 +52,10 @@ def test_frontier_thinned_keeps_its_ends_and_its_order() -> None:
     assert whole[-1].outcome.accuracy == pytest.approx(solver.for_macs(MACS[-1]).outcome.accuracy)
 
 
-def test_for_macs_extremes_are_first_stage_alone_and_no_limit() -> None:
-    confidence, correct = _cascade(500, seed=7)
-    solver = Solver(confidence, correct, MACS)
+def test_solver_extremes_are_first_stage_alone_and_no_limit_and_beyond_them_it_raises() -> None:
+    solver = Solver(*_cascade(500, seed=7), MACS)
     assert solver.for_macs(MACS[0]).outcome.exit_shares == (1.0, 0.0, 0.0, 0.0)
     assert solver.for_macs(10 * MACS[-1]).outcome.accuracy >= solver.full_accuracy
-
-
-def test_solver_target_beyond_reach_raises_naming_the_best() -> None:
-    solver = Solver(*_cascade(100, seed=8), MACS)
     with pytest.raises(InfeasibleTargetError, match="below the 25 of the first stage"):
         solver.for_macs(24)
     with pytest.raises(InfeasibleTargetError, match="can be reached"):

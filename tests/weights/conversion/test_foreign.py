@@ -23,21 +23,13 @@ def _saved(path: Path, document: object) -> Path:
     return path
 
 
-@pytest.mark.parametrize("container", ["model_state_dict", "state_dict", "model"])
-def test_read_checkpoint_container_gives_weights_and_extras(tmp_path: Path, container: str) -> None:
-    path = _saved(tmp_path / "a.pth", {container: OrderedDict(WEIGHTS), "flops": [1.0]})
-    checkpoint = read_checkpoint(path)
+@pytest.mark.parametrize("container", ["model_state_dict", "state_dict", "model", None])
+def test_read_checkpoint_gives_weights_and_extras(tmp_path: Path, container: str | None) -> None:
+    document = WEIGHTS if container is None else {container: OrderedDict(WEIGHTS), "flops": [1.0]}
+    checkpoint = read_checkpoint(_saved(tmp_path / "a.pth", document))
     assert torch.equal(checkpoint.tensors["a.weight"], WEIGHTS["a.weight"])
-    assert checkpoint.extras == {"flops": [1.0]}
+    assert checkpoint.extras == ({} if container is None else {"flops": [1.0]})
     assert len(checkpoint.sha256) == 64
-
-
-def test_read_checkpoint_bare_or_safetensors_weights_have_no_extras(tmp_path: Path) -> None:
-    save_file(WEIGHTS, tmp_path / "a.safetensors")
-    for path in (_saved(tmp_path / "a.pth", WEIGHTS), tmp_path / "a.safetensors"):
-        checkpoint = read_checkpoint(path)
-        assert checkpoint.tensors.keys() == WEIGHTS.keys()
-        assert checkpoint.extras == {}
 
 
 def test_read_checkpoint_strips_module_prefix_widens_to_float32_and_leaves_counters_out(tmp_path: Path) -> None:
@@ -60,32 +52,21 @@ def test_read_checkpoint_with_code_in_it_is_refused_and_not_run(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     path = _saved(tmp_path / "a.pth", {"model_state_dict": WEIGHTS, "flops": Exploit()})
-    message = r"not a PyTorch checkpoint of tensors and plain data.*posix\.system"
-    with pytest.raises(ConversionError, match=message) as raised:
+    with pytest.raises(ConversionError, match=r"not a PyTorch checkpoint of tensors.*posix\.system") as raised:
         read_checkpoint(path)
     assert "weights_only" not in str(raised.value)
     assert not (tmp_path / "exploited").exists()
 
 
 @pytest.mark.parametrize("name", ["a.pth", "a.safetensors"])
-@pytest.mark.parametrize("share", [0.0, 0.1, 0.5, 0.99])
+@pytest.mark.parametrize("share", [0.0, 0.5, 0.99])
 def test_read_checkpoint_cut_short_raises(tmp_path: Path, name: str, share: float) -> None:
     path = tmp_path / name
-    if name.endswith("pth"):
-        _saved(path, WEIGHTS)
-    else:
-        save_file(WEIGHTS, path)
+    save_file(WEIGHTS, path) if name.endswith("safetensors") else torch.save(WEIGHTS, path)
     data = path.read_bytes()
     path.write_bytes(data[: int(len(data) * share)])
     with pytest.raises(ConversionError, match=f"{name} is not a"):
         read_checkpoint(path)
-
-
-@pytest.mark.parametrize("content", [b"hello", b"\x80\x04garbage", b"\x00" * 4096, b"PK\x03\x04" + b"x" * 99])
-def test_read_checkpoint_foreign_bytes_raise(tmp_path: Path, content: bytes) -> None:
-    (tmp_path / "a.pth").write_bytes(content)
-    with pytest.raises(ConversionError, match=r"a\.pth is not a PyTorch checkpoint"):
-        read_checkpoint(tmp_path / "a.pth")
 
 
 @pytest.mark.parametrize(
@@ -101,8 +82,5 @@ def test_read_checkpoint_foreign_bytes_raise(tmp_path: Path, content: bytes) -> 
 def test_read_checkpoint_other_content_raises_naming_it(tmp_path: Path, document: object, message: str) -> None:
     with pytest.raises(ConversionError, match=message):
         read_checkpoint(_saved(tmp_path / "a.pth", document))
-
-
-def test_read_checkpoint_missing_file_raises(tmp_path: Path) -> None:
     with pytest.raises(ConversionError, match="nowhere is not a file"):
         read_checkpoint(tmp_path / "nowhere")

@@ -4,7 +4,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from images import encode, two_colour_images, two_colour_parquet
+from images import encode, two_colour_images
 
 from weights.data.labelled import DataError
 from weights.data.parquet import parquet_files, read_parquet
@@ -17,12 +17,9 @@ def table(path: Path, images: list[Any], labels: list[Any]) -> list[Path]:
     return [path]
 
 
-def test_read_parquet_labels_that_are_names_are_classes(tmp_path: Path) -> None:
+def test_read_parquet_images_may_be_plain_bytes_and_labels_names(tmp_path: Path) -> None:
     found = read_parquet(table(tmp_path / "a.parquet", [{"bytes": PNG}] * 3, ["dog", "cat", "dog"]))
     assert (found.class_names, found.labels) == (("cat", "dog"), [1, 0, 1])
-
-
-def test_read_parquet_images_may_be_plain_bytes(tmp_path: Path) -> None:
     found = read_parquet(table(tmp_path / "a.parquet", [PNG, PNG], [0, 1]))
     assert [read() for read in found.read] == [PNG, PNG]
     assert found.class_names == ("0", "1")
@@ -44,17 +41,14 @@ def test_read_parquet_unusable_row_raises_naming_it(
         read_parquet(table(tmp_path / "a.parquet", images, labels))
 
 
-def test_read_parquet_cut_file_raises_naming_it(tmp_path: Path) -> None:
-    whole = two_colour_parquet(tmp_path / "a.parquet", 6)
-    whole.write_bytes(whole.read_bytes()[:-100])
-    with pytest.raises(DataError, match=r"a\.parquet is not a complete parquet file"):
-        read_parquet([whole])
-
-
-def test_read_parquet_other_columns_raises_naming_them(tmp_path: Path) -> None:
-    pq.write_table(pa.table({"x": [1]}), tmp_path / "a.parquet")
+def test_read_parquet_cut_file_or_other_columns_raise_naming_them(tmp_path: Path) -> None:
+    path = tmp_path / "a.parquet"
+    pq.write_table(pa.table({"x": [1]}), path)
     with pytest.raises(DataError, match=r"columns \['x'\], expected 'image' and 'label'"):
-        read_parquet([tmp_path / "a.parquet"])
+        read_parquet([path])
+    path.write_bytes(path.read_bytes()[:-100])
+    with pytest.raises(DataError, match=r"a\.parquet is not a complete parquet file"):
+        read_parquet([path])
 
 
 def test_parquet_files_path_that_is_neither_raises(tmp_path: Path) -> None:

@@ -34,7 +34,6 @@ def test_reduce_file_decodes_to_the_pixels_of_the_whole_file(case):
     # Not every decoder takes what is left out.
     except Exception:
         whole = pixels(reduced)
-
     assert len(reduced) <= len(case.data) + 500
     assert np.array_equal(pixels(reduced), whole, equal_nan=whole.dtype.kind == "f")
     with Image.open(BytesIO(reduced)) as image:
@@ -61,9 +60,7 @@ def test_reduce_file_limit_on_parts_holds(whole, limit):
 def test_reduce_jpeg_keeps_only_the_first_exif_block():
     other = jpeg_segment(0xE1, b"http://ns.adobe.com/xap/1.0/\0") + jpeg_segment(0xE2, b"ICC_PROFILE\0\1\1")
     data = jpeg(jpeg_segment(0xE1, exif(6)) + other + jpeg_segment(0xE1, exif(3)))
-
     _, reduced = reduce_file(data + b"tail", max_pixels=MAX_PIXELS)
-
     assert reduced.count(b"Exif\0\0") == 1
     assert exif(6) in reduced
     assert not any(part in reduced for part in (b"xap", b"ICC", b"tail"))
@@ -79,7 +76,6 @@ def test_reduce_png_keeps_exif_up_to_its_limit():
 
 def test_reduce_gif_keeps_transparency_without_disposal():
     _, reduced = reduce_file(gif(gif_blocks(0xF9, b"\x0d\1\2\3")), max_pixels=MAX_PIXELS)
-
     assert gif_blocks(0xF9, b"\x01\1\2\3") in reduced
 
 
@@ -88,7 +84,6 @@ def test_reduce_gif_keeps_transparency_without_disposal():
     [
         ({"_259": 50000}, UnreadableImageError, "compression 50000 is not accepted; accepted are JPEG, LZW"),
         ({"_273": [16, 16]}, UnreadableImageError, "has 2 strips; its picture consists of 1"),
-        ({"_278": 1}, UnreadableImageError, "has 1 strips; its picture consists of 4"),
         ({"_277": 7}, UnreadableImageError, f"7 samples per pixel; the limit is {tiff_files.MAX_SAMPLES}"),
         ({"_322": 10_000, "_323": 5_001, "_324": 16}, ImageTooLargeError, "10000 x 5001 pixels; the limit is 50000000"),
         ({"_322": 16}, UnreadableImageError, "how large its tiles are"),
@@ -103,9 +98,7 @@ def test_reduce_tiff_that_asks_for_too_much_is_refused_naming_it(tags, error, me
 
 def test_reduce_tiff_keeps_no_tag_that_says_nothing_of_pixels():
     data = grey_tiff(4, 4, bytes(16), _274=1, _700=[1] * 100, _34665=8, _34675=[2] * 100)
-
     _, reduced = reduce_file(data, max_pixels=MAX_PIXELS)
-
     with Image.open(BytesIO(reduced)) as image:
         assert set(image.tag_v2) == {256, 257, 258, 259, 262, 273, 274, 277, 278, 279}
 
@@ -113,12 +106,7 @@ def test_reduce_tiff_keeps_no_tag_that_says_nothing_of_pixels():
 @pytest.mark.parametrize(
     ("data", "error", "message"),
     [
-        (
-            bmp(1025, 1024, b""),
-            ImageTooLargeError,
-            f"1025 x 1024 pixels; the limit is {bmp_files.MAX_RUN_LENGTH_PIXELS}",
-        ),
-        (bmp(4, -262_145, b""), ImageTooLargeError, "4 x 262145 pixels"),
+        (bmp(4, -262_145, b""), ImageTooLargeError, f"4 x 262145 .* limit is {bmp_files.MAX_RUN_LENGTH_PIXELS}"),
         (bmp(4, 4, bytes(2**21)), ImageTooLargeError, f"bytes; the limit is {bmp_files.MAX_RUN_LENGTH_BYTES}"),
         (bmp(4, 4, b"", bits=4, num_colours=17, compression=0), UnreadableImageError, "17 colours; 4 bits"),
     ],

@@ -7,5 +7,5 @@ import pytest
 def quick_probes() -> Iterator[None]:
     """Classifiers that are fitted in a few steps, for tests that do not ask how well."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("weights.training.probe._STEPS", 20)
+        patch.setattr("weights.training.look_phase._PROBE_STEPS", 20)
         yield

@@ -28,7 +28,7 @@ def test_read_other_fingerprint_raises_with_a_line_for_each_difference_and_how_t
     assert "delete that folder" in advice
 
 
-@pytest.mark.parametrize("content", [b"", b"garbage", pickle.dumps({"state": print}, protocol=2)])
+@pytest.mark.parametrize("content", [b"garbage", pickle.dumps({"state": print}, protocol=2)])
 def test_read_foreign_file_raises(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "c.pt").write_bytes(content)
     with pytest.raises(CheckpointError, match="not a checkpoint"):

@@ -1,18 +1,14 @@
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from cascades import TINY
-from training import CPU, changed, run_of, silent, snapshot
+from training import CPU, SMALL, changed, run_of, silent, snapshot
 
 from models.config import CascadeConfig
 from weights.card import TRUNK
 from weights.store import load
-from weights.training.export import export
+from weights.training.export import export, wilson_interval
 from weights.training.run import PreparedRun, planned
 from weights.training.trainer import Trainer
-
-SMALL = replace(TINY, num_classes=2)
 
 
 def _untrained(folder: Path, config: CascadeConfig = SMALL) -> tuple[PreparedRun, Trainer]:
@@ -51,18 +47,16 @@ def test_export_writes_the_weights_calibrated_and_judged_and_tells_how_they_were
 def test_export_plain_vit_has_no_thresholds(tmp_path: Path) -> None:
     plan, trainer = _untrained(tmp_path, SMALL.plain(4))
     export(plan, trainer, 1.0, silent)
-    stored = load(plan.run.out)
-    assert stored.manifest.thresholds == ()
-    assert "Default thresholds" not in (plan.run.out / "README.md").read_text()
+    manifest, card = load(plan.run.out).manifest, (plan.run.out / "README.md").read_text()
+    assert (manifest.architecture.grids, manifest.thresholds) == ((4,), ())
+    assert "A plain Vision Transformer of 4x4 tokens for 2 classes" in card
+    assert "Default thresholds" not in card
 
 
-def test_export_interrupted_while_judging_leaves_no_folder(tmp_path: Path) -> None:
-    plan, trainer = _untrained(tmp_path)
-
-    def stop(what: str, done: int, total: int) -> None:
-        if what == "judging":
-            raise KeyboardInterrupt
-
-    with pytest.raises(KeyboardInterrupt):
-        export(plan, trainer, 1.0, stop)
-    assert not plan.run.out.exists()
+@pytest.mark.parametrize(
+    ("right", "total", "expected"), [(0, 10, (0.0, 0.2775)), (10, 10, (0.7225, 1.0)), (15, 20, (0.5313, 0.8881))]
+)
+def test_wilson_interval_known_counts_are_those_of_the_tables(
+    right: int, total: int, expected: tuple[float, float]
+) -> None:
+    assert wilson_interval(right, total) == pytest.approx(expected, abs=1e-4)

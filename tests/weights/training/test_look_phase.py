@@ -2,15 +2,13 @@ from dataclasses import replace
 
 import pytest
 import torch
-from training import QUICK, changed, coloured, looking, phase_arguments, silent, snapshot
+from torch import nn
+from training import QUICK, STILL, changed, coloured, looking, phase_arguments, silent, snapshot
 
 from models.cascade import Cascade
 from weights.data import LabelledImages
-from weights.training.augment import Augmentation
-from weights.training.look_phase import LookPhase, look_of
+from weights.training.look_phase import LookPhase, fit_probe, look_of
 from weights.training.recipe import Recipe
-
-STILL = replace(QUICK, augmentation=Augmentation(flip=False))
 
 
 def _phase(
@@ -23,15 +21,6 @@ def _phase(
     return LookPhase(*phase_arguments(cascade, recipe, data), stage, stage=stage, starts_from_last=starts_from_last)
 
 
-def test_begin_fits_the_classifier_of_this_stage_alone() -> None:
-    cascade, data = looking(), coloured()
-    before = snapshot(cascade)
-    phase = _phase(cascade, 1, data=data)
-    phase.begin(silent)
-    assert changed(before, cascade) == {"stages.1.pooled_head.weight", "stages.1.pooled_head.bias"}
-    assert phase.judge(data, silent)[0] >= 0.9
-
-
 def test_begin_classes_in_a_row_are_all_seen_by_the_classifier(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("weights.training.look_phase._PROBE_IMAGES", 12)
     data = coloured(48)
@@ -41,6 +30,7 @@ def test_begin_classes_in_a_row_are_all_seen_by_the_classifier(monkeypatch: pyte
     assert phase.judge(sorted_data, silent)[0] > 0.6
 
 
+@pytest.mark.usefixtures("quick_probes")
 @pytest.mark.parametrize("starts_from_last", [True, False])
 def test_begin_takes_over_what_the_look_before_learned_if_it_starts_like_it(starts_from_last: bool) -> None:
     cascade = looking()
@@ -53,9 +43,9 @@ def test_begin_takes_over_what_the_look_before_learned_if_it_starts_like_it(star
     assert torch.equal(second.head.conv.weight, first.head.conv.weight) == starts_from_last
 
 
-def test_logits_of_kept_maps_are_those_of_the_whole_trunk() -> None:
+def test_logits_of_kept_maps_are_those_of_the_whole_trunk_until_they_are_released() -> None:
     data = coloured(16)
-    phase = _phase(looking(), 2, STILL, data)
+    phase = _phase(looking(), 2, replace(QUICK, augmentation=STILL), data)
     phase.prepare(silent)
     (logits,), labels = phase.logits(0)
     _, places = phase._batch(0)
@@ -63,11 +53,17 @@ def test_logits_of_kept_maps_are_those_of_the_whole_trunk() -> None:
     images = phase._seen_at(torch.from_numpy(data.images[phase._rows[places]]), look.px)
     torch.testing.assert_close(logits, head(look.trunk(images).pooled), rtol=2e-2, atol=2e-2)
     assert labels.tolist() == data.labels[phase._rows[places]].tolist()
-
-
-def test_release_gives_the_maps_back() -> None:
-    phase = _phase(looking())
-    phase.prepare(silent)
-    assert phase._kept_maps.shape[0] == 48
     phase.release()
     assert phase._kept_maps.numel() == 0
+
+
+def test_fit_probe_separable_features_are_told_apart_whatever_the_head_was() -> None:
+    labels = torch.arange(90) % 3
+    noise = torch.randn(90, 6, generator=torch.Generator().manual_seed(0))
+    features, head, steps = noise + 6 * torch.eye(3, 6)[labels], nn.Linear(6, 3), []
+    nn.init.constant_(head.weight, 50.0)
+    with torch.no_grad():
+        fit_probe(head, features, labels, lambda done, total: steps.append((done, total)))
+    assert (head(features).argmax(dim=1) == labels).float().mean() > 0.97
+    assert head.weight.abs().max() < 10
+    assert steps[-1] == (len(steps), len(steps))

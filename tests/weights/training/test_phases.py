@@ -1,8 +1,8 @@
 from dataclasses import replace
 
 import pytest
-from cascades import TINY, randomised
-from training import LOOKS, QUICK, looking, phase_arguments
+from cascades import randomised
+from training import LOOKS, QUICK, SMALL, looking, phase_arguments
 
 from models.cascade import Cascade
 from weights.training.phases import phases_of
@@ -20,20 +20,16 @@ def test_phases_of_a_cascade_with_trunks_are_its_looks_then_the_transformers() -
 
 
 def test_phases_of_a_cascade_without_trunks_is_one() -> None:
-    cascade = randomised(replace(TINY, num_classes=2))
+    cascade = randomised(SMALL)
     (phase,) = phases_of(*phase_arguments(cascade))
     assert (phase.name, phase.epochs, phase.rate) == ("cascade", QUICK.epochs, QUICK.learning_rate)
     assert len(phase.parameters) == len(list(cascade.parameters()))
 
 
-@pytest.mark.parametrize(
-    ("epochs", "starts"), [(QUICK.look_epochs, [False, True, False]), ((1.0, 0.0, 0.0), [False] * 3)]
-)
-def test_phases_of_only_a_trunk_that_starts_like_the_one_before_and_is_trained_goes_on_from_it(
-    epochs: tuple[float, ...], starts: list[bool]
-) -> None:
-    phases = phases_of(*phase_arguments(looking(), replace(QUICK, look_epochs=epochs)))
-    assert [phase._starts_from_last for phase in phases[:3]] == starts
+def test_phases_of_only_a_trunk_that_starts_like_the_one_before_and_is_trained_goes_on_from_it() -> None:
+    for epochs, starts in ((QUICK.look_epochs, [False, True, False]), ((1.0, 0.0, 0.0), [False] * 3)):
+        phases = phases_of(*phase_arguments(looking(), replace(QUICK, look_epochs=epochs)))
+        assert [phase._starts_from_last for phase in phases[:3]] == starts
 
 
 def test_phases_of_a_recipe_for_other_looks_raises() -> None:

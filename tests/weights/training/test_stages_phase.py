@@ -1,16 +1,15 @@
 from dataclasses import replace
 
 import torch
-from training import QUICK, coloured, looking, phase_arguments, silent
+from training import QUICK, STILL, coloured, looking, phase_arguments, silent
 
 from models.trunk import TrunkOutput
-from weights.training.augment import Augmentation
 from weights.training.stages_phase import StagesPhase
 
 
 def test_logits_of_kept_looks_are_those_of_the_cascade() -> None:
     data = coloured(16)
-    recipe = replace(QUICK, augmentation=Augmentation(flip=False), views=1)
+    recipe = replace(QUICK, augmentation=STILL, views=1)
     phase = StagesPhase(*phase_arguments(looking(), recipe, data), 0)
     phase.prepare(silent)
     logits, labels = phase.logits(1)

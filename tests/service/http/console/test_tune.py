@@ -1,19 +1,10 @@
-import httpx
-import pytest
 from browsing import visit
 from playwright.sync_api import expect
 from tiny_model import save_tiny_model
 
-from service.capacity.child import SERVE, served
 from weights.manifest import NamedOperatingPoint
 
 MERGE = {"content-type": "application/merge-patch+json"}
-
-
-@pytest.fixture(autouse=True)
-def known_start(server):
-    """Thresholds to begin with that are not the model's own."""
-    server.patch("/config", json={"thresholds": [0.9, 0.8, 0.5]}, headers=MERGE)
 
 
 def _config(server) -> dict:
@@ -41,86 +32,60 @@ def _expect_proposal(page, server, wanted: dict) -> dict:
     return simulated
 
 
-def test_tune_in_force_shows_the_configuration_and_its_expected_figures(look, server):
-    page = look("tune").page
+def test_tune_sliders_show_what_to_expect_and_change_nothing(look, server):
     config = _config(server)
-
-    row = page.locator("#expected tbody tr")
-    expect(row).to_have_count(1)
-    expect(row).to_contain_text(f"version {config['version']}")
+    page = look("tune").page
+    rows = page.locator("#expected tbody tr")
+    expect(rows).to_have_count(1)
+    expect(rows).to_contain_text(f"version {config['version']}")
     for figure in _figures(config["expected"], server.get("/models").json()["models"][0]["baseline_macs"]):
-        expect(row).to_contain_text(figure)
+        expect(rows).to_contain_text(figure)
     expect(page.get_by_role("button", name="Apply")).to_be_disabled()
 
-
-def test_tune_threshold_slider_shows_what_to_expect_and_changes_nothing(look, server):
-    before = _config(server)
-    page = look("tune").page
     page.get_by_label("Leave at 2x2 when at least so sure", exact=True).focus()
     for key in ("PageDown", "PageDown", "ArrowLeft", "ArrowRight"):
         page.keyboard.press(key)
-
     _expect_proposal(page, server, {"thresholds": [0.8, 0.8, 0.5]})
-    assert _config(server) == before
 
-
-def test_tune_slider_dragged_shows_what_to_expect_where_it_ends(look, server):
-    page = look("tune").page
     box = page.get_by_label("Leave at 4x4 when at least so sure", exact=True).bounding_box()
     middle = box["y"] + box["height"] / 2
     page.mouse.move(box["x"] + box["width"] * 0.79, middle)
     page.mouse.down()
     page.mouse.move(box["x"] + box["width"] * 0.3, middle, steps=25)
     page.mouse.up()
-
     ended = float(page.get_by_label("Leave at 4x4 when at least so sure, as a number").input_value())
     assert 0.2 < ended < 0.4
-    _expect_proposal(page, server, {"thresholds": [0.9, ended, 0.5]})
+    _expect_proposal(page, server, {"thresholds": [0.8, ended, 0.5]})
+    assert _config(server) == config
 
 
-@pytest.mark.parametrize(
-    ("mode", "label", "value", "target"),
-    [
+def test_tune_single_target_shows_the_thresholds_found_for_it(look, server):
+    page = look("tune").page
+    for mode, label, value, target in (
         ("Budget", "Mean MACs per image, at most", "0.22", {"fraction": 0.22}),
         ("Accuracy", "Accuracy, at least", "0.875", {"accuracy": 0.875}),
-    ],
-)
-def test_tune_single_target_shows_the_thresholds_found_for_it(look, server, mode, label, value, target):
+    ):
+        page.get_by_label(mode, exact=True).check()
+        expect(_proposal(page)).to_have_count(0)  # another way to say it begins anew
+        expect(page.get_by_role("button", name="Apply")).to_be_disabled()
+        page.get_by_label(f"{label}, as a number").fill(value)
+        found = _expect_proposal(page, server, {"target": target})
+        thresholds = [f"{each:.3f}" for each in found["thresholds"] if 0 < each <= 1]
+        assert thresholds
+        for threshold in thresholds:
+            expect(_proposal(page)).to_contain_text(threshold)
+
+
+def test_tune_proposal_that_cannot_be_is_explained_and_cannot_be_applied(look):
     page = look("tune").page
-    page.get_by_label(mode, exact=True).check()
-    page.get_by_label(f"{label}, as a number").fill(value)
-
-    found = _expect_proposal(page, server, {"target": target})
-    thresholds = [f"{each:.3f}" for each in found["thresholds"] if 0 < each <= 1]
-    assert thresholds
-    for threshold in thresholds:
-        expect(_proposal(page)).to_contain_text(threshold)
-
-
-def test_tune_another_way_to_say_it_begins_anew(look):
-    page = look("tune").page
-    page.get_by_label("Leave at 2x2 when at least so sure, as a number").fill("0.3")
-    expect(page.locator("#proposal-words")).to_contain_text("Proposal: accuracy")
-    page.get_by_label("Budget", exact=True).check()
-
+    number = page.get_by_label("Leave at 2x2 when at least so sure, as a number")
+    number.fill("7")
     expect(_proposal(page)).to_have_count(0)
     expect(page.get_by_role("button", name="Apply")).to_be_disabled()
 
-
-def test_tune_number_out_of_range_proposes_nothing(look):
-    page = look("tune").page
-    page.get_by_label("Leave at 2x2 when at least so sure, as a number").fill("7")
-
-    expect(_proposal(page)).to_have_count(0)
-    expect(page.get_by_role("button", name="Apply")).to_be_disabled()
-
-
-def test_tune_proposal_the_service_refuses_is_explained_and_cannot_be_applied(look):
-    page = look("tune").page
     problem = {"detail": "target accuracy 0.99 cannot be met", "status": 422}
     page.route("**/config/simulate", lambda route: route.fulfill(status=422, json=problem))
-    page.get_by_label("Leave at 2x2 when at least so sure, as a number").fill("0.3")
-
+    number.fill("0.3")
     expect(page.locator("#tune-problem")).to_contain_text("This cannot be: target accuracy 0.99 cannot be met")
     expect(page.get_by_role("button", name="Apply")).to_be_disabled()
 
@@ -157,21 +122,15 @@ def test_tune_undo_of_a_target_asks_for_the_target_again(look, server):
     assert _config(server)["target"] == {"fraction": 0.3}
 
 
-def test_tune_version_of_the_history_can_be_proposed_again(look, server):
-    server.patch("/config", json={"thresholds": 0.4}, headers=MERGE)
-    page = look("tune").page
-    page.locator("#history tbody tr").nth(1).get_by_role("button").click()
-
-    _expect_proposal(page, server, {"thresholds": [0.9, 0.8, 0.5]})
-    expect(page.get_by_label("Leave at 2x2 when at least so sure, as a number")).to_have_value("0.9")
-
-
-def test_tune_change_made_elsewhere_appears_by_itself(look, server):
+def test_tune_change_made_elsewhere_appears_and_the_version_before_can_be_proposed_again(look, server):
     page = look("tune").page
     changed = server.patch("/config", json={"thresholds": 0.6}, headers=MERGE).json()
-
     expect(page.locator("#expected tbody tr")).to_contain_text(f"version {changed['version']}")
     expect(page.get_by_label("Leave at 7x7 when at least so sure, as a number")).to_have_value("0.6")
+
+    page.locator("#history tbody tr").nth(1).get_by_role("button").click()
+    _expect_proposal(page, server, {"thresholds": [0.9, 0.8, 0.5]})
+    expect(page.get_by_label("Leave at 2x2 when at least so sure, as a number")).to_have_value("0.9")
 
 
 def test_tune_curve_is_drawn_and_a_click_on_it_proposes_a_budget(look, server):
@@ -188,12 +147,10 @@ def test_tune_curve_is_drawn_and_a_click_on_it_proposes_a_budget(look, server):
     _expect_proposal(page, server, {"target": {"fraction": budget}})
 
 
-def test_tune_model_without_calibration_table_says_so_and_takes_thresholds_and_names(browser, tmp_path):
+def test_tune_model_without_calibration_table_says_so_and_takes_thresholds_and_names(browser, start_server, tmp_path):
     thrifty = NamedOperatingPoint(name="thrifty", thresholds=(0.1, 0.2, 0.3), accuracy=0.5, mean_macs=1e6)
     model = save_tiny_model(tmp_path / "tiny", operating_points=(thrifty,))
-    environment = {"DVT_HTTP_WORKERS": "0", "DVT_MODEL": model}
-    with served(SERVE, environment) as child, httpx.Client(base_url=f"http://{child.host}:{child.port}") as client:
-        context = browser.new_context(base_url=str(client.base_url))
+    with start_server(DVT_MODEL=model) as client, browser.new_context(base_url=str(client.base_url)) as context:
         visited = visit(context)
         visited.open("tune")
         page = visited.page
@@ -212,4 +169,3 @@ def test_tune_model_without_calibration_table_says_so_and_takes_thresholds_and_n
 
         assert client.get("/config").json()["operating_point"] == "thrifty"
         assert visited.complaints == []
-        context.close()

@@ -68,30 +68,26 @@ def test_watch_cascade_that_costs_more_than_a_static_vit_shows_a_negative_saving
         expect(page.locator("#tile-saved")).to_have_text(saved)
 
 
-def test_watch_service_out_of_reach_is_explained_and_figures_come_back(look):
+def test_watch_without_figures_says_why_until_they_come_back(look):
     page = look("watch").page
+    problem = page.locator("#watch-problem")
     page.route("**/metrics", lambda route: route.abort())
-    expect(page.locator("#watch-problem")).to_contain_text("No figures: the service cannot be reached")
-
+    expect(problem).to_contain_text("No figures: the service cannot be reached")
     page.unroute("**/metrics")
-    expect(page.locator("#watch-problem")).to_be_hidden()
+    expect(problem).to_be_hidden()
+
+    of_balancer = {"detail": "metrics are each replica's own; scrape the replicas", "status": 404}
+    page.route("**/metrics", lambda route: route.fulfill(status=404, json=of_balancer))
+    expect(problem).to_contain_text("metrics are each replica's own")
 
 
-def test_watch_balancer_that_keeps_metrics_to_itself_is_quoted(look):
+def test_figures_are_those_of_the_service_and_of_prometheus(look, server):
     page = look("watch").page
-    problem = {"detail": "metrics are each replica's own; scrape the replicas", "status": 404}
-    page.route("**/metrics", lambda route: route.fulfill(status=404, json=problem))
-
-    expect(page.locator("#watch-problem")).to_contain_text("metrics are each replica's own")
-
-
-def test_reading_counts_what_the_service_counted(look, server):
-    visited = look("watch")
     for _ in range(3):
         server.post("/classify", content=SAMPLE, params={"min_stage": 1})
     text = server.get("/metrics").text
     samples = dict(line.rsplit(" ", 1) for line in text.splitlines() if not line.startswith("#"))
-    read = visited.page.evaluate(READING, text)
+    read = page.evaluate(READING, text)
 
     left_at_1 = [float(count) for name, count in samples.items() if "dvt_exits_total" in name and 'stage="1"' in name]
     assert read["exits"][1] == sum(left_at_1) >= 3
@@ -100,25 +96,15 @@ def test_reading_counts_what_the_service_counted(look, server):
     assert read["batches"][0] == float(samples['dvt_batch_size_count{stage="0"}'])
     assert read["latency"][-1]["count"] == float(samples["dvt_request_duration_seconds_count"])
 
+    restarted = {**read, "atS": 101, "batches": [count - 1 for count in read["batches"]]}
+    assert page.evaluate(BETWEEN, [read, restarted]) is None
+    assert page.evaluate(BETWEEN, [read, {**read, "atS": 101}])["imageRate"] == 0
 
-def test_between_a_restart_says_nothing(look, server):
-    page = look("watch").page
-    one = page.evaluate(READING, server.get("/metrics").text)
-    restarted = {**one, "atS": 101, "batches": [count - 1 for count in one["batches"]]}
-
-    assert page.evaluate(BETWEEN, [one, restarted]) is None
-    assert page.evaluate(BETWEEN, [one, {**one, "atS": 101}])["imageRate"] == 0
-
-
-@pytest.mark.parametrize(
-    ("counts", "share", "expected"),
-    [
+    for counts, share, expected in (
         ([0, 10, 10, 10], 0.5, 1.5),  # half of the way through the bucket from 1 to 2
         ([4, 8, 10, 10], 0.2, 0.5),
         ([4, 8, 10, 10], 0.9, 3.0),
         ([0, 0, 5, 10], 0.99, 4.0),  # beyond the last bound, which is all that is known
         ([0, 0, 0, 0], 0.5, None),
-    ],
-)
-def test_quantile_is_that_of_prometheus(look, counts, share, expected):
-    assert look("watch").page.evaluate(QUANTILE, [[1, 2, 4], counts, share]) == pytest.approx(expected)
+    ):
+        assert page.evaluate(QUANTILE, [[1, 2, 4], counts, share]) == pytest.approx(expected), counts

@@ -3,79 +3,57 @@ import struct
 from contextlib import suppress
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from service.errors import InvalidParameterError, MalformedRequestError, ServiceError, TooLargeError
 from service.http.oip.messages import OUTPUTS, parse, render
 
 
-def elements(*images: bytes) -> bytes:
-    return b"".join(struct.pack("<I", len(image)) + image for image in images)
+def document(tensor: dict[str, object] | None = None, **changes: object) -> bytes:
+    """A request with one image of three zero bytes, with changes."""
+    given = {"name": "image", "shape": [1], "datatype": "BYTES", "data": ["AAAA"]} | (tensor or {})
+    return json.dumps({"inputs": [given]} | changes).encode()
 
 
-def binary(*images: bytes, **changes: object) -> tuple[bytes, str]:
-    """A request with the binary extension, and its header."""
-    data = elements(*images)
-    tensor = {"name": "image", "shape": [len(images)], "datatype": "BYTES"}
-    tensor["parameters"] = {"binary_data_size": len(data)}
-    header = json.dumps({"inputs": [tensor | changes]}).encode()
-    return header + data, str(len(header))
-
-
-def in_json(**changes: object) -> bytes:
-    tensor = {"name": "image", "shape": [1], "datatype": "BYTES", "data": ["AAAA"]}
-    return json.dumps({"inputs": [tensor | changes]}).encode()
-
-
+@settings(max_examples=20)
 @given(st.lists(st.binary(max_size=50), min_size=1, max_size=5))
 def test_parse_binary_gives_back_every_element(images) -> None:
-    body, header = binary(*images)
+    data = b"".join(struct.pack("<I", len(image)) + image for image in images)
+    header = document({"shape": [len(images)], "data": None, "parameters": {"binary_data_size": len(data)}})
 
-    assert parse(body, header, 64).images == images
+    assert parse(header + data, str(len(header)), 64).images == images
 
 
-@pytest.mark.parametrize("shape", [[2], [2, 1]])
-def test_parse_json_reads_base64(shape) -> None:
-    data = ["aGFsbG8=", "AAAA"] if len(shape) == 1 else [["aGFsbG8="], ["AAAA"]]
-
-    assert parse(in_json(shape=shape, data=data), None, 64).images == [b"hallo", bytes(3)]
+@pytest.mark.parametrize(("shape", "data"), [([2], ["aGFsbG8=", "AAAA"]), ([2, 1], [["aGFsbG8="], ["AAAA"]])])
+def test_parse_json_reads_base64(shape, data) -> None:
+    assert parse(document({"shape": shape, "data": data}), None, 64).images == [b"hallo", bytes(3)]
 
 
 def test_parse_outputs_are_those_asked_for_as_asked_for() -> None:
-    document = json.loads(in_json())
-    document |= {
-        "id": "7",
-        "parameters": {"binary_data_output": True, "min_stage": 1},
-        "outputs": [{"name": "score"}, {"name": "label", "parameters": {"binary_data": False, "classification": 0}}],
-    }
-    inference = parse(json.dumps(document).encode(), None, 64)
+    outputs = [{"name": "score"}, {"name": "label", "parameters": {"binary_data": False, "classification": 0}}]
+    parameters = {"binary_data_output": True, "min_stage": 1}
+    inference = parse(document(id="7", parameters=parameters, outputs=outputs), None, 64)
 
-    assert (inference.id, inference.outputs, inference.parameters) == (
-        "7",
-        {"score": True, "label": False},
-        {"min_stage": 1},
-    )
-
-
-def test_parse_without_outputs_all_are_given() -> None:
-    assert parse(in_json(), None, 64).outputs == dict.fromkeys(OUTPUTS, False)
+    assert (inference.id, inference.parameters) == ("7", {"min_stage": 1})
+    assert list(inference.outputs.items()) == [("score", True), ("label", False)]
+    assert parse(document(), None, 64).outputs == dict.fromkeys(OUTPUTS, False)
 
 
 def test_parse_nulls_say_as_much_as_absence() -> None:
-    document = json.loads(in_json(parameters=None))
-    document |= {"id": None, "parameters": None, "outputs": None}
-    nothing = json.loads(in_json())
-    assert parse(json.dumps(document).encode(), None, 64) == parse(json.dumps(nothing).encode(), None, 64)
+    nulls = document({"parameters": None}, id=None, parameters=None, outputs=None)
+    assert parse(nulls, None, 64) == parse(document(), None, 64)
 
-    document |= {"parameters": {"binary_data_output": None, "max_stage": None, "min_stage": 1}}
-    document["inputs"][0]["parameters"] = {"binary_data_size": None, "content_type": None}
-    document["outputs"] = [
-        {"name": "score", "parameters": None},
-        {"name": "macs", "parameters": {"binary_data": None, "classification": None}},
-    ]
-    inference = parse(json.dumps(document).encode(), None, 64)
-    assert (inference.outputs, inference.parameters) == ({"score": False, "macs": False}, {"min_stage": 1})
+    inference = parse(
+        document(
+            {"parameters": {"binary_data_size": None, "content_type": None}},
+            parameters={"binary_data_output": None, "max_stage": None, "min_stage": 1},
+            outputs=[{"name": "macs", "parameters": {"binary_data": None, "classification": None}}],
+        ),
+        None,
+        64,
+    )
+    assert (inference.outputs, inference.parameters) == ({"macs": False}, {"min_stage": 1})
 
 
 @pytest.mark.parametrize("body", [b"an image", b""])
@@ -87,13 +65,13 @@ def test_parse_raw_request_is_one_image_answered_in_binary(body) -> None:
 
 
 def test_parse_json_behind_a_byte_order_mark_is_read() -> None:
-    marked = b"\xef\xbb\xbf" + in_json()
+    marked = b"\xef\xbb\xbf" + document()
 
     assert parse(marked, None, 64).images == parse(marked, str(len(marked)), 64).images == [bytes(3)]
 
 
 @pytest.mark.parametrize(
-    ("changes", "error", "words"),
+    ("tensor", "error", "words"),
     [
         ({"name": "pixels"}, InvalidParameterError, "expected the input 'image' of BYTES, got 'pixels'"),
         ({"datatype": "FP32"}, InvalidParameterError, "of FP32"),
@@ -103,24 +81,22 @@ def test_parse_json_behind_a_byte_order_mark_is_read() -> None:
         ({"shape": [-1]}, InvalidParameterError, r"\[-1\]"),
         ({"shape": [0]}, InvalidParameterError, "no image"),
         ({"shape": [2]}, InvalidParameterError, "says 2 elements, its data has 1"),
-        ({"shape": [5]}, TooLargeError, "5 images; the limit is 4"),
         ({"shape": [2**62]}, TooLargeError, "the limit is 4"),
         ({"data": None}, InvalidParameterError, "has 0"),
         ({"data": [5]}, InvalidParameterError, r"image\[0\]: .*base64, got 5"),
         ({"parameters": {"binary_data_size": 1}}, MalformedRequestError, "binary_data_size of 'image' is 1, and 0"),
-        ({"parameters": {"binary_data_size": True}}, MalformedRequestError, "True"),
-        ({"parameters": {"binary_data_size": "0"}}, MalformedRequestError, "'0'"),
+        ({"parameters": {"binary_data_size": False}}, MalformedRequestError, "False"),
     ],
 )
-def test_parse_input_that_is_none_raises_naming_it(changes, error, words) -> None:
+def test_parse_input_that_is_none_raises_naming_it(tensor, error, words) -> None:
     with pytest.raises(error, match=words):
-        parse(in_json(**changes), None, 4)
+        parse(document(tensor), None, 4)
 
 
-@pytest.mark.parametrize("header", ["", "x", "-1", "1.0", "999999", "9" * 30, "\u0665"])
+@pytest.mark.parametrize("header", ["", "-1", "999999", "9" * 30, "\u0665"])
 def test_parse_header_length_that_is_none_raises(header) -> None:
     with pytest.raises(MalformedRequestError, match="Inference-Header-Content-Length"):
-        parse(in_json(), header, 4)
+        parse(document(), header, 4)
 
 
 @pytest.mark.parametrize(
@@ -128,13 +104,13 @@ def test_parse_header_length_that_is_none_raises(header) -> None:
     [(b"\x01\x00", "inside the length"), (b"\xff\xff\xff\xff", "says it has 4294967295 bytes"), (b"", "has 0")],
 )
 def test_parse_binary_data_that_does_not_add_up_raises(rest, words) -> None:
-    header = in_json(parameters={"binary_data_size": len(rest)})
+    header = document({"parameters": {"binary_data_size": len(rest)}})
     with pytest.raises(ServiceError, match=words):
         parse(header + rest, str(len(header)), 4)
 
 
 def test_parse_bytes_that_belong_to_nobody_raise() -> None:
-    header = in_json()
+    header = document()
     with pytest.raises(MalformedRequestError, match="3 bytes after the JSON"):
         parse(header + b"abc", str(len(header)), 4)
 
@@ -151,9 +127,10 @@ def test_parse_bytes_that_belong_to_nobody_raise() -> None:
 )
 def test_parse_request_that_asks_for_what_there_is_not_raises(changes, words) -> None:
     with pytest.raises(InvalidParameterError, match=words):
-        parse(json.dumps(json.loads(in_json()) | changes).encode(), None, 4)
+        parse(document(**changes), None, 4)
 
 
+@settings(max_examples=30)
 @given(st.binary(max_size=200), st.one_of(st.none(), st.integers(0, 250).map(str)))
 def test_parse_of_any_bytes_is_an_error_of_ours_or_a_request(body, header) -> None:
     with suppress(ServiceError):
@@ -161,9 +138,9 @@ def test_parse_of_any_bytes_is_an_error_of_ours_or_a_request(body, header) -> No
 
 
 def test_render_json_and_binary_outputs_side_by_side() -> None:
-    document = json.loads(in_json())
-    document |= {"id": "x", "outputs": [{"name": "label"}, {"name": "macs", "parameters": {"binary_data": True}}]}
-    inference = parse(json.dumps(document).encode(), None, 64)
+    binary = {"binary_data": True}
+    outputs = [{"name": "exit_stage"}, *({"name": name, "parameters": binary} for name in ("label", "score", "macs"))]
+    inference = parse(document(id="x", outputs=outputs), None, 64)
     values = {"label": ["h\u00e9", "b"], "score": [0.5, 1.0], "exit_stage": [0, 3], "macs": [5, 2**40]}
     body, header = render(inference, "m", "1", values)
 
@@ -173,8 +150,10 @@ def test_render_json_and_binary_outputs_side_by_side() -> None:
         "model_version": "1",
         "id": "x",
         "outputs": [
-            {"name": "label", "datatype": "BYTES", "shape": [2], "data": ["h\u00e9", "b"]},
+            {"name": "exit_stage", "datatype": "INT32", "shape": [2], "data": [0, 3]},
+            {"name": "label", "datatype": "BYTES", "shape": [2], "parameters": {"binary_data_size": 12}},
+            {"name": "score", "datatype": "FP32", "shape": [2], "parameters": {"binary_data_size": 8}},
             {"name": "macs", "datatype": "INT64", "shape": [2], "parameters": {"binary_data_size": 16}},
         ],
     }
-    assert struct.unpack("<2q", body[header:]) == (5, 2**40)
+    assert body[header:] == struct.pack("<I3sI1s2f2q", 3, "h\u00e9".encode(), 1, b"b", 0.5, 1.0, 5, 2**40)
