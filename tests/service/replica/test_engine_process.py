@@ -23,6 +23,8 @@ from service.replica.engine_process import Replica
 from service.replica.front_ends import FrontEnd
 from service.settings import Settings
 
+SIGNALS = (signal.SIGINT, signal.SIGTERM)
+
 
 def front_ends(replica: ReplicaProcess) -> list[int]:
     children = Path(f"/proc/{replica.process.pid}/task/{replica.process.pid}/children")
@@ -178,12 +180,14 @@ def run(monkeypatch: pytest.MonkeyPatch):
         chosen = Settings(http_port=0, http_workers=1, config_store="memory", **settings)
         return Replica(instant_backend(chosen), chosen, bind(chosen)).run()
 
-    interval_s = sys.getswitchinterval()
+    interval_s, handlers = sys.getswitchinterval(), {number: signal.getsignal(number) for number in SIGNALS}
     monkeypatch.setattr(engine_process, "settle_heap", lambda: None)
     monkeypatch.setattr(engine_process, "_RESTART_DELAY_S", 0.0)
     monkeypatch.setattr(engine_process, "_DEATH_GRACE_S", 0.01)
     yield run
     sys.setswitchinterval(interval_s)
+    for number, handler in handlers.items():
+        signal.signal(number, handler)
 
 
 def test_replica_front_end_that_does_not_stay_up_ends_the_replica_with_1(run, caplog) -> None:
