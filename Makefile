@@ -10,11 +10,11 @@ serve: $(VENV)/.installed
 
 # A file's tests stay together, with the server they share.
 test: lint
-	$(BIN)/python -m pytest --numprocesses 3 --dist loadfile
+	$(BIN)/python -m pytest --numprocesses 4 --dist loadfile
 
 # Lines and branches that the tests run, the processes they start included.
 coverage: $(VENV)/.installed-dev
-	$(BIN)/python -m pytest --numprocesses 3 --dist loadfile --cov --cov-report=term:skip-covered
+	$(BIN)/python -m pytest --numprocesses 4 --dist loadfile --cov --cov-report=term:skip-covered
 
 # As root, with dockerd and debootstrap: builds the image and runs it.
 test-image: $(VENV)/.installed-dev

@@ -46,7 +46,7 @@ def kill_at(monkeypatch: pytest.MonkeyPatch, count: int) -> None:
 
     for name in ("rename", "replace", "rmdir", "unlink", "chmod"):
         monkeypatch.setattr(Path, name, killing(getattr(Path, name)))
-    monkeypatch.setattr(module.os, "fsync", killing(module.os.fsync))
+    monkeypatch.setattr(module.os, "fsync", killing(lambda _: None))
     monkeypatch.setattr(module.shutil, "rmtree", killing(shutil.rmtree))
 
 

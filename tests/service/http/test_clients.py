@@ -28,7 +28,7 @@ def snippets(language: str, text: str) -> list[str]:
 
 @pytest.fixture(scope="module")
 def server() -> Iterator[Child]:
-    with served(SERVE, {"DVT_MODEL": "dvt-photos", "DVT_ADMIN_KEY": ""}) as child:
+    with served(SERVE, {"DVT_DTYPE": "float32", "DVT_MAX_BATCH_SIZE": "4", "DVT_ADMIN_KEY": ""}) as child:
         yield child
 
 

@@ -10,6 +10,8 @@ from playwright.sync_api import Browser, BrowserContext
 
 from service.capacity.child import SERVE, served
 
+# Without the search for a type, and the warm-up of batches that no test sends.
+QUICK = {"DVT_HTTP_WORKERS": "0", "DVT_DTYPE": "float32", "DVT_MAX_BATCH_SIZE": "4"}
 MERGE = {"content-type": "application/merge-patch+json"}
 
 
@@ -21,7 +23,7 @@ def _server(**environment: str) -> Iterator[httpx.Client]:
     if CHROMIUM is None:
         pytest.skip("needs chromium (Debian's package)")
     with (
-        served(SERVE, {"DVT_HTTP_WORKERS": "0", **environment}) as child,
+        served(SERVE, {**QUICK, **environment}) as child,
         httpx.Client(base_url=f"http://{child.host}:{child.port}") as client,
     ):
         yield client
