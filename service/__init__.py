@@ -3,10 +3,10 @@
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from service.classification import Classification
+    from service.classified_image import ClassifiedImage
     from service.classifier import Classifier
 
-__all__ = ["Classification", "Classifier"]
+__all__ = ["ClassifiedImage", "Classifier"]
 
 
 def __getattr__(name: str) -> Any:
@@ -15,8 +15,8 @@ def __getattr__(name: str) -> Any:
         from service.classifier import Classifier
 
         return Classifier
-    if name == "Classification":
-        from service.classification import Classification
+    if name == "ClassifiedImage":
+        from service.classified_image import ClassifiedImage
 
-        return Classification
+        return ClassifiedImage
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

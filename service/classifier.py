@@ -17,7 +17,7 @@ import numpy.typing as npt
 from PIL import Image
 from torch import Tensor
 
-from service.classification import Classification
+from service.classified_image import ClassifiedImage
 from service.configuration.forecast import Forecast
 from service.engine.engine import Engine
 from service.engine.interfaces import Observer
@@ -124,14 +124,14 @@ class Classifier:
         return self._manifest.class_names
 
     @overload
-    def classify(self, images: list[Any] | tuple[Any, ...], **options: Unpack[Options]) -> list[Classification]: ...
+    def classify(self, images: list[Any] | tuple[Any, ...], **options: Unpack[Options]) -> list[ClassifiedImage]: ...
 
     @overload
-    def classify(self, images: ImageLike, **options: Unpack[Options]) -> Classification: ...
+    def classify(self, images: ImageLike, **options: Unpack[Options]) -> ClassifiedImage: ...
 
     def classify(
         self, images: ImageLike | list[Any] | tuple[Any, ...], **options: Unpack[Options]
-    ) -> Classification | list[Classification]:
+    ) -> ClassifiedImage | list[ClassifiedImage]:
         """Classify one image, or a list of them; the answers are in the order of the images.
 
         Raises:
@@ -144,7 +144,7 @@ class Classifier:
         policy, deadline_s = self._policy(**options)
         return self._classification(self._begin(images, policy, deadline_s))
 
-    def stream(self, images: Iterable[ImageLike], **options: Unpack[Options]) -> Iterator[Classification]:
+    def stream(self, images: Iterable[ImageLike], **options: Unpack[Options]) -> Iterator[ClassifiedImage]:
         """Classify any number of images; the answers come in their order.
 
         At most `max_inflight` of the images are in memory. An error ends the stream at the image that raised it.
@@ -235,7 +235,7 @@ class Classifier:
         task.future.add_done_callback(lambda _: self._room.release())
         return task
 
-    def _answer(self, walk: Future[Task], place: int) -> Classification:
+    def _answer(self, walk: Future[Task], place: int) -> ClassifiedImage:
         try:
             return self._classification(walk.result())
         except ServiceError as error:
@@ -243,9 +243,9 @@ class Classifier:
             named.args = (f"images[{place}]: {error}",)
             raise named from error
 
-    def _classification(self, task: Task) -> Classification:
+    def _classification(self, task: Task) -> ClassifiedImage:
         answer = task.future.result()
-        return Classification.of(answer, task.policy.thresholds, self._manifest, self._baseline_macs)
+        return ClassifiedImage.of(answer, task.policy.thresholds, self._manifest, self._baseline_macs)
 
     def _give_up(self, walk: Future[Task]) -> None:
         if not walk.cancelled() and walk.exception() is None:

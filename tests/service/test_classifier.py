@@ -14,7 +14,7 @@ import torch
 from calibrated import save_calibrated
 from PIL import Image
 
-from service import Classification, Classifier
+from service import ClassifiedImage, Classifier
 from service.engine.policy import ExitReason
 from service.errors import (
     DeadlineExceededError,
@@ -185,7 +185,7 @@ def test_classification_can_be_read_by_people_and_programs(classifier, arrays):
 
 def test_classification_label_of_a_model_folder_is_no_markup(classifier, arrays):
     answer = classifier.classify(arrays[0])
-    named = Classification(
+    named = ClassifiedImage(
         label="<b>&", index=0, confidence=1.0, top=answer.top, exit=answer.exit, compute=answer.compute
     )
     assert "&lt;b&gt;&amp;" in named._repr_html_()

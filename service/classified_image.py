@@ -10,7 +10,7 @@ from weights.manifest import Manifest
 
 
 @dataclass(frozen=True, slots=True)
-class Score:
+class RankedClass:
     """One class with its softmax probability."""
 
     label: str
@@ -22,7 +22,7 @@ class Score:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ExitPoint:
+class ExitTaken:
     """Where and why the image left.
 
     Attributes:
@@ -65,7 +65,7 @@ class StageAnswer:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Classification:
+class ClassifiedImage:
     """The answer for one image.
 
     Attributes:
@@ -77,8 +77,8 @@ class Classification:
     label: str
     index: int
     confidence: float
-    top: tuple[Score, ...]
-    exit: ExitPoint
+    top: tuple[RankedClass, ...]
+    exit: ExitTaken
     compute: Spent
     trace: tuple[StageAnswer, ...] = ()
 
@@ -108,7 +108,7 @@ class Classification:
             index=top[0].index,
             confidence=top[0].confidence,
             top=top,
-            exit=ExitPoint(
+            exit=ExitTaken(
                 stage=stage, grid=architecture.grids[stage], reason=answer.reason, threshold=answer.threshold
             ),
             compute=Spent(
@@ -155,9 +155,9 @@ class Classification:
         )
 
 
-def _scores(prediction: StagePrediction, manifest: Manifest) -> tuple[Score, ...]:
+def _scores(prediction: StagePrediction, manifest: Manifest) -> tuple[RankedClass, ...]:
     pairs = zip(prediction.indices, prediction.probs, strict=True)
-    return tuple(Score(manifest.class_names[index], index, prob) for index, prob in pairs)
+    return tuple(RankedClass(manifest.class_names[index], index, prob) for index, prob in pairs)
 
 
 _WIDTH_PX, _STEP_PX = 160, 24
